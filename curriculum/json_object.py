@@ -1,0 +1,129 @@
+"""Typed access to a JSON object that may be damaged or hostile.
+
+In:  bytes or a parsed object, and where it stands.   Out: values of the type that was asked for.
+Guarantee: a wrong type, a missing or unknown key, a number out of range or a path that leaves its folder is a
+`DataError` that names the place. `true` is not an integer, and a key must not stand twice.
+
+    top = JsonObject.parse(b'{"num_rows": "7"}', "manifest.json")
+    top.integer("num_rows")      DataError: manifest.json: num_rows is '7', expected an integer from 0 to ...
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from curriculum.errors import DataError
+
+MAX_INTEGER = 2**63 - 1
+
+
+class JsonObject:
+    """One JSON object; remembers which keys were read, so that `no_others` can refuse the rest."""
+
+    def __init__(self, value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise DataError(f"{where}: {_short(value)} found, expected a JSON object.")
+        self.where = where
+        self._value: dict[str, Any] = value
+        self._read: set[str] = set()
+
+    @classmethod
+    def parse(cls, text: bytes, where: str) -> JsonObject:
+        """Parse UTF-8 JSON whose top is an object."""
+        try:
+            return cls(json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant), where)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}: not valid JSON ({error}). Copy the file again.") from None
+
+    def value(self, key: str) -> Any:
+        """The raw value of a key that must be there."""
+        if key not in self._value:
+            raise DataError(f"{self.where}: {key!r} is missing.")
+        self._read.add(key)
+        return self._value[key]
+
+    def integer(self, key: str, *, least: int = 0, most: int = MAX_INTEGER) -> int:
+        """An integer within [least, most]."""
+        value = self.value(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise DataError(f"{self.where}: {key} is {_short(value)}, expected an integer from {least} to {most}.")
+        return value
+
+    def number(self, key: str) -> float:
+        """A finite number that is not negative."""
+        value = self.value(key)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_INTEGER:
+            raise DataError(f"{self.where}: {key} is {_short(value)}, expected a number of at least 0.")
+        return float(value)
+
+    def string(self, key: str) -> str:
+        """A string."""
+        value = self.value(key)
+        if not isinstance(value, str) or any("\ud800" <= char <= "\udfff" for char in value):
+            raise DataError(f"{self.where}: {key} is {_short(value)}, expected a string of Unicode text.")
+        return value
+
+    def one_of(self, key: str, allowed: Sequence[str]) -> str:
+        """One of a few strings."""
+        value = self.string(key)
+        if value not in allowed:
+            raise DataError(f"{self.where}: {key} is {_short(value)}, expected {' or '.join(map(repr, allowed))}.")
+        return value
+
+    def strings(self, key: str) -> list[str]:
+        """A list of strings."""
+        values = self.array(key)
+        if not all(isinstance(value, str) for value in values):
+            raise DataError(f"{self.where}: {key} holds {_short(values)}, expected strings.")
+        return [str(value) for value in values]
+
+    def array(self, key: str) -> list[Any]:
+        """A list."""
+        value = self.value(key)
+        if not isinstance(value, list):
+            raise DataError(f"{self.where}: {key} is {_short(value)}, expected a list.")
+        return value
+
+    def object(self, key: str) -> JsonObject:
+        """A nested object."""
+        return JsonObject(self.value(key), f"{self.where}: {key}")
+
+    def objects(self, key: str) -> list[JsonObject]:
+        """A list of objects."""
+        return [JsonObject(value, f"{self.where}: {key}[{i}]") for i, value in enumerate(self.array(key))]
+
+    def relative_path(self, key: str) -> str:
+        """A path that stays inside its folder: relative, forward slashes, no `.` or `..`, nothing a shell or another
+        operating system reads differently."""
+        path = self.string(key)
+        parts = path.split("/")
+        if any(part in ("", ".", "..") for part in parts) or any(bad in path for bad in ("\\", ":", "\0")):
+            raise DataError(
+                f"{self.where}: {key} is {_short(path)}, expected a relative path with forward slashes that stays "
+                f"inside the dataset. Do not trust a dataset that asks for other files."
+            )
+        return path
+
+    def no_others(self, *also: str) -> None:
+        """Refuse keys that nobody asked for."""
+        unknown = sorted(set(self._value) - self._read - set(also))
+        if unknown:
+            raise DataError(f"{self.where}: unknown key {_short(unknown[0])}; a newer release may have written it.")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key stands twice")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

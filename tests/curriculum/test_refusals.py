@@ -1,0 +1,210 @@
+"""A request that cannot work is refused in one sentence that names one that does, before any data is read."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from curriculum.budget import Batch, Budget
+from curriculum.errors import CursorError, PlanError
+from curriculum.plan import Plan, check_request, compile_plan
+from curriculum.schedule import Pacing, parse_phases
+
+LINEAR = Pacing(name="linear", start_length=8, max_length=1024)
+
+
+def linear_plan(**change: Any) -> Plan:
+    request: dict[str, Any] = {"pacing": LINEAR, "warmup": Fraction(3, 10), "batch": Batch(rows=16)}
+    return compile_plan(**(request | {"budget": Budget(steps=1000)} | change))
+
+
+PHASES = parse_phases("8:10,16:10")
+
+REFUSED: list[tuple[str, Callable[[], object], str]] = [
+    (
+        "rows",
+        lambda: Batch(rows=10, rows_multiple_of=8),
+        "batch_rows 10 is not a multiple of rows_multiple_of 8; use 8 or 16.",
+    ),
+    (
+        "few rows",
+        lambda: Batch(rows=3, rows_multiple_of=8),
+        "batch_rows 3 is not a multiple of rows_multiple_of 8; use 8.",
+    ),
+    ("no batch", lambda: Batch(), "a batch has either batch_rows or batch_tokens, and neither is given"),
+    ("two batches", lambda: Batch(rows=8, tokens=8), "and both are given; choose one."),
+    ("zero rows", lambda: Batch(rows=0), "batch_rows is 0; choose"),
+    ("bool rows", lambda: Batch(rows=True), "batch_rows is True; it must be a whole number"),
+    ("zero tokens", lambda: Batch(tokens=0), "batch_tokens is 0; choose"),
+    ("zero multiple", lambda: Batch(rows=8, rows_multiple_of=0), "rows_multiple_of is 0; choose"),
+    ("two budgets", lambda: Budget(steps=1, tokens=1), "steps 1 and tokens 1 are two budgets; choose one"),
+    ("zero steps", lambda: Budget(steps=0), "steps is 0; choose"),
+    ("absurd steps", lambda: Budget(steps=2**62 + 1), "steps is 4611686018427387905; choose"),
+    (
+        "float tokens",
+        lambda: Budget(tokens=1e9),
+        "tokens is 1000000000.0; it must be a whole number",
+    ),  # type: ignore[arg-type]
+    ("no corpus", lambda: Budget(corpus_tokens=0), "corpus_tokens is 0; choose"),
+    ("zero epochs", lambda: Budget(epochs=0), "epochs is 0; choose"),
+    ("mode", lambda: linear_plan(mode="pack"), "mode is 'pack'; choose one of segment, truncate."),
+    (
+        "small batch",
+        lambda: linear_plan(batch=Batch(tokens=8191)),
+        ("batch_tokens 8191 holds no 8 rows (rows_multiple_of) of 1024 tokens; use batch_tokens 8192 or more"),
+    ),
+    (
+        "huge step",
+        lambda: linear_plan(batch=Batch(rows=2**21)),
+        "stores 2149580800 tokens; at most 2147483647 are allowed",
+    ),
+    (
+        "huge short step",
+        lambda: linear_plan(batch=Batch(tokens=2_000_000_000)),
+        "a step of 250000000 rows of length 8 stores 2250000000 tokens",
+    ),
+    (
+        "absurd total",
+        lambda: linear_plan(budget=Budget(steps=2**60)),
+        "tokens; at most 4611686018427387904 are allowed",
+    ),
+    (
+        "long warmup",
+        lambda: linear_plan(warmup=1001),
+        "length_warmup_steps 1001 is above the total of 1000 steps; use a warmup of 1000 or less",
+    ),
+    ("zero warmup", lambda: linear_plan(warmup=0), "length_warmup_steps is 0; choose"),
+    ("float warmup", lambda: linear_plan(warmup=0.3), "length_warmup_steps is 0.3; it must be a whole number"),
+    ("bool warmup", lambda: linear_plan(warmup=True), "length_warmup_steps is True; it must be"),
+    ("frac 0", lambda: linear_plan(warmup=Fraction(0)), "frac is 0; choose a decimal above 0 and at most 1"),
+    ("frac 2", lambda: linear_plan(warmup=Fraction(2)), "frac is 2; choose"),
+    ("no warmup", lambda: linear_plan(warmup=None), "schedule 'linear' needs a warmup; give frac"),
+    (
+        "constant warmup",
+        lambda: linear_plan(pacing=Pacing.constant(1024)),
+        "schedule 'constant' has no warmup; leave",
+    ),
+    ("phases warmup", lambda: linear_plan(pacing=PHASES, budget=Budget()), "phases have no warmup; leave frac"),
+    (
+        "phases steps",
+        lambda: linear_plan(pacing=PHASES, warmup=None),
+        "phases already fix the total at 20 steps, and steps 1000 is given too",
+    ),
+    (
+        "phases tokens",
+        lambda: linear_plan(pacing=PHASES, warmup=None, budget=Budget(tokens=9)),
+        "and tokens 9 is given too",
+    ),
+    (
+        "one pass over nothing",
+        lambda: linear_plan(budget=Budget()),
+        "one pass over the corpus needs its size; give corpus_tokens",
+    ),
+    (
+        "few tokens",
+        lambda: linear_plan(budget=Budget(tokens=16_383)),
+        ("tokens 16383 is too small: the shortest plan of this schedule and batch, 1 step, trains 16384 tokens"),
+    ),
+    (
+        "few tokens for T",
+        lambda: linear_plan(warmup=1000, budget=Budget(tokens=8_200_191)),
+        "1000 steps, trains 8200192 tokens; use tokens 8200192 or more",
+    ),
+    (
+        "small corpus",
+        lambda: linear_plan(budget=Budget(corpus_tokens=16_384)),
+        (
+            "1 epoch of 16384 corpus tokens offers 16383, which is too few: the shortest plan of this "
+            "schedule and batch, 1 step, consumes 16384; use a corpus of 16385 tokens or more, epochs 2 or "
+            "more"
+        ),
+    ),
+    (
+        "small corpus, epochs",
+        lambda: linear_plan(budget=Budget(corpus_tokens=100, epochs=3)),
+        (
+            "3 epochs of 100 corpus tokens offer 299, which is too few: the shortest plan of this schedule "
+            "and batch, 1 step, consumes 16384; use a corpus of 5462 tokens or more, epochs 164 or more"
+        ),
+    ),
+    (
+        "steps beyond",
+        lambda: linear_plan(budget=Budget(steps=1000, corpus_tokens=10**7)),
+        (
+            "the plan of 1000 steps consumes 13934592 tokens, but 1 epoch of 10000000 corpus tokens offers "
+            "9999999; use at most 717 steps, or epochs 2 or a larger corpus."
+        ),
+    ),
+    (
+        "tokens beyond",
+        lambda: linear_plan(budget=Budget(tokens=10**7, corpus_tokens=10**6)),
+        "or epochs 10 or a larger corpus.",
+    ),
+    (
+        "phases beyond",
+        lambda: linear_plan(pacing=PHASES, warmup=None, budget=Budget(corpus_tokens=16 * 8 * 10 + 16 * 16 * 2 + 1)),
+        "use at most 12 steps, or epochs 3",
+    ),
+    (
+        "nothing fits",
+        lambda: linear_plan(budget=Budget(steps=1, corpus_tokens=9)),
+        "no number of steps fits, so use epochs 1821 or a larger corpus.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("request_", "message"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
+def test_a_request_that_cannot_work_is_refused_in_one_sentence(request_: Callable[[], object], message: str) -> None:
+    with pytest.raises(PlanError) as refusal:
+        request_()
+    assert message in str(refusal.value)
+    assert str(refusal.value).endswith(".")
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_least_values_that_refusals_name_do_work() -> None:
+    assert linear_plan(batch=Batch(tokens=8192)).phases[-1].rows_per_step == 8
+    assert linear_plan(budget=Budget(tokens=16_384)).total_steps == 1
+    assert linear_plan(warmup=1000, budget=Budget(tokens=8_200_192)).total_steps == 1000
+    assert linear_plan(budget=Budget(corpus_tokens=16_385)).total_steps == 1
+    assert linear_plan(budget=Budget(corpus_tokens=16_384, epochs=2)).total_steps == 1
+    assert linear_plan(budget=Budget(corpus_tokens=5462, epochs=3)).total_steps == 1
+    assert linear_plan(budget=Budget(corpus_tokens=100, epochs=164)).total_steps == 1
+    assert linear_plan(budget=Budget(steps=717, corpus_tokens=10**7)).total_steps == 717
+    assert linear_plan(budget=Budget(steps=1000, corpus_tokens=10**7, epochs=2)).total_steps == 1000
+    with pytest.raises(PlanError, match="use at most 717 steps"):
+        linear_plan(budget=Budget(steps=718, corpus_tokens=10**7))
+
+
+def test_checking_a_request_needs_no_corpus_and_misses_nothing_that_can_be_known() -> None:
+    """A one-pass build must not tokenize for an hour and then learn that its batch holds no row."""
+
+    def check(**change: Any) -> None:
+        request: dict[str, Any] = {"pacing": LINEAR, "warmup": Fraction(3, 10), "batch": Batch(rows=16)}
+        check_request(**(request | {"budget": Budget()} | change))
+
+    check()
+    check(budget=Budget(tokens=10**9))
+    check(pacing=PHASES, warmup=None)
+    for change in (
+        {"batch": Batch(tokens=8191)},
+        {"mode": "pack"},
+        {"warmup": None},
+        {"budget": Budget(tokens=100)},
+        {"budget": Budget(steps=2**60)},
+        {"budget": Budget(corpus_tokens=100)},
+        {"warmup": 10, "budget": Budget(steps=5)},
+    ):
+        with pytest.raises(PlanError):
+            check(**change)
+
+
+@pytest.mark.parametrize("step", [-1, 1000, 10**30])
+def test_a_step_outside_the_plan_is_a_sentence_and_not_a_wrong_row(step: int) -> None:
+    plan = linear_plan()
+    with pytest.raises(CursorError, match="is outside this plan; choose one from 0 to 999"):
+        plan.locate(step)
+    assert plan.tokens_at(1000) == plan.total_tokens
+    with pytest.raises(CursorError, match="choose one from 0 to 1000"):
+        plan.tokens_at(-1)

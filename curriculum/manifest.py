@@ -1,0 +1,333 @@
+"""The manifest: the one file that says what a dataset is. Written last; its presence is the commit.
+
+In:  `manifest.json`, possibly damaged or hostile.   Out: `Manifest`, checked completely.
+Guarantee: no times, hosts or absolute paths, so equal builds have equal manifests. `id` is the sha256 of the canonical
+JSON (sorted keys, no spaces, UTF-8) without `id`. A path that could leave the dataset, a number that does not add up or
+a required feature that this version does not know is refused before any shard is opened.
+
+    {"format": "curriculum-dataset", "version": 1, "requires": [], "id": "sha256:...", "plan": {...}, ...}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from curriculum.errors import DataError
+from curriculum.json_object import JsonObject
+from curriculum.plan import Plan
+
+FORMAT = "curriculum-dataset"
+VERSION = 1
+KNOWN_FEATURES: frozenset[str] = frozenset()
+"""Names that `requires` may hold; later versions of the format add some."""
+FILE_NAME = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardEntry:
+    """One shard file."""
+
+    path: str
+    """relative to the dataset, forward slashes, no `..`"""
+    num_rows: int
+    num_bytes: int
+    data_offset: int
+    """byte of the file where the token values begin: row i is at data_offset + i * (seq_len + 1) * itemsize"""
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhaseEntry:
+    """The shards of one phase, in row order."""
+
+    seq_len: int
+    shards: tuple[ShardEntry, ...]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all shards together."""
+        return sum(shard.num_rows for shard in self.shards)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerEntry:
+    """Identity of the tokenizer; `tokenizer.json` lies beside the manifest."""
+
+    vocab_size: int
+    """1 + the largest id, added tokens included"""
+    bos_id: int | None
+    eos_id: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceEntry:
+    """One named part of the corpus and its place in the stream."""
+
+    name: str
+    documents: int
+    """non-empty documents, held-out ones included"""
+    tokens: int
+    """tokens of those documents, EOS (and BOS) included"""
+    offset: int
+    """stream position where the source begins"""
+    weight: float
+    fingerprint: str
+    """of the set of (path, position, text), whatever the order"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildEntry:
+    """Choices of the builder that change the bytes and are not part of the plan."""
+
+    algorithm: int
+    window_tokens: int
+    shard_bytes: int
+    bos: str
+    """"none" or "document" """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accounting:
+    """Where every token of the corpus went.
+
+    corpus = trained + truncated + validation + unused - repeated
+    """
+
+    corpus_tokens: int
+    trained_tokens: int
+    truncated_tokens: int
+    validation_tokens: int
+    unused_tokens: int
+    repeated_tokens: int
+    context_tokens: int
+    """the part of unused that is stored as an input only"""
+    documents: int
+    empty_documents: int
+    skipped_records: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """A dataset, described. `id` is derived from everything else."""
+
+    plan: Plan
+    tokenizer: TokenizerEntry
+    dtype: str
+    seed: int
+    build: BuildEntry
+    phases: tuple[PhaseEntry, ...]
+    validation: PhaseEntry | None
+    sources: tuple[SourceEntry, ...]
+    accounting: Accounting
+    requires: tuple[str, ...] = ()
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        body = self._body()
+        digest = hashlib.sha256(canonical_json(body)).hexdigest()
+        object.__setattr__(self, "id", f"sha256:{digest}")
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per stored token."""
+        return 2 if self.dtype == "uint16" else 4
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `manifest.json` holds."""
+        body = self._body()
+        head = {key: body.pop(key) for key in ("format", "version", "requires")}
+        return {**head, "id": self.id, **body}
+
+    def _body(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "requires": list(self.requires),
+            "plan": self.plan.to_json(),
+            "tokenizer": asdict(self.tokenizer),
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "build": asdict(self.build),
+            "phases": [asdict(phase) for phase in self.phases],
+            "validation": asdict(self.validation) if self.validation else None,
+            "sources": [asdict(source) for source in self.sources],
+            "accounting": asdict(self.accounting),
+        }
+
+
+def canonical_json(value: Any) -> bytes:
+    """Sorted keys, no spaces, UTF-8: the one byte string of a JSON value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def load_manifest(root: Path) -> Manifest:
+    """Read and check the manifest of the dataset at `root`.
+
+    Raises:
+        DataError: there is none, or it is damaged, contradictory, hostile or of a later version.
+    """
+    path = root / FILE_NAME
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(
+            f"{root}: not a curriculum dataset, it has no {FILE_NAME}. Give the folder that `curriculum build` wrote; "
+            f"if that build was interrupted, run the same command again."
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}.") from error
+    return parse_manifest(text, str(path))
+
+
+def parse_manifest(text: bytes, where: str) -> Manifest:
+    """Check the bytes of a manifest; `where` begins every message."""
+    top = JsonObject.parse(text, where)
+    if top.string("format") != FORMAT:
+        raise DataError(f"{where}: format is {top.string('format')!r}, expected {FORMAT!r}: another kind of file.")
+    if top.integer("version") != VERSION:
+        raise DataError(
+            f"{where}: format version {top.integer('version')}, this release reads version {VERSION}. "
+            f"Install a newer seqlen-curriculum."
+        )
+    unknown = sorted(set(top.strings("requires")) - KNOWN_FEATURES)
+    if unknown:
+        raise DataError(
+            f"{where}: the dataset requires {', '.join(map(repr, unknown))}, which this release does not know. "
+            f"Install a newer seqlen-curriculum."
+        )
+    manifest = Manifest(
+        plan=Plan.from_json(top.value("plan")),
+        tokenizer=_tokenizer(top.object("tokenizer")),
+        dtype=top.one_of("dtype", ("uint16", "uint32")),
+        seed=top.integer("seed"),
+        build=_build(top.object("build")),
+        phases=tuple(_phase(phase) for phase in top.objects("phases")),
+        validation=_phase(top.object("validation")) if top.value("validation") is not None else None,
+        sources=tuple(_source(source) for source in top.objects("sources")),
+        accounting=_accounting(top.object("accounting")),
+        requires=tuple(top.strings("requires")),
+    )
+    top.no_others("id")
+    if top.string("id") != manifest.id:
+        raise DataError(
+            f"{where}: id is {top.string('id')}, its content gives {manifest.id}. "
+            f"The manifest was edited or damaged: copy it again, or build the dataset again."
+        )
+    check_consistent(manifest, where)
+    return manifest
+
+
+def check_consistent(manifest: Manifest, where: str) -> None:
+    """Refuse a manifest whose parts contradict each other.
+
+    Raises:
+        DataError: names the first contradiction.
+    """
+    plan = manifest.plan
+    expected_dtype = "uint16" if manifest.tokenizer.vocab_size <= 65536 else "uint32"
+    if manifest.dtype != expected_dtype:
+        raise DataError(f"{where}: dtype {manifest.dtype} does not fit vocab_size {manifest.tokenizer.vocab_size}.")
+    if len(manifest.phases) != len(plan.phases):
+        raise DataError(f"{where}: {len(manifest.phases)} phases listed, the plan has {len(plan.phases)}.")
+    for i, (entry, phase) in enumerate(zip(manifest.phases, plan.phases, strict=True)):
+        if (entry.seq_len, entry.num_rows) != (phase.seq_len, phase.num_rows):
+            raise DataError(
+                f"{where}: phase {i} lists {entry.num_rows} rows of {entry.seq_len} tokens, "
+                f"the plan has {phase.num_rows} rows of {phase.seq_len}."
+            )
+        _check_shards(entry, f"{where}: phase {i}", manifest.itemsize, phase.rows_per_step)
+    if manifest.validation:
+        _check_shards(manifest.validation, f"{where}: validation", manifest.itemsize, 1)
+    _check_accounting(manifest, where)
+
+
+def _check_shards(entry: PhaseEntry, where: str, itemsize: int, rows_per_step: int) -> None:
+    for shard in entry.shards:
+        if shard.num_rows < 1 or shard.num_rows % rows_per_step:
+            raise DataError(
+                f"{where}: shard {shard.path!r} has {shard.num_rows} rows, not whole steps of {rows_per_step}."
+            )
+        least = shard.data_offset + shard.num_rows * (entry.seq_len + 1) * itemsize
+        if shard.num_bytes < least:
+            raise DataError(f"{where}: shard {shard.path!r} has {shard.num_bytes} bytes, its rows need {least}.")
+
+
+def _check_accounting(manifest: Manifest, where: str) -> None:
+    a, plan = manifest.accounting, manifest.plan
+    accounted = a.trained_tokens + a.truncated_tokens + a.validation_tokens + a.unused_tokens - a.repeated_tokens
+    if a.corpus_tokens != accounted:
+        raise DataError(f"{where}: accounting has {a.corpus_tokens} corpus tokens but its parts sum to {accounted}.")
+    if (a.trained_tokens, a.truncated_tokens) != (plan.total_tokens, plan.dropped_tokens):
+        raise DataError(
+            f"{where}: accounting has {a.trained_tokens} trained and {a.truncated_tokens} truncated tokens, "
+            f"the plan {plan.total_tokens} and {plan.dropped_tokens}."
+        )
+    if a.corpus_tokens != sum(source.tokens for source in manifest.sources):
+        raise DataError(f"{where}: accounting has {a.corpus_tokens} corpus tokens, the sources do not sum to that.")
+
+
+def _tokenizer(o: JsonObject) -> TokenizerEntry:
+    entry = TokenizerEntry(
+        vocab_size=o.integer("vocab_size", least=1, most=2**32),
+        bos_id=None if o.value("bos_id") is None else o.integer("bos_id"),
+        eos_id=o.integer("eos_id"),
+        sha256=o.string("sha256"),
+    )
+    o.no_others()
+    for name, token in (("eos_id", entry.eos_id), ("bos_id", entry.bos_id)):
+        if token is not None and token >= entry.vocab_size:
+            raise DataError(f"{o.where}: {name} is {token}, not below vocab_size {entry.vocab_size}.")
+    return entry
+
+
+def _build(o: JsonObject) -> BuildEntry:
+    entry = BuildEntry(
+        algorithm=o.integer("algorithm"),
+        window_tokens=o.integer("window_tokens", least=1),
+        shard_bytes=o.integer("shard_bytes", least=1),
+        bos=o.one_of("bos", ("none", "document")),
+    )
+    o.no_others()
+    return entry
+
+
+def _phase(o: JsonObject) -> PhaseEntry:
+    shards = []
+    for s in o.objects("shards"):
+        shards.append(
+            ShardEntry(
+                path=s.relative_path("path"),
+                num_rows=s.integer("num_rows"),
+                num_bytes=s.integer("num_bytes"),
+                data_offset=s.integer("data_offset"),
+                sha256=s.string("sha256"),
+            )
+        )
+        s.no_others()
+    entry = PhaseEntry(seq_len=o.integer("seq_len", least=1, most=2**31), shards=tuple(shards))
+    o.no_others()
+    return entry
+
+
+def _source(o: JsonObject) -> SourceEntry:
+    entry = SourceEntry(
+        name=o.string("name"),
+        documents=o.integer("documents"),
+        tokens=o.integer("tokens"),
+        offset=o.integer("offset"),
+        weight=o.number("weight"),
+        fingerprint=o.string("fingerprint"),
+    )
+    o.no_others()
+    return entry
+
+
+def _accounting(o: JsonObject) -> Accounting:
+    entry = Accounting(**{item.name: o.integer(item.name) for item in fields(Accounting)})
+    o.no_others()
+    return entry

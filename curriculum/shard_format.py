@@ -1,0 +1,170 @@
+"""One shard: an Arrow IPC file whose single record batch is read as numpy views.
+
+In:  the path of a shard and what the manifest says about it.
+Out: `Shard`, read-only views of the mapped file: tokens [num_rows, seq_len + 1], doc_starts, offset, document.
+Guarantee: nothing is copied, and a file that is truncated, compressed or not ours is refused before it is mapped into
+a training loop (reading past the end of a truncated mapping kills the process with SIGBUS).
+
+    seq_len 4, two rows of the stream 5 6 7 0 8 9 1 0 2 (0 is the EOS)
+    tokens      [[5 6 7 0 8], [8 9 1 0 2]]     neighbours share one token: each token is a target once
+    doc_starts  [[4], [4]]                     positions >= 1 where a document begins
+    offset      [0, 4]      document [0, 1]    position in the stream, ordinal of the document at that position
+
+The same file opens with pyarrow, polars, duckdb and `datasets`, without any code of this project.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curriculum.errors import DataError
+
+MAX_SHARDS_PER_FOLDER = 1000
+"""The Hugging Face Hub allows 10,000 files in a folder; file browsers are slow long before."""
+
+
+def shard_schema(seq_len: int, dtype: str) -> pa.Schema:
+    """Schema of a shard: four columns, none nullable.
+
+    Args:
+        seq_len: inputs of a row; `seq_len + 1` tokens are stored.
+        dtype: "uint16" or "uint32".
+    """
+    token = pa.field("item", pa.uint16() if dtype == "uint16" else pa.uint32(), nullable=False)
+    position = pa.field("item", pa.uint32(), nullable=False)
+    return pa.schema(
+        [
+            pa.field("tokens", pa.list_(token, seq_len + 1), nullable=False),
+            pa.field("doc_starts", pa.list_(position), nullable=False),
+            pa.field("offset", pa.uint64(), nullable=False),
+            pa.field("document", pa.uint64(), nullable=False),
+        ]
+    )
+
+
+def phase_folder(phase_index: int, seq_len: int) -> str:
+    """`phases/00000-len0000008`: the folder of a phase, relative to the dataset."""
+    return f"phases/{phase_index:05d}-len{seq_len:07d}"
+
+
+def config_name(phase_index: int, seq_len: int) -> str:
+    """`phase-00000-len0000008`: the name of a phase for `datasets.load_dataset`."""
+    return f"phase-{phase_index:05d}-len{seq_len:07d}"
+
+
+def shard_path(folder: str, shard_index: int, num_shards: int) -> str:
+    """Path of a shard relative to the dataset; numbered sub-folders once a folder would hold more than 1,000."""
+    if num_shards > MAX_SHARDS_PER_FOLDER:
+        folder = f"{folder}/{shard_index // MAX_SHARDS_PER_FOLDER:05d}"
+    return f"{folder}/shard-{shard_index:06d}.arrow"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shard:
+    """Read-only numpy views of one mapped shard; they keep the map alive for as long as they live."""
+
+    tokens: np.ndarray[Any, Any]
+    """uint16 or uint32 [num_rows, seq_len + 1]"""
+    doc_positions: np.ndarray[Any, np.dtype[np.uint32]]
+    """uint32 [num_doc_starts], row after row"""
+    doc_offsets: np.ndarray[Any, np.dtype[np.int32]]
+    """int32 [num_rows + 1]: row i owns doc_positions[doc_offsets[i] : doc_offsets[i + 1]]"""
+    offset: np.ndarray[Any, np.dtype[np.uint64]]
+    """uint64 [num_rows]: stream position of the row's first token"""
+    document: np.ndarray[Any, np.dtype[np.uint64]]
+    """uint64 [num_rows]: ordinal of the document that holds the row's first token"""
+    data_offset: int
+    """byte of the file where the token values begin"""
+
+
+def open_shard(
+    path: Path, *, seq_len: int, dtype: str, num_rows: int, num_bytes: int, data_offset: int | None = None
+) -> Shard:
+    """Map a shard and check everything that can be checked without reading the tokens.
+
+    Args:
+        path: the file.
+        seq_len, dtype, num_rows, num_bytes, data_offset: what the manifest says; `data_offset=None` skips that check
+            (the writer asks for it).
+
+    Raises:
+        DataError: the file is missing, has another size, is no Arrow file, is compressed or has another layout.
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: the shard is missing. Copy it again from where the dataset came from, "
+            f"or build the dataset again with --overwrite."
+        ) from None
+    if size != num_bytes:
+        raise DataError(
+            f"{path}: {size:,} bytes on disk, the manifest says {num_bytes:,}. The copy is incomplete or another "
+            f"file: copy it again, or build the dataset again with --overwrite."
+        )
+    batch, base = _map_single_batch(path)
+    expected = shard_schema(seq_len, dtype)
+    if not batch.schema.equals(expected):
+        raise DataError(
+            f"{path}: its columns are {_one_line(batch.schema)}, the manifest asks for {_one_line(expected)}. "
+            f"This is another shard: copy the right one."
+        )
+    if batch.num_rows != num_rows:
+        raise DataError(f"{path}: {batch.num_rows:,} rows on disk, the manifest says {num_rows:,}. Copy it again.")
+    return _views(path, batch, base, size, data_offset)
+
+
+def _map_single_batch(path: Path) -> tuple[pa.RecordBatch, int]:
+    """The one record batch of a file and the address where the mapped file begins."""
+    try:
+        whole = pa.memory_map(str(path)).read_buffer()
+        reader = pa.ipc.open_file(whole)
+        if reader.num_record_batches != 1:
+            raise DataError(
+                f"{path}: {reader.num_record_batches} record batches, a shard has exactly one. Copy the shard again."
+            )
+        batch = reader.get_batch(0)
+        batch.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: not a readable Arrow file ({error}). Copy it again, or build the dataset again with --overwrite."
+        ) from None
+    return batch, whole.address
+
+
+def _views(path: Path, batch: pa.RecordBatch, base: int, size: int, data_offset: int | None) -> Shard:
+    tokens, doc_starts, offset, document = batch.columns
+    buffers = [*tokens.buffers(), *doc_starts.buffers(), *offset.buffers(), *document.buffers()]
+    # validity, child validity, tokens | validity, list offsets, child validity, positions | validity, values | ...
+    validities = [buffers[i] for i in (0, 1, 3, 5, 7, 9)]
+    if any(buffer is not None for buffer in validities):
+        raise DataError(f"{path}: a column holds nulls, which a shard never does. Copy the shard again.")
+    data, list_offsets, positions, offset_data, document_data = (buffers[i] for i in (2, 4, 6, 8, 10))
+    if data is None or not base <= data.address < base + size:
+        raise DataError(
+            f"{path}: the shard is compressed, which rules out reading it in place. "
+            f"Use the uncompressed shards that `curriculum build` writes."
+        )
+    found = data.address - base
+    if data_offset is not None and found != data_offset:
+        raise DataError(f"{path}: token values begin at byte {found}, the manifest says {data_offset}. Copy it again.")
+    num_rows, row_tokens = len(tokens), tokens.type.list_size
+    dtype = np.uint16 if tokens.type.value_type == pa.uint16() else np.uint32
+    num_starts = len(doc_starts.values)
+    return Shard(
+        tokens=np.frombuffer(data, dtype, num_rows * row_tokens).reshape(num_rows, row_tokens),
+        doc_positions=np.frombuffer(positions, np.uint32, num_starts) if num_starts else np.empty(0, np.uint32),
+        doc_offsets=np.frombuffer(list_offsets, np.int32, num_rows + 1),
+        offset=np.frombuffer(offset_data, np.uint64, num_rows),
+        document=np.frombuffer(document_data, np.uint64, num_rows),
+        data_offset=found,
+    )
+
+
+def _one_line(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name}: {field.type}" for field in schema)

@@ -1,0 +1,294 @@
+"""Build a dataset: the only module that knows all stages.
+
+In:  options.   Out: a finished dataset, its manifest written last.
+Guarantee: the same inputs, options and seed give the same bytes for any number of workers, any division into units and
+either tokenizer backend. Killed at any moment, the same command continues and ends in the same bytes.
+
+    corpus -> token store -> plan -> windows -> shards -> manifest
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from curriculum.errors import BuildError, PlanError
+from curriculum.manifest import (
+    FILE_NAME,
+    Accounting,
+    BuildEntry,
+    Manifest,
+    PhaseEntry,
+    ShardEntry,
+    SourceEntry,
+    TokenizerEntry,
+)
+from curriculum.plan import Plan
+from curriculum.schedule import parse_frac
+from pipeline.build_log import BuildLog
+from pipeline.card import dataset_card
+from pipeline.corpus import SOURCE, Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
+from pipeline.cut import (
+    WORK_FOLDER,
+    CutJob,
+    WindowTask,
+    aside_folder,
+    cut_validation,
+    cut_window,
+    finished_window,
+)
+from pipeline.engines.local import Workers, local_workers, num_cores
+from pipeline.holdout import HeldOut, hold_out_frac, hold_out_tokens
+from pipeline.lock import locked
+from pipeline.options import Options
+from pipeline.output import LOG_NAME, prepare, sweep
+from pipeline.progress import Progress
+from pipeline.publish import publish_bytes, publish_json, remove
+from pipeline.store import ALGORITHM
+from pipeline.store import aside_folder as store_aside_folder
+from pipeline.stream import StreamSpec, count_partitions, lay_out_stream, overlapping
+from pipeline.tokenizer import parse_tokenizer_spec
+from pipeline.windows import lay_out_shards, split_windows, window_size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildResult:
+    """A finished dataset."""
+
+    path: Path
+    manifest: Manifest
+    already_finished: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        plan = self.manifest.plan
+        return {
+            "dataset": str(self.path),
+            "id": self.manifest.id,
+            "already_finished": self.already_finished,
+            "total_steps": plan.total_steps,
+            "total_tokens": plan.total_tokens,
+            "accounting": asdict(self.manifest.accounting),
+        }
+
+
+def build(options: Options, progress: Progress) -> BuildResult:
+    """Build the dataset that the options ask for, or continue an interrupted build of it.
+
+    Raises:
+        PlanError, ConfigError: the request cannot work; nothing was written.
+        BuildError: a stage could not finish; running again continues.
+    """
+    options.check()
+    corpus = find_corpus(options, progress)
+    request = _request(options, corpus)
+    root = Path(options.out)
+    log = BuildLog(request)
+    with locked(root), locked(options.store_folder()):
+        finished = prepare(root, request, overwrite=options.overwrite)
+        if finished is None:
+            _remove_unfinished(options)
+            with local_workers(options.workers or num_cores()) as workers:
+                manifest = _build(options, corpus, workers, progress, log)
+        if not options.keep_store:
+            remove(options.store_folder())
+        return BuildResult(path=root, manifest=finished or manifest, already_finished=finished is not None)
+
+
+def prepare_plan(options: Options, progress: Progress) -> tuple[Plan, TokenizedCorpus, HeldOut]:
+    """The plan for a corpus, which is tokenized into the store for it; a later build uses that store.
+
+    Raises:
+        PlanError, ConfigError, BuildError: as `build`.
+    """
+    options.check()
+    corpus = find_corpus(options, progress)
+    with locked(options.store_folder()), local_workers(options.workers or num_cores()) as workers:
+        tokenized = tokenize_corpus(options, corpus, workers, progress)
+        held_out = _hold_out(options, tokenized)
+        return options.compile_plan(tokenized.tokens - held_out.tokens), tokenized, held_out
+
+
+def _remove_unfinished(options: Options) -> None:
+    """Files that a killed run left half-written."""
+    remove(aside_folder(options.out))
+    remove(store_aside_folder(options.store_folder()))
+
+
+def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progress, log: BuildLog) -> Manifest:
+    root = Path(options.out)
+    with log.stage("tokenize"):
+        tokenized = tokenize_corpus(options, corpus, workers, progress)
+    with log.stage("plan"):
+        held_out = _hold_out(options, tokenized)
+        plan = options.compile_plan(tokenized.tokens - held_out.tokens)
+        _check_validation(plan, held_out)
+    spec = StreamSpec(
+        store=str(options.store_folder()),
+        parts=tokenized.part_names,
+        dtype=tokenized.tokenizer.dtype,
+        seed=options.seed,
+        held_out_below=held_out.below,
+        num_partitions=count_partitions(tokenized.tokens - held_out.tokens),
+    )
+    job = CutJob(root=options.out, plan=plan, stream=spec)
+    size = window_size(plan, options.shuffle_window)
+    with log.stage("cut"):
+        phases = _cut(job, size, options, workers, progress)
+        validation = None
+        if held_out.tokens:
+            shards = cut_validation(job, options.shard_bytes)
+            validation = PhaseEntry(seq_len=plan.max_seq_len, shards=shards)
+    manifest = _manifest(options, plan, tokenized, held_out, size, phases, validation)
+    _finish(root, manifest, tokenized, corpus, log, options)
+    return manifest
+
+
+def _cut(job: CutJob, size: int, options: Options, workers: Workers, progress: Progress) -> tuple[PhaseEntry, ...]:
+    """Cut all windows that an earlier run did not finish; the shards of each phase in row order."""
+    plan = job.plan
+    windows = split_windows(plan, size)
+    itemsize = 2 if job.stream.dtype == "uint16" else 4
+    layout = lay_out_shards(plan, windows, shard_bytes=options.shard_bytes, itemsize=itemsize)
+    pieces = lay_out_stream(job.stream, options.epochs)
+    tasks = [
+        WindowTask(window=window, slots=slots, pieces=tuple(overlapping(pieces, window.offset, window.num_tokens)))
+        for window, slots in zip(windows, layout, strict=True)
+    ]
+    entries = {task.window.index: found for task in tasks if (found := finished_window(job, task)) is not None}
+    left = [task for task in tasks if task.window.index not in entries]
+    _check_space(job, sum(task.window.num_tokens for task in left) * itemsize)
+    with progress.stage("cut", total=plan.consumed_tokens * itemsize, unit="B") as advance:
+        advance(sum(windows[index].num_tokens for index in entries) * itemsize)
+        for number, found in workers.run(cut_window, [(job, task) for task in left]):
+            entries[left[number].window.index] = found
+            advance(left[number].window.num_tokens * itemsize)
+    shards: list[list[ShardEntry]] = [[] for _ in plan.phases]
+    for task in tasks:
+        for slot, entry in zip(task.slots, entries[task.window.index], strict=True):
+            shards[slot.phase].append(entry)
+    return tuple(
+        PhaseEntry(seq_len=phase.seq_len, shards=tuple(of_phase))
+        for phase, of_phase in zip(plan.phases, shards, strict=True)
+    )
+
+
+def _manifest(
+    options: Options,
+    plan: Plan,
+    tokenized: TokenizedCorpus,
+    held_out: HeldOut,
+    window_tokens: int,
+    phases: tuple[PhaseEntry, ...],
+    validation: PhaseEntry | None,
+) -> Manifest:
+    tokenizer = tokenized.tokenizer
+    source = SourceEntry(
+        name=SOURCE,
+        documents=tokenized.documents,
+        tokens=tokenized.tokens,
+        offset=0,
+        weight=1.0,
+        fingerprint=tokenized.fingerprint,
+    )
+    return Manifest(
+        plan=plan,
+        tokenizer=TokenizerEntry(
+            vocab_size=tokenizer.vocab_size,
+            bos_id=tokenizer.bos_id,
+            eos_id=tokenizer.eos_id,
+            sha256=tokenizer.sha256,
+        ),
+        dtype=tokenizer.dtype,
+        seed=options.seed,
+        build=BuildEntry(
+            algorithm=ALGORITHM, window_tokens=window_tokens, shard_bytes=options.shard_bytes, bos=options.bos
+        ),
+        phases=phases,
+        validation=validation,
+        sources=(source,),
+        accounting=_account(plan, tokenized, held_out),
+    )
+
+
+def _account(plan: Plan, tokenized: TokenizedCorpus, held_out: HeldOut) -> Accounting:
+    stream_tokens = tokenized.tokens - held_out.tokens
+    unused = max(0, stream_tokens - plan.consumed_tokens)
+    return Accounting(
+        corpus_tokens=tokenized.tokens,
+        trained_tokens=plan.total_tokens,
+        truncated_tokens=plan.dropped_tokens,
+        validation_tokens=held_out.tokens,
+        unused_tokens=unused,
+        repeated_tokens=max(0, plan.consumed_tokens - stream_tokens),
+        context_tokens=min(1, unused),  # the first token of the stream is an input, never a target
+        documents=tokenized.documents,
+        empty_documents=sum(part.empty_documents for part in tokenized.parts),
+        skipped_records=sum(part.skipped_records for part in tokenized.parts),
+    )
+
+
+def _finish(
+    root: Path,
+    manifest: Manifest,
+    tokenized: TokenizedCorpus,
+    corpus: Corpus,
+    log: BuildLog,
+    options: Options,
+) -> None:
+    """Everything beside the shards; the manifest last, since its presence says that all the rest is there."""
+    aside = aside_folder(str(root))
+    publish_bytes(aside, root / "tokenizer.json", Path(tokenized.tokenizer.path).read_bytes())
+    publish_bytes(aside, root / "README.md", dataset_card(manifest).encode())
+    publish_json(aside, root / LOG_NAME, log.to_json(manifest, tokenized, corpus, options))
+    sweep(root, manifest)
+    publish_json_in_order(aside, root / FILE_NAME, manifest.to_json())
+    remove(store_aside_folder(options.store_folder()))
+    remove(root / WORK_FOLDER)
+
+
+def publish_json_in_order(aside: Path, final: Path, value: Any) -> None:
+    """The manifest keeps the order of its keys: it is read by people too."""
+    import json
+
+    publish_bytes(aside, final, json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def _request(options: Options, corpus: Corpus) -> dict[str, Any]:
+    """What this build is asked for, as plain JSON values; two builds with equal requests give equal bytes."""
+    request = {**options.identity(), "corpus": corpus.digest}
+    kind, value = parse_tokenizer_spec(options.tokenizer)
+    if kind == "file":
+        path = Path(str(value))
+        path = path / "tokenizer.json" if path.is_dir() else path
+        request["tokenizer"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return request
+
+
+def _hold_out(options: Options, tokenized: TokenizedCorpus) -> HeldOut:
+    store = options.store_folder()
+    if options.validation_tokens is not None:
+        return hold_out_tokens(store, tokenized.part_names, options.validation_tokens)
+    if options.validation_frac is not None:
+        return hold_out_frac(store, tokenized.part_names, parse_frac(str(options.validation_frac)))
+    return HeldOut()
+
+
+def _check_validation(plan: Plan, held_out: HeldOut) -> None:
+    if held_out.tokens and held_out.tokens <= plan.max_seq_len:
+        raise PlanError(
+            f"The held-out documents have {held_out.tokens:,} tokens, which is no row of {plan.max_seq_len:,} "
+            f"(and the token after it). Hold out more with --validation-tokens or --validation-frac."
+        )
+
+
+def _check_space(job: CutJob, needed: int) -> None:
+    free = shutil.disk_usage(job.root).free
+    if needed > free:
+        raise BuildError(
+            f"{job.root}: the shards need {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left. "
+            f"Free space or give --out on another disk, then run again: the token store is used again."
+        )

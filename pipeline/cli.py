@@ -1,0 +1,258 @@
+"""The command line: parse, call one function, print.
+
+Results go to stdout, everything else to stderr. Exit 0: fine; 1: the request failed; 2: the request is wrong.
+Heavy modules load inside the command that needs them, so that `curriculum --help` is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from curriculum.errors import ConfigError, CurriculumError, PlanError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def number(value: str) -> Decimal:
+    """A decimal number, kept exact."""
+    try:
+        return Decimal(value)
+    except InvalidOperation:
+        raise click.BadParameter(f"{value!r} is not a decimal number such as 0.3.") from None
+
+
+class _Group(click.Group):
+    """Turns the project's errors into one sentence and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CurriculumError as error:
+            click.echo(f"curriculum: {error}", err=True)
+            ctx.exit(2 if isinstance(error, PlanError | ConfigError) else 1)
+        except KeyboardInterrupt:
+            click.echo("curriculum: interrupted. Run the same command again to continue.", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="seqlen-curriculum", prog_name="curriculum")
+def main() -> None:
+    """Compile a sequence-length curriculum into a dataset.
+
+    \b
+    curriculum plan  --steps 1000 --frac 0.3          what would be trained, without any data
+    curriculum build --schedule linear --frac 0.3     the standard library of Python as a demo corpus
+    curriculum build corpus/ --tokenizer tokenizer.json --max-length 2048 --out my-dataset
+    curriculum verify my-dataset
+    """
+
+
+def _plan_options(command: Command) -> Command:
+    """The options that `plan` and `build` share; names are those of `pipeline.options.Options`."""
+    whole, exact, text = int, number, str
+    table: list[tuple[str, Any, str]] = [
+        ("--schedule", click.Choice(["linear", "root", "constant"]), "Pacing function.  [default: linear]"),
+        ("--degree", whole, "Degree of the root schedule.  [default: 2]"),
+        ("--frac", exact, "Share of the steps in which the length grows.  [default: 0.3]"),
+        ("--length-warmup-steps", whole, "The same as a number of steps."),
+        ("--start-length", whole, "Length of the first step, in tokens.  [default: 8]"),
+        ("--max-length", whole, "Length at the end, in tokens.  [default: 1024]"),
+        ("--multiple-of", whole, "All lengths are multiples of this.  [default: 8]"),
+        ("--phases", text, "Explicit phases LEN:STEPS,LEN:STEPS,... instead of a schedule."),
+        ("--batch-rows", whole, "Sequences per step, at every length.  [default: 16]"),
+        ("--batch-tokens", whole, "Tokens per step, at every length (instead of --batch-rows)."),
+        (
+            "--rows-multiple-of",
+            whole,
+            "Rows per step are a multiple of this.  [default: 1, with --batch-tokens 8]",
+        ),
+        ("--steps", whole, "Train this many steps.  [default: one pass over the corpus]"),
+        ("--tokens", whole, "Train at most this many tokens."),
+        ("--epochs", whole, "Passes over the corpus that a budget may take.  [default: 1]"),
+        (
+            "--mode",
+            click.Choice(["segment", "truncate"]),
+            "Use every token, or cut rows short.  [default: segment]",
+        ),
+        ("--tokenizer", text, "tokenizer.json, train:N or bytes.  [default: train:8192]"),
+        ("--eos", text, "End-of-document token.  [default: the tokenizer's]"),
+        ("--bos", click.Choice(["none", "document"]), "Put a BOS before each document.  [default: none]"),
+        ("--text-key", text, "Key or column that holds the text.  [default: text]"),
+        (
+            "--on-bad-record",
+            click.Choice(["stop", "skip"]),
+            "What to do with unreadable records.  [default: stop]",
+        ),
+        ("--validation-tokens", whole, "Hold out documents with at least this many tokens."),
+        ("--validation-frac", exact, "Hold out this share of the documents."),
+        ("--seed", whole, "Order of documents and rows.  [default: 0]"),
+        (
+            "--shuffle-window",
+            whole,
+            "Tokens that are shuffled together.  [default: total/1024, 32 Mi to 128 Mi]",
+        ),
+        ("--shard-bytes", whole, "Token bytes of a shard at most.  [default: 256 MiB]"),
+        ("--unit-bytes", whole, "Text bytes of a work unit.  [default: by file size, 8 to 128 MiB]"),
+        (
+            "--backend",
+            click.Choice(["auto", "tokenizers", "fastokens"]),
+            "Tokenizer backend.  [default: auto]",
+        ),
+        ("--workers", whole, "Worker processes.  [default: one per core]"),
+        ("--store", text, "Folder of the token store.  [default: OUT.store]"),
+    ]
+    for flag, kind, help_text in reversed(table):
+        command = click.option(flag, type=kind, default=None, help=help_text)(command)
+    config = click.Path(exists=True, dir_okay=False, path_type=Path)
+    command = click.option("--config", type=config, default=None, help="TOML file with these options.")(command)
+    command = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
+    return click.argument("corpus", nargs=-1)(command)
+
+
+@main.command()
+@_plan_options
+@click.option("--corpus-tokens", type=int, default=None, help="Tokens of the corpus, if it is not at hand.")
+@click.option("--all-phases", is_flag=True, help="Show every phase in the table.")
+def plan(config: Path | None, as_json: bool, all_phases: bool, **flags: Any) -> None:
+    """Show what a schedule trains, step by step, before anything is built.
+
+    \b
+    curriculum plan --steps 1000 --frac 0.3 --batch-rows 512
+    curriculum plan --schedule root --degree 2 --max-length 2048 --tokens 300_000_000_000 --batch-tokens 4194304
+    curriculum plan corpus/ --tokenizer tokenizer.json      one pass; tokenizes the corpus into the store
+    """
+    from pipeline.planning import plan_request
+    from pipeline.progress import Terminal
+    from pipeline.report import plan_report
+
+    options = _options(config, flags)
+    outcome = plan_request(options, Terminal())
+    if as_json:
+        _print_json(outcome.plan.to_json())
+    else:
+        plan_report(outcome, all_phases=all_phases)
+
+
+@main.command()
+@_plan_options
+@click.option("--out", type=str, default=None, help="Folder of the dataset.  [default: ./curriculum-data]")
+@click.option("--engine", type=click.Choice(["local"]), default=None, help="Where the work is done.  [default: local]")
+@click.option("--keep-store/--no-keep-store", default=None, help="Keep the token store for later builds.")
+@click.option("--overwrite", is_flag=True, default=None, help="Replace another dataset at OUT.")
+def build(config: Path | None, as_json: bool, **flags: Any) -> None:
+    """Build the dataset, or continue a build that was interrupted.
+
+    \b
+    curriculum build --schedule linear --frac 0.3
+    curriculum build 'corpus/*.jsonl.zst' --tokenizer gpt2/tokenizer.json --batch-tokens 524288 --out my-dataset
+    curriculum build --config configs/tiny.toml
+    """
+    from pipeline.build import build as run
+    from pipeline.progress import Terminal
+    from pipeline.report import build_report
+
+    result = run(_options(config, flags), Terminal())
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        build_report(result)
+
+
+_dataset = click.argument("dataset", type=click.Path(path_type=Path))
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@main.command()
+@_dataset
+@_as_json
+@click.option("--quick", is_flag=True, help="Check sizes and footers only.")
+@click.option("--workers", type=click.IntRange(min=1), default=None, help="Worker processes.  [default: one per core]")
+def verify(dataset: Path, as_json: bool, quick: bool, workers: int | None) -> None:
+    """Recompute everything that DATASET claims, from its files alone.
+
+    \b
+    curriculum verify my-dataset
+    curriculum verify my-dataset --quick --json
+    """
+    from pipeline.engines.local import num_cores
+    from pipeline.progress import Terminal
+    from pipeline.report_dataset import verify_report
+    from pipeline.verify import verify_dataset
+
+    report = verify_dataset(dataset, quick=quick, workers=workers or num_cores(), progress=Terminal())
+    _show(report, verify_report, as_json)
+
+
+@main.command()
+@_dataset
+@_as_json
+def inspect(dataset: Path, as_json: bool) -> None:
+    """Summarize DATASET: plan, phases, tokenizer, sources, accounting.
+
+    \b
+    curriculum inspect my-dataset
+    """
+    from pipeline.report_dataset import summary_report
+    from pipeline.summary import summarize
+
+    _show(summarize(dataset), summary_report, as_json)
+
+
+@main.command()
+@_dataset
+@_as_json
+@click.option("--step", type=int, default=None, help="Rows of this global step.")
+@click.option("--phase", type=int, default=None, help="Rows of this phase.")
+@click.option("--row", type=int, default=None, help="One row of the step or phase.")
+@click.option("--limit", type=click.IntRange(min=1), default=None, help="Show at most this many rows.")
+@click.option("--store", type=click.Path(path_type=Path), default=None, help="Token store, to name source files.")
+def cat(
+    dataset: Path,
+    as_json: bool,
+    step: int | None,
+    phase: int | None,
+    row: int | None,
+    limit: int | None,
+    store: Path | None,
+) -> None:
+    """Print decoded rows of DATASET, and the file that each came from while the token store is there.
+
+    \b
+    curriculum cat my-dataset --step 180000 --limit 4
+    curriculum cat my-dataset --phase 3 --row 17 --json
+    """
+    from pipeline.report_dataset import cat_report
+    from pipeline.rows import cat_rows
+
+    rows = cat_rows(dataset, step=step, phase=phase, row=row, limit=limit, store=store)
+    if as_json:
+        _print_json({"rows": [row.to_json() for row in rows]})
+    else:
+        click.echo(cat_report(rows))
+
+
+def _options(config: Path | None, flags: dict[str, Any]) -> Any:
+    from pipeline.options import load_options
+
+    given = {name: value for name, value in flags.items() if value is not None and value != ()}
+    return load_options(config, given)
+
+
+def _show(report: Any, as_text: Callable[[Any], str], as_json: bool) -> None:
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        click.echo(as_text(report))
+
+
+def _print_json(value: Any) -> None:
+    json.dump(value, sys.stdout, ensure_ascii=False)
+    sys.stdout.write("\n")

@@ -1,0 +1,254 @@
+"""From CORPUS arguments to a complete token store: what `plan` needs to count and `build` to cut.
+
+In:  options and workers.   Out: `TokenizedCorpus`: the parts, the tokenizer, exact counts.
+Guarantee: a unit that is in the store already is not encoded again; one more file costs only that file. Which tokenizer
+backend did the work does not change a byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import orjson
+
+from curriculum.errors import BadRecordError, BuildError
+from pipeline.documents import BadRecord, Record, read_unit
+from pipeline.encode import EncodeJob, document_key, encode_unit, part_name, refusal
+from pipeline.engines.local import Workers
+from pipeline.inputs import Inputs, find_inputs
+from pipeline.options import Options
+from pipeline.progress import Progress
+from pipeline.publish import publish_bytes
+from pipeline.standard_library import find_standard_library
+from pipeline.store import ALGORITHM, PartSummary, aside_folder, note_corpus, usable_part
+from pipeline.tokenizer import (
+    TokenizerInfo,
+    byte_tokenizer,
+    load_tokenizer,
+    parse_tokenizer_spec,
+    train_tokenizer,
+)
+from pipeline.trust import choose_backend
+from pipeline.units import Unit, split_units
+
+SOURCE = "corpus"
+"""All CORPUS arguments of a build are one source of this name."""
+TRAINING_BYTES = 32 << 20
+"""A tokenizer is trained on that much text: the documents with the smallest keys, a random sample of the corpus."""
+SAMPLED_UNITS = 16
+SAMPLED_CHARS = 64 << 10
+"""The backend check reads that much of each of 16 units: 1 MB costs the slow reference about 0.3 s."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Corpus:
+    """What is to be tokenized, found but not read yet."""
+
+    inputs: Inputs
+    on_bad_record: str
+    name: str
+    """for people"""
+
+    @property
+    def digest(self) -> str:
+        """Identity of the files: names, sizes and modification times."""
+        files = [[os.fsencode(f.relative).hex(), f.size, f.mtime_ns, f.kind] for f in self.inputs.files]
+        return hashlib.sha256(orjson.dumps(files)).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizedCorpus:
+    """A corpus that is completely in the store."""
+
+    tokenizer: TokenizerInfo
+    backend: str
+    parts: tuple[PartSummary, ...]
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the parts, in the order of the units."""
+        return tuple(part.name for part in self.parts)
+
+    @property
+    def tokens(self) -> int:
+        """All tokens, EOS (and BOS) included."""
+        return sum(part.tokens for part in self.parts)
+
+    @property
+    def documents(self) -> int:
+        """Documents that are not empty."""
+        return sum(part.documents for part in self.parts)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the set of documents and their places, whatever the division into parts."""
+        lanes = [sum(part.content[lane] for part in self.parts) % 2**64 for lane in (0, 1)]
+        return f"{lanes[0]:016x}{lanes[1]:016x}"
+
+
+def find_corpus(options: Options, progress: Progress) -> Corpus:
+    """The files of the CORPUS arguments, or the Python standard library if there are none."""
+    if options.corpus:
+        inputs = find_inputs(options.corpus)
+        if inputs.num_ignored:
+            progress.say(f"Corpus: {inputs.num_ignored:,} files with other endings are left out.")
+        return Corpus(inputs=inputs, on_bad_record=options.on_bad_record, name=" ".join(options.corpus))
+    inputs = find_standard_library()
+    progress.say(
+        f"No corpus given: taking the Python standard library of this machine "
+        f"({len(inputs.files):,} files, {inputs.total_bytes / 1e6:.0f} MB)."
+    )
+    # A few of its files are test data in no valid encoding; Python itself refuses to read them.
+    return Corpus(inputs=inputs, on_bad_record="skip", name="the Python standard library")
+
+
+def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress: Progress) -> TokenizedCorpus:
+    """Encode every unit of the corpus that the store does not hold yet.
+
+    Raises:
+        BadRecordError: a record cannot become a document and bad records are not skipped.
+        BuildError: the corpus holds no text, or a file or the store cannot be read or written.
+    """
+    store = options.store_folder()
+    units = split_units(corpus.inputs.files, options.unit_bytes)
+    tokenizer = _tokenizer(options, corpus, units, workers, progress)
+    backend = choose_backend(
+        tokenizer,
+        _sample(units, options.text_key),
+        warn=progress.say,
+        wanted=None if options.backend == "auto" else options.backend,
+    )
+    job = EncodeJob(
+        store=str(store),
+        source=SOURCE,
+        text_key=options.text_key,
+        on_bad_record=corpus.on_bad_record,
+        tokenizer=tokenizer,
+        backend=backend,
+    )
+    parts: dict[int, PartSummary] = {}
+    with progress.stage("encode", total=sum(unit.num_bytes for unit in units), unit="B") as advance:
+        for number, part in workers.run(ensure_part, [(job, unit) for unit in units]):
+            parts[number] = part
+            advance(units[number].num_bytes)
+    result = TokenizedCorpus(tokenizer=tokenizer, backend=backend, parts=tuple(parts[i] for i in range(len(units))))
+    if result.documents == 0:
+        raise BuildError(f"The corpus ({corpus.name}) holds no text: {len(units):,} units without a document.")
+    facts = {
+        "name": corpus.name,
+        "tokenizer": options.tokenizer,
+        "documents": result.documents,
+        "tokens": result.tokens,
+        "parts": list(result.part_names),
+    }
+    what = [corpus.digest, tokenizer.sha256, tokenizer.eos_id, tokenizer.bos_id]
+    note_corpus(store, hashlib.sha256(orjson.dumps(what)).hexdigest()[:32], facts)
+    return result
+
+
+def ensure_part(job: EncodeJob, unit: Unit) -> PartSummary:
+    """The part of a unit: from the store if a backend that is trusted now wrote it, else encoded."""
+    itemsize = 2 if job.tokenizer.dtype == "uint16" else 4
+    found = usable_part(Path(job.store), part_name(job, unit), itemsize)
+    if found is not None and found.backend.split()[0] in ("tokenizers", job.backend):
+        return found
+    return encode_unit(job, unit)
+
+
+def sample_unit(unit: Unit, text_key: str, on_bad_record: str) -> list[tuple[bytes, str]]:
+    """(key, text) of the documents of a unit with the smallest keys, at most `TRAINING_BYTES` of text and one more."""
+    kept: list[tuple[bytes, str]] = []
+    num_bytes = 0
+    for record in read_unit(unit, text_key):
+        if isinstance(record, BadRecord):
+            if on_bad_record == "stop":
+                raise BadRecordError(refusal(record))
+        elif record.text:
+            kept.append((document_key(SOURCE, record), record.text))
+            num_bytes += len(record.text.encode())
+            if num_bytes > 2 * TRAINING_BYTES:
+                kept = _smallest(kept)
+                num_bytes = sum(len(text.encode()) for _, text in kept)
+    return _smallest(kept)
+
+
+def _smallest(documents: list[tuple[bytes, str]]) -> list[tuple[bytes, str]]:
+    """In key order, up to and with the document that reaches `TRAINING_BYTES`."""
+    documents = sorted(documents)
+    num_bytes = 0
+    for count, (_, text) in enumerate(documents, start=1):
+        num_bytes += len(text.encode())
+        if num_bytes >= TRAINING_BYTES:
+            return documents[:count]
+    return documents
+
+
+def _tokenizer(
+    options: Options, corpus: Corpus, units: tuple[Unit, ...], workers: Workers, progress: Progress
+) -> TokenizerInfo:
+    """The tokenizer, as a file of the store: what happens to the original file later does not matter."""
+    kind, value = parse_tokenizer_spec(options.tokenizer)
+    if kind == "file":
+        info = load_tokenizer(str(value), eos=options.eos, bos=options.bos)
+        copy = _stored_tokenizer(options, info.sha256)
+        if not copy.exists():
+            publish_bytes(aside_folder(options.store_folder()), copy, Path(info.path).read_bytes())
+        return replace(info, path=str(copy))
+    if kind == "bytes":
+        path = _stored_tokenizer(options, "bytes")
+        text = byte_tokenizer
+    else:
+        what = [ALGORITHM, value, corpus.digest, options.text_key, corpus.on_bad_record]
+        path = _stored_tokenizer(options, f"trained-{hashlib.sha256(orjson.dumps(what)).hexdigest()[:32]}")
+
+        def text() -> str:
+            return _train(int(value or 0), options, corpus, units, workers, progress)
+
+    if not path.exists():
+        publish_bytes(aside_folder(options.store_folder()), path, text().encode())
+    return load_tokenizer(str(path), eos=options.eos, bos=options.bos)
+
+
+def _stored_tokenizer(options: Options, name: str) -> Path:
+    return options.store_folder() / "tokenizers" / f"{name}.json"
+
+
+def _train(
+    vocab_size: int,
+    options: Options,
+    corpus: Corpus,
+    units: tuple[Unit, ...],
+    workers: Workers,
+    progress: Progress,
+) -> str:
+    documents: list[tuple[bytes, str]] = []
+    arguments = [(unit, options.text_key, corpus.on_bad_record) for unit in units]
+    with progress.stage("sample", total=sum(unit.num_bytes for unit in units), unit="B") as advance:
+        for number, found in workers.run(sample_unit, arguments):
+            documents = _smallest(documents + found)
+            advance(units[number].num_bytes)
+    if not documents:
+        raise BuildError(f"The corpus ({corpus.name}) holds no text to train a tokenizer on.")
+    texts = [text for _, text in documents]
+    excess = sum(len(text.encode()) for text in texts) - TRAINING_BYTES
+    if excess > 0:  # only the last document can reach beyond
+        texts[-1] = texts[-1].encode()[:-excess].decode(errors="ignore")
+    progress.say(f"Training a tokenizer of {vocab_size:,} entries on {len(texts):,} documents.")
+    return train_tokenizer(texts, vocab_size)
+
+
+def _sample(units: tuple[Unit, ...], text_key: str) -> Iterator[str]:
+    """The beginning of evenly spaced units, for the backend check."""
+    for unit in units[:: max(1, len(units) // SAMPLED_UNITS)]:
+        left = SAMPLED_CHARS
+        for record in islice(read_unit(unit, text_key), 1000):
+            if isinstance(record, Record):
+                yield record.text[:left]
+                left -= len(record.text)
+                if left <= 0:
+                    break

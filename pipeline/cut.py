@@ -1,0 +1,117 @@
+"""Cut one window of the stream, or the held-out documents, into published shards.
+
+In:  what all windows share (`CutJob`), one window, its shards and its pieces of the stream.
+Out: the manifest entries of its shards; the files are on the disk, and a record of them beside the unfinished dataset.
+Guarantee: a pure task. Run twice, or on another worker, it writes the same bytes to the same paths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from curriculum.manifest import ShardEntry
+from curriculum.plan import Plan
+from curriculum.shard_format import shard_path
+from pipeline.publish import publish_json
+from pipeline.segment import WindowText, cut_rows, deal_rows
+from pipeline.shard import write_shard
+from pipeline.stream import StreamPiece, StreamSpec, fill, held_out_documents, read_interval
+from pipeline.windows import ShardSlot, Window, rows_by_phase
+
+WORK_FOLDER = ".build"
+"""Everything unfinished lies in this folder of the dataset; it is gone when the dataset is finished."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CutJob:
+    """What all windows of a build have in common."""
+
+    root: str
+    plan: Plan
+    stream: StreamSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WindowTask:
+    """One window, the shards it writes and the partitions it reads."""
+
+    window: Window
+    slots: tuple[ShardSlot, ...]
+    pieces: tuple[StreamPiece, ...]
+
+
+def cut_window(job: CutJob, task: WindowTask) -> tuple[ShardEntry, ...]:
+    """Cut a window and publish its shards, in the order of `task.slots`."""
+    window, plan = task.window, job.plan
+    text = read_interval(job.stream, task.pieces, window.offset, window.num_tokens)
+    rows = rows_by_phase(plan, window)
+    dealt = deal_rows(
+        rows,
+        {phase: plan.consumed_per_row(phase) for phase in rows},
+        offset=window.offset,
+        seed=job.stream.seed,
+        window=window.index,
+    )
+    entries = []
+    for slot in task.slots:
+        offsets = dealt[slot.phase][slot.first_row : slot.stop_row]
+        cut = cut_rows(text, offsets, plan.phases[slot.phase].seq_len)
+        entries.append(write_shard(Path(job.root), aside_folder(job.root), slot.path, cut))
+    publish_json(aside_folder(job.root), record_path(job.root, window.index), [asdict(entry) for entry in entries])
+    return tuple(entries)
+
+
+def finished_window(job: CutJob, task: WindowTask) -> tuple[ShardEntry, ...] | None:
+    """The entries of a window that an earlier, interrupted run finished; None if it has to be cut."""
+    try:
+        record = orjson.loads(record_path(job.root, task.window.index).read_bytes())
+    except FileNotFoundError:
+        return None
+    entries = tuple(ShardEntry(**entry) for entry in record)
+    on_disk = [Path(job.root, entry.path) for entry in entries]
+    complete = all(
+        path.is_file() and path.stat().st_size == entry.num_bytes for path, entry in zip(on_disk, entries, strict=True)
+    )
+    return entries if complete and [entry.path for entry in entries] == [slot.path for slot in task.slots] else None
+
+
+def cut_validation(job: CutJob, shard_bytes: int) -> tuple[ShardEntry, ...]:
+    """Cut the held-out documents into rows of the maximum length, in order, as many whole rows as there are."""
+    seq_len = job.plan.max_seq_len
+    documents = held_out_documents(job.stream)
+    ends = np.cumsum(documents.index.num_tokens.astype(np.int64))
+    starts = ends - documents.index.num_tokens.astype(np.int64)
+    num_rows = (int(ends[-1]) - 1) // seq_len
+    row_bytes = (seq_len + 1) * np.dtype(job.stream.dtype).itemsize
+    rows_per_shard = max(1, shard_bytes // row_bytes)
+    num_shards = -(-num_rows // rows_per_shard)
+    entries = []
+    for number in range(num_shards):
+        first, stop = number * rows_per_shard, min((number + 1) * rows_per_shard, num_rows)
+        low, high = first * seq_len, stop * seq_len + 1
+        inside = np.flatnonzero((ends > low) & (starts < high))
+        text = WindowText(
+            offset=low,
+            tokens=np.empty(high - low, job.stream.dtype),
+            doc_positions=starts[inside],
+            first_document=int(inside[0]),
+        )
+        fill(job.stream, documents.rows(inside), starts[inside] - low, text.tokens)
+        rows = cut_rows(text, np.arange(first, stop, dtype=np.int64) * seq_len, seq_len)
+        path = shard_path("validation", number, num_shards)
+        entries.append(write_shard(Path(job.root), aside_folder(job.root), path, rows))
+    return tuple(entries)
+
+
+def aside_folder(root: str) -> Path:
+    """Folder for unfinished files of a dataset."""
+    return Path(root, WORK_FOLDER, "aside")
+
+
+def record_path(root: str, window: int) -> Path:
+    """Where the record of a finished window lies until the dataset is finished."""
+    return Path(root, WORK_FOLDER, "windows", f"{window:06d}.json")

@@ -1,0 +1,38 @@
+"""One build at a time in a folder.
+
+In:  a folder.   Out: the folder is ours until the block ends, or an error at once.
+Guarantee: the lock is the operating system's and on the folder itself: it vanishes with the process, however that
+ends, and leaves no file behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from curriculum.errors import BuildError
+from pipeline.publish import make_folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, creating it if need be.
+
+    Raises:
+        BuildError: another process holds it.
+    """
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BuildError(
+                f"{folder}: another build is writing there. Wait until it ends, or give another --out and --store."
+            ) from None
+        yield
+    finally:
+        os.close(handle)

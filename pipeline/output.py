@@ -1,0 +1,126 @@
+"""The output folder: what may be continued, what is finished, what must not be touched.
+
+In:  a folder and what this build was asked for (its request).   Out: a decision, or a refusal that names what differs.
+Guarantee: a finished dataset is replaced only with --overwrite; a folder that holds anything else is never touched; an
+unfinished build continues only when it was asked for the same things.
+
+    empty, or absent                          begin
+    .build/request.json, same request         continue
+    manifest.json, same request               nothing to do
+    manifest.json, other request              refuse, naming what differs; begin with --overwrite
+    anything else                             refuse
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from curriculum.errors import BuildError, DataError
+from curriculum.manifest import FILE_NAME, Manifest, load_manifest
+from pipeline.cut import WORK_FOLDER, aside_folder
+from pipeline.publish import publish_json, remove, sync_folder
+
+LOG_NAME = "build-log.json"
+OURS = ("README.md", "tokenizer.json", LOG_NAME, "phases", "validation")
+"""What a build writes besides the manifest and the work folder."""
+
+
+def prepare(root: Path, request: dict[str, Any], *, overwrite: bool) -> Manifest | None:
+    """Make the folder ready for a build; the manifest if there is nothing to do.
+
+    Raises:
+        BuildError: the folder holds something that this build must not replace.
+    """
+    names = {path.name for path in root.iterdir()}
+    unfinished = _read(root / WORK_FOLDER / "request.json")
+    if FILE_NAME in names:
+        if not overwrite:
+            return _finished(root, request)
+        begin = True
+    elif unfinished is not None:
+        begin = unfinished != request
+        if begin and not overwrite:
+            raise BuildError(
+                f"{root}: holds an unfinished build that was asked for something else: "
+                f"{_differences(unfinished, request)}. Repeat its options to continue it, give --overwrite to drop it, "
+                f"or another --out."
+            )
+    else:
+        begin = True
+        foreign = sorted(names - {WORK_FOLDER})
+        if foreign:
+            raise BuildError(
+                f"{root}: holds {foreign[0]!r} and is not a curriculum dataset, so nothing in it is touched. "
+                f"Give an empty or new folder as --out."
+            )
+    if begin:
+        _begin(root, request)
+    return None
+
+
+def _begin(root: Path, request: dict[str, Any]) -> None:
+    """From here on the folder holds an unfinished build with this request, even if the next line is never reached."""
+    remove(root / WORK_FOLDER)
+    publish_json(aside_folder(str(root)), root / WORK_FOLDER / "request.json", request)
+    for name in (FILE_NAME, *OURS):
+        remove(root / name)
+    sync_folder(root)
+
+
+def _finished(root: Path, request: dict[str, Any]) -> Manifest:
+    log = _read(root / LOG_NAME)
+    if log is None or "request" not in log:
+        raise BuildError(
+            f"{root}: holds a finished dataset without a {LOG_NAME}, so nothing tells whether it is the one asked for. "
+            f"Give --overwrite to replace it, or another --out."
+        )
+    if log["request"] != request:
+        raise BuildError(
+            f"{root}: holds a finished dataset that was asked for something else: "
+            f"{_differences(log['request'], request)}. Give --overwrite to replace it (the token store is used again), "
+            f"or another --out."
+        )
+    manifest = load_manifest(root)
+    for entry in (*manifest.phases, *([manifest.validation] if manifest.validation else [])):
+        for shard in entry.shards:
+            path = root / shard.path
+            if not path.is_file() or path.stat().st_size != shard.num_bytes:
+                raise DataError(f"{path}: missing or damaged. Give --overwrite to build the dataset again.")
+    remove(root / WORK_FOLDER)
+    return manifest
+
+
+def sweep(root: Path, manifest: Manifest) -> None:
+    """Remove files under the shard folders that the manifest does not name: left by an interrupted --overwrite."""
+    entries = (*manifest.phases, *([manifest.validation] if manifest.validation else []))
+    expected = {root / shard.path for entry in entries for shard in entry.shards}
+    for folder in (root / "phases", root / "validation"):
+        for path in sorted(folder.rglob("*"), reverse=True):
+            if path.is_dir():
+                if not any(path.iterdir()):
+                    path.rmdir()
+            elif path not in expected:
+                remove(path)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
+    different = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    return "; ".join(f"{key} was {_short(before.get(key))}, now {_short(now.get(key))}" for key in different)
+
+
+def _short(value: Any) -> str:
+    text = "not given" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:16]}..."
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        value = orjson.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError):
+        return None
+    return value if isinstance(value, dict) else None

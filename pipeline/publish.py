@@ -1,0 +1,144 @@
+"""Files appear whole or not at all: write aside, flush to the disk, rename.
+
+In:  a folder for unfinished files and a final path on the same file system.
+Out: the final file, or no file.
+Guarantee: after a crash at any moment a final path holds either nothing, the old file or the complete new one. Every
+write, fsync, rename and removal of a build goes through this module, so that a test can stop the build at each of them.
+
+    with Aside(aside_folder, final_path) as file:
+        file.write(b"...")
+    # here final_path exists, is on the disk, and file.sha256() and file.num_bytes describe it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import orjson
+
+from curriculum.errors import BuildError
+
+MAX_PENDING_BYTES = 1 << 20
+"""Smaller writes are joined."""
+
+
+class Aside:
+    """A file that is written under another name and renamed to `final` when the block ends without an error."""
+
+    def __init__(self, aside_folder: Path, final: Path) -> None:
+        self.final = final
+        self.num_bytes = 0
+        self.closed = False
+        self._digest = hashlib.sha256()
+        self._pending = bytearray()
+        make_folder(aside_folder)
+        # The process id keeps a worker that outlives its killed parent for an instant away from our file.
+        self.path = aside_folder / f"{final.name}.{os.getpid()}"
+
+    def __enter__(self) -> Aside:
+        try:
+            self._file = open(self.path, "wb", buffering=0)
+        except OSError as error:
+            raise _cannot_write(self.final, error) from error
+        return self
+
+    def write(self, data: Any) -> int:
+        """Append a bytes-like object and take it into the digest; returns its size in bytes."""
+        view = memoryview(data).cast("B")
+        self._digest.update(view)
+        self.num_bytes += len(view)
+        try:
+            if len(view) < MAX_PENDING_BYTES:  # pyarrow writes a dozen paddings and headers per file
+                self._pending += view
+            if max(len(view), len(self._pending)) >= MAX_PENDING_BYTES:
+                self.flush()
+            if len(view) >= MAX_PENDING_BYTES:
+                self._write_through(view)
+        except OSError as error:
+            raise _cannot_write(self.final, error) from error
+        return len(view)
+
+    def flush(self) -> None:
+        """Hand everything written so far to the operating system."""
+        if self._pending:
+            pending, self._pending = self._pending, bytearray()
+            self._write_through(memoryview(pending))
+
+    def _write_through(self, view: memoryview) -> None:
+        while len(view):  # one write(2) moves at most 2 GiB, and less on a nearly full disk
+            view = view[self._file.write(view) :]
+
+    def sha256(self) -> str:
+        """Hex digest of everything written so far."""
+        return self._digest.hexdigest()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._file.close()
+            self.path.unlink(missing_ok=True)
+            return
+        try:
+            self.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            make_folder(self.final.parent)
+            os.replace(self.path, self.final)  # noqa: PTH105 - a name that tests can stop the build at
+            sync_folder(self.final.parent)
+        except OSError as failure:
+            self.path.unlink(missing_ok=True)
+            raise _cannot_write(self.final, failure) from failure
+
+
+def publish_bytes(aside_folder: Path, final: Path, data: bytes) -> None:
+    """Write a small file atomically."""
+    with Aside(aside_folder, final) as file:
+        file.write(data)
+
+
+def publish_json(aside_folder: Path, final: Path, value: Any) -> None:
+    """Write a value as indented JSON with sorted keys, atomically."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+    publish_bytes(aside_folder, final, orjson.dumps(value, option=options))
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents; each new name is flushed to the disk with its parent."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names of a folder, so that a rename survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a whole folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> BuildError:
+    return BuildError(
+        f"{path}: cannot be written: {error.strerror or error}. Free space or fix the permissions of that place, "
+        f"then run the same command again: it continues where it stopped."
+    )

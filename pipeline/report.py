@@ -1,0 +1,106 @@
+"""What `plan` and `build` show people: a table, a curve, a few facts. Text on stdout, 80 columns are enough.
+
+In:  outcomes.   Out: printed text.
+
+    1,024 ┤                    ████████████
+          ┤            ▄▆██████████████████
+        8 ┤▁▁▂▃▄▅▆▇████████████████████████
+          step 0                       999
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from curriculum.plan import Plan
+
+if TYPE_CHECKING:
+    from pipeline.build import BuildResult
+    from pipeline.planning import PlanOutcome
+
+CHART_ROWS = 8
+CHART_COLUMNS = 64
+EIGHTHS = " ▁▂▃▄▅▆▇█"
+SHOWN_PHASES = 24
+"""More phases than that are shortened to the first and last dozen."""
+
+
+def plan_report(outcome: PlanOutcome, *, all_phases: bool) -> None:
+    """Print the phases, the curve and the facts of a plan."""
+    from pipeline.planning import plan_facts
+
+    console = Console(highlight=False)
+    console.print(_phase_table(outcome.plan, all_phases))
+    console.print("\n".join(length_chart(outcome.plan)), markup=False)
+    facts = Table(box=None, show_header=False)
+    for label, value in plan_facts(outcome).items():
+        facts.add_row(label, value)
+    console.print(facts)
+    for warning in outcome.warnings:
+        console.print(f"Warning: {warning}", style="yellow", markup=False)
+
+
+def build_report(result: BuildResult) -> None:
+    """Print what was built and what to do next."""
+    console = Console(highlight=False, soft_wrap=True)
+    manifest, plan = result.manifest, result.manifest.plan
+    state = "is finished already; nothing to do" if result.already_finished else "is finished"
+    lines = [
+        f"{result.path} {state}.",
+        f"  id      {manifest.id}",
+        f"  plan    {plan.total_steps:,} steps, {plan.total_tokens:,} tokens, {len(plan.phases)} phases "
+        f"up to length {plan.max_seq_len:,}",
+        f"  corpus  {manifest.accounting.documents:,} documents, {manifest.accounting.corpus_tokens:,} tokens, "
+        f"{manifest.accounting.unused_tokens:,} unused",
+        f"  next    curriculum verify {result.path}",
+    ]
+    console.print("\n".join(lines), markup=False)
+
+
+def length_chart(plan: Plan) -> Iterator[str]:
+    """Lines of a chart of the sequence length over the steps."""
+    columns = min(CHART_COLUMNS, plan.total_steps)
+    steps = [i * (plan.total_steps - 1) // max(columns - 1, 1) for i in range(columns)]
+    lengths = [plan.phases[plan.locate(step)[0]].seq_len for step in steps]
+    eighths = [max(1, round(8 * CHART_ROWS * length / plan.max_seq_len)) for length in lengths]
+    labels = {CHART_ROWS - 1: f"{plan.max_seq_len:,}", 0: f"{min(lengths):,}"}
+    for row in reversed(range(CHART_ROWS)):
+        bars = "".join(EIGHTHS[min(max(height - 8 * row, 0), 8)] for height in eighths)
+        yield f"{labels.get(row, ''):>10} ┤{bars}".rstrip()
+    yield f"{'step':>10}  0{plan.total_steps - 1:>{max(columns - 1, 1)},}"
+
+
+def _phase_table(plan: Plan, all_phases: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("phase", "length", "rows/step", "first step", "steps", "tokens"):
+        table.add_column(name, justify="right")
+    runs = list(_runs(plan))
+    hidden = 0 if all_phases or len(runs) <= SHOWN_PHASES else len(runs) - SHOWN_PHASES
+    for i, (phase_index, first_step, steps) in enumerate(runs):
+        phase = plan.phases[phase_index]
+        if hidden and i == SHOWN_PHASES // 2:
+            table.add_row("...", f"{hidden} more", "", "", "", "--all-phases")
+        if hidden and SHOWN_PHASES // 2 <= i < SHOWN_PHASES // 2 + hidden:
+            continue
+        numbers = (
+            phase_index,
+            phase.seq_len,
+            phase.rows_per_step,
+            first_step,
+            steps,
+            steps * phase.tokens_per_step,
+        )
+        table.add_row(*(f"{number:,}" for number in numbers))
+    return table
+
+
+def _runs(plan: Plan) -> Iterator[tuple[int, int, int]]:
+    first_step = 0
+    for phase, steps in plan.order:
+        yield phase, first_step, steps
+        first_step += steps

@@ -1,0 +1,212 @@
+"""The token store: a corpus tokenized once, reusable by every schedule and seed.
+
+In:  the documents of one work unit, encoded.
+Out: one part: `NAME.tokens` (raw little-endian ids, documents one after the other) and `NAME.arrow` (its index).
+Guarantee: a part is named by the fingerprint of what went in; the index is written last, so a part is either there
+completely or not at all. Documents lie in the order of a stable 128-bit key, so any range of keys is one slice.
+
+    STORE/parts/3f/3f9c0c...e1.tokens     5 6 7 0 8 9 0 ...
+    STORE/parts/3f/3f9c0c...e1.arrow      key_high  key_low  text_hash  start  num_tokens  file  position
+                                          0x03...   ...      ...        0      4           0     1204
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import xxhash
+
+from curriculum.errors import BuildError
+from pipeline.publish import Aside, publish_json, remove
+
+ALGORITHM = 1
+"""Raised when the same input would give other bytes; part of every fingerprint."""
+
+INDEX_SCHEMA = pa.schema(
+    [
+        pa.field(name, pa.uint64(), nullable=False)
+        for name in ("key_high", "key_low", "text_hash", "start", "num_tokens", "file", "position")
+    ]
+)
+UInt64Array = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartSummary:
+    """What a part holds; stored in its index, so that nothing needs to be counted twice."""
+
+    name: str
+    documents: int
+    tokens: int
+    empty_documents: int
+    skipped_records: int
+    skipped_examples: tuple[str, ...]
+    """sentences about the first skipped records, at most 20"""
+    text_bytes: int
+    """UTF-8 bytes of the documents"""
+    content: tuple[int, int]
+    """order-independent 128-bit fingerprint of (key, text) of the documents, as two 64-bit sums"""
+    tokens_digest: str
+    """xxh3-128 of the tokens file"""
+    backend: str
+    """name and version of the encoder; the bytes do not depend on it"""
+    files: tuple[str, ...]
+    """relative paths that the index column `file` points into"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartIndex:
+    """Columns of the index as uint64 arrays [documents], in key order."""
+
+    key_high: UInt64Array
+    key_low: UInt64Array
+    text_hash: UInt64Array
+    start: UInt64Array
+    """position in the tokens file of the document's first token"""
+    num_tokens: UInt64Array
+    """EOS (and BOS) included"""
+    file: UInt64Array
+    position: UInt64Array
+
+    def rows(self, chosen: Any) -> PartIndex:
+        """The documents that a slice, mask or index array chooses."""
+        return PartIndex(**{name: getattr(self, name)[chosen] for name in INDEX_SCHEMA.names})
+
+
+def tokens_path(store: Path, name: str) -> Path:
+    """Where the ids of a part are."""
+    return store / "parts" / name[:2] / f"{name}.tokens"
+
+
+def index_path(store: Path, name: str) -> Path:
+    """Where the index of a part is; its presence commits the part."""
+    return store / "parts" / name[:2] / f"{name}.arrow"
+
+
+def aside_folder(store: Path) -> Path:
+    """Folder for unfinished files of the store."""
+    return store / "aside"
+
+
+def write_index(store: Path, index: PartIndex, summary: PartSummary) -> None:
+    """Publish the index of a part whose tokens file is on the disk already."""
+    schema = INDEX_SCHEMA.with_metadata({"part": orjson.dumps(asdict(summary))})
+    # pa.array(numpy_array) would import pandas, half a second in every worker.
+    columns = [np.ascontiguousarray(getattr(index, name)) for name in INDEX_SCHEMA.names]
+    arrays = [pa.Array.from_buffers(pa.uint64(), len(c), [None, pa.py_buffer(c)]) for c in columns]
+    with (
+        Aside(aside_folder(store), index_path(store, summary.name)) as file,
+        pa.ipc.new_file(file, schema) as writer,
+    ):
+        writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def read_part(store: Path, name: str) -> tuple[PartSummary, PartIndex]:
+    """Summary and index (views of the mapped file) of a part.
+
+    Raises:
+        BuildError: the index is missing or unreadable.
+    """
+    path = index_path(store, name)
+    try:
+        with pa.memory_map(str(path)) as source:
+            reader = pa.ipc.open_file(source)
+            batch = reader.get_batch(0)
+            summary = _summary(orjson.loads(reader.schema.metadata[b"part"]))
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise BuildError(
+            f"{path}: the index of a token store part cannot be read ({error}). "
+            f"Delete that file and run the same command again: the part is encoded anew."
+        ) from None
+    columns = {
+        field.name: np.frombuffer(batch.column(i).buffers()[1] or b"", np.uint64, batch.num_rows)
+        for i, field in enumerate(INDEX_SCHEMA)
+    }
+    return summary, PartIndex(**columns)
+
+
+def usable_part(store: Path, name: str, itemsize: int) -> PartSummary | None:
+    """Summary of a part that is complete and undamaged, or None after removing what is left of it."""
+    if not index_path(store, name).exists():
+        return None
+    try:
+        summary, _ = read_part(store, name)
+        path = tokens_path(store, name)
+        if path.stat().st_size == summary.tokens * itemsize and _digest(path) == summary.tokens_digest:
+            return summary
+    except (BuildError, OSError):
+        pass
+    remove(index_path(store, name))
+    remove(tokens_path(store, name))
+    return None
+
+
+def read_tokens(store: Path, name: str, start: int, stop: int, dtype: str) -> np.ndarray[Any, Any]:
+    """Ids `start <= i < stop` of a part. Read, not mapped: a truncated file ends in a sentence, not in SIGBUS."""
+    itemsize = np.dtype(dtype).itemsize
+    path = tokens_path(store, name)
+    data = np.empty(stop - start, dtype)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(start * itemsize)
+            view, done = memoryview(data.data).cast("B"), 0
+            while done < len(view) and (count := file.readinto(view[done:])):
+                done += count
+    except OSError as error:
+        raise BuildError(f"{path}: {error.strerror}. Run the same command again: it is encoded anew.") from error
+    if done < data.nbytes:
+        raise BuildError(
+            f"{path}: ends at byte {start * itemsize + done:,}, {stop * itemsize:,} are needed: the token store is "
+            f"damaged. Delete {path.with_suffix('.arrow')} and run the same command again: the part is encoded anew."
+        )
+    return data
+
+
+def note_corpus(store: Path, name: str, facts: dict[str, Any]) -> None:
+    """Remember that a corpus is completely in the store; `plan --store` counts by it."""
+    publish_json(aside_folder(store), store / "corpora" / f"{name}.json", facts)
+
+
+def read_corpora(store: Path) -> list[dict[str, Any]]:
+    """What `note_corpus` remembered, in the order of names."""
+    return [orjson.loads(path.read_bytes()) for path in sorted((store / "corpora").glob("*.json"))]
+
+
+def fold_content(index: PartIndex) -> tuple[int, int]:
+    """Two 64-bit sums over the documents of mixed (key, text hash); equal for equal sets of documents in any order."""
+    lanes = []
+    for salt in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F):
+        mixed = _mix(index.key_high ^ np.uint64(salt))
+        mixed = _mix(mixed ^ index.key_low)
+        mixed = _mix(mixed ^ index.text_hash)
+        lanes.append(int(mixed.sum(dtype=np.uint64)))
+    return lanes[0], lanes[1]
+
+
+def _mix(words: UInt64Array) -> UInt64Array:
+    """Finalizer of splitmix64 (Steele, Lea, Flood 2014): every input bit changes half of the output bits."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
+
+
+def _summary(value: dict[str, Any]) -> PartSummary:
+    for name in ("skipped_examples", "content", "files"):
+        value[name] = tuple(value[name])
+    return PartSummary(**value)
+
+
+def _digest(path: Path) -> str:
+    digest = xxhash.xxh3_128()
+    with open(path, "rb", buffering=0) as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        while block := file.read(8 << 20):
+            digest.update(block)
+    return digest.hexdigest()

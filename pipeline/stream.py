@@ -1,0 +1,222 @@
+"""The stream: the documents of the store in seeded order, each followed by its EOS.
+
+In:  the parts of the store, the seed, the number of epochs, which documents are held out.
+Out: any interval of the stream, `WindowText`.
+Guarantee: the order depends on the documents' keys and the seed alone, not on how the corpus was divided into parts.
+Memory is bounded by one interval and one partition, whatever the size of the corpus.
+
+Two levels make a global shuffle out of small sorts: ranges of the key space are partitions of about 16 Mi tokens; the
+seed permutes the partitions, and the documents inside each. Keys are hashes, so a partition is a random sample of the
+corpus. Epochs follow one another, each with its own permutations.
+
+    P = 2, epoch 0: partitions 1 0, documents of 1: c a, of 0: b      ->  stream  c a b | second epoch ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.order import IntArray, permutation
+from pipeline.segment import WindowText
+from pipeline.store import INDEX_SCHEMA, PartIndex, read_part, read_tokens
+
+PARTITION_TOKENS = 16 << 20
+"""Part of the algorithm: another value gives another order."""
+MAX_READ_GAP_TOKENS = 128 << 10
+"""Documents closer than this in a part are read together: reading 256 kB costs less than another call."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamSpec:
+    """What decides the stream; small, sent to every worker."""
+
+    store: str
+    parts: tuple[str, ...]
+    dtype: str
+    seed: int
+    held_out_below: int
+    """documents whose text hash is below this are validation, not training"""
+    num_partitions: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamPiece:
+    """One partition in one epoch, and where it lies in the stream."""
+
+    epoch: int
+    partition: int
+    offset: int
+    num_tokens: int
+    first_document: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Documents:
+    """Some documents of the store, in an order that matters. Arrays are [num_documents]."""
+
+    index: PartIndex
+    part: IntArray
+    """which of the spec's parts holds the document"""
+
+    def rows(self, chosen: Any) -> Documents:
+        """The documents that an index array or mask chooses, in that order."""
+        return Documents(index=self.index.rows(chosen), part=self.part[chosen])
+
+
+def count_partitions(num_tokens: int) -> int:
+    """Number of partitions of a corpus with that many training tokens."""
+    return max(1, -(-num_tokens // PARTITION_TOKENS))
+
+
+def partition_totals(spec: StreamSpec) -> tuple[IntArray, IntArray]:
+    """(documents, tokens) of each partition, int64 [num_partitions]; reads one index at a time."""
+    documents = np.zeros(spec.num_partitions, np.int64)
+    tokens = np.zeros(spec.num_partitions, np.int64)
+    edges = [_first_key(spec, i) for i in range(1, spec.num_partitions)]
+    for name in spec.parts:
+        _, index = read_part(Path(spec.store), name)
+        borders = np.concatenate(
+            ([0], np.searchsorted(index.key_high, np.array(edges, np.uint64)), [len(index.key_high)])
+        )
+        trained = index.text_hash >= spec.held_out_below
+        for counts, values in ((documents, trained), (tokens, index.num_tokens * trained)):
+            sums = np.concatenate(([0], np.cumsum(values, dtype=np.int64)))
+            counts += sums[borders[1:]] - sums[borders[:-1]]
+    return documents, tokens
+
+
+def lay_out_stream(spec: StreamSpec, epochs: int) -> list[StreamPiece]:
+    """Every partition of every epoch in stream order."""
+    documents, tokens = partition_totals(spec)
+    pieces = []
+    offset = ordinal = 0
+    for epoch in range(epochs):
+        for partition in permutation(
+            spec.num_partitions, seed=spec.seed, purpose="partitions", index=(epoch,)
+        ).tolist():
+            pieces.append(
+                StreamPiece(
+                    epoch=epoch,
+                    partition=partition,
+                    offset=offset,
+                    num_tokens=int(tokens[partition]),
+                    first_document=ordinal,
+                )
+            )
+            offset += int(tokens[partition])
+            ordinal += int(documents[partition])
+    return pieces
+
+
+def read_interval(spec: StreamSpec, pieces: Sequence[StreamPiece], offset: int, num_tokens: int) -> WindowText:
+    """Tokens `offset <= i <= offset + num_tokens` of the stream (one more than asked: the last target).
+
+    Args:
+        pieces: those that overlap the interval, in stream order.
+    """
+    tokens = np.empty(num_tokens + 1, spec.dtype)
+    stop = offset + num_tokens + 1
+    positions: list[IntArray] = []
+    first_document = -1
+    for piece in pieces:
+        documents = piece_documents(spec, piece)
+        ends = np.cumsum(documents.index.num_tokens.astype(np.int64)) + piece.offset
+        starts = ends - documents.index.num_tokens.astype(np.int64)
+        inside = np.flatnonzero((ends > offset) & (starts < stop))
+        if len(inside) == 0:
+            continue
+        if first_document < 0:
+            first_document = piece.first_document + int(inside[0])
+        positions.append(starts[inside])
+        fill(spec, documents.rows(inside), starts[inside] - offset, tokens)
+    return WindowText(
+        offset=offset, tokens=tokens, doc_positions=np.concatenate(positions), first_document=first_document
+    )
+
+
+def piece_documents(spec: StreamSpec, piece: StreamPiece) -> Documents:
+    """The training documents of a partition in stream order."""
+    low, high = _first_key(spec, piece.partition), _first_key(spec, piece.partition + 1)
+    documents = _collect(spec, lambda index: _key_slice(index, low, high), held_out=False)
+    by_key = documents.rows(np.lexsort((documents.index.key_low, documents.index.key_high)))
+    chosen = permutation(len(by_key.part), seed=spec.seed, purpose="documents", index=(piece.epoch, piece.partition))
+    return by_key.rows(chosen)
+
+
+def held_out_documents(spec: StreamSpec) -> Documents:
+    """The validation documents, by text hash, then key: an order that neither seed nor schedule changes."""
+    documents = _collect(spec, lambda index: slice(None), held_out=True)
+    index = documents.index
+    return documents.rows(np.lexsort((index.key_low, index.key_high, index.text_hash)))
+
+
+def fill(spec: StreamSpec, documents: Documents, starts: IntArray, out: np.ndarray[Any, Any]) -> None:
+    """Copy documents into `out` so that document i begins at starts[i]; what lies outside `out` is left away.
+
+    Reads one part after the other, in file order, neighbours together.
+    """
+    for part in np.unique(documents.part).tolist():
+        of_part = np.flatnonzero(documents.part == part)
+        of_part = of_part[np.argsort(documents.index.start[of_part], kind="stable")]
+        # The wanted range of each document, clipped to `out`.
+        begin = documents.index.start[of_part].astype(np.int64)
+        to = starts[of_part]
+        skipped = np.maximum(-to, 0)
+        count = np.minimum(documents.index.num_tokens[of_part].astype(np.int64), len(out) - to) - skipped
+        begin, to = begin + skipped, to + skipped
+        for first, stop in _read_together(begin, begin + count):
+            base = int(begin[first])
+            block = read_tokens(
+                Path(spec.store), spec.parts[part], base, int(begin[stop - 1] + count[stop - 1]), spec.dtype
+            )
+            ranges = zip(
+                (begin[first:stop] - base).tolist(),
+                to[first:stop].tolist(),
+                count[first:stop].tolist(),
+                strict=True,
+            )
+            for source, target, length in ranges:
+                out[target : target + length] = block[source : source + length]
+
+
+def overlapping(pieces: Sequence[StreamPiece], offset: int, num_tokens: int) -> list[StreamPiece]:
+    """The pieces that share a token with the interval of `read_interval`."""
+    stop = offset + num_tokens + 1
+    return [piece for piece in pieces if piece.offset < stop and piece.offset + piece.num_tokens > offset]
+
+
+def _read_together(begin: IntArray, end: IntArray) -> Iterator[tuple[int, int]]:
+    """Runs `first <= i < stop` of ranges in file order whose gaps are small enough to read across."""
+    gaps = np.flatnonzero(begin[1:] - end[:-1] > MAX_READ_GAP_TOKENS) + 1
+    yield from pairwise([0, *gaps.tolist(), len(begin)])
+
+
+def _collect(spec: StreamSpec, choose: Any, *, held_out: bool) -> Documents:
+    """The chosen documents of all parts, one index open at a time."""
+    indices: list[PartIndex] = []
+    parts: list[IntArray] = []
+    for number, name in enumerate(spec.parts):
+        _, index = read_part(Path(spec.store), name)
+        index = index.rows(choose(index))
+        index = index.rows(np.flatnonzero((index.text_hash < spec.held_out_below) == held_out))
+        indices.append(index)
+        parts.append(np.full(len(index.key_high), number, np.int64))
+    columns = {name: np.concatenate([getattr(index, name) for index in indices]) for name in INDEX_SCHEMA.names}
+    return Documents(index=PartIndex(**columns), part=np.concatenate(parts))
+
+
+def _key_slice(index: PartIndex, low: int, high: int) -> slice:
+    first = int(np.searchsorted(index.key_high, np.uint64(low)))
+    last = len(index.key_high) if high == 2**64 else int(np.searchsorted(index.key_high, np.uint64(high)))
+    return slice(first, last)
+
+
+def _first_key(spec: StreamSpec, partition: int) -> int:
+    """Smallest upper key word of a partition; that of the partition after the last is 2**64."""
+    return (partition << 64) // spec.num_partitions

@@ -1,0 +1,132 @@
+"""Windows and shards of a plan: which steps are cut together, and which files they become.
+
+In:  a plan, the window size in tokens, the shard size in bytes.
+Out: windows (runs of whole steps with their interval of the stream) and the shards each of them writes.
+Guarantee: arithmetic alone, so that every worker, a resumed build and `verify` agree without talking.
+
+    1,000 tokens consumed, size 300: n = round(1000 / 300) = 3 windows, borders at the first step
+    whose cumulative consumption reaches 1000/3 and 2000/3: no tiny last window.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate, pairwise
+
+from curriculum.plan import Plan
+from curriculum.shard_format import phase_folder, shard_path
+
+MIN_WINDOW_TOKENS = 32 << 20
+MAX_WINDOW_TOKENS = 128 << 20
+MIN_WINDOW_STEPS = 32
+"""A window holds at least 32 of the largest steps, or the shuffle inside it would hardly mix."""
+DEFAULT_SHARD_BYTES = 256 << 20
+MAX_SHARD_TOKENS = 2**31 - 1
+"""Arrow list offsets are int32."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """Steps `first_step <= step < stop_step`, cut from `num_tokens` consumed tokens at `offset` of the stream."""
+
+    index: int
+    first_step: int
+    stop_step: int
+    offset: int
+    num_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardSlot:
+    """A shard that a window writes: rows `first_row <= row < stop_row` of the window's rows of one phase."""
+
+    phase: int
+    path: str
+    first_row: int
+    stop_row: int
+
+
+def window_size(plan: Plan, asked: int | None) -> int:
+    """Window size in consumed tokens: asked, or 1/1024 of the total within 32 Mi and 128 Mi; at least 32 steps."""
+    size = asked or min(max(plan.consumed_tokens // 1024, MIN_WINDOW_TOKENS), MAX_WINDOW_TOKENS)
+    largest_step = max(plan.consumed_per_row(i) * phase.rows_per_step for i, phase in enumerate(plan.phases))
+    return max(size, MIN_WINDOW_STEPS * largest_step)
+
+
+def split_windows(plan: Plan, size: int) -> tuple[Window, ...]:
+    """Windows in step order; border k is the first step whose cumulative consumption reaches k * total / n."""
+    total = plan.consumed_tokens
+    count = max(1, round(Fraction(total, size)))
+    per_step = [plan.consumed_per_row(phase) * plan.phases[phase].rows_per_step for phase, _ in plan.order]
+    run_steps = [0, *accumulate(steps for _, steps in plan.order)]
+    run_tokens = [0, *accumulate(each * steps for each, (_, steps) in zip(per_step, plan.order, strict=True))]
+
+    def border(k: int) -> tuple[int, int]:
+        wanted = -(-k * total // count)
+        run = max(bisect_left(run_tokens, wanted), 1) - 1
+        steps = -(-(wanted - run_tokens[run]) // per_step[run])
+        return run_steps[run] + steps, run_tokens[run] + steps * per_step[run]
+
+    borders = [(0, 0), *(border(k) for k in range(1, count)), (plan.total_steps, total)]
+    return tuple(
+        Window(index=i, first_step=first, stop_step=stop, offset=offset, num_tokens=end - offset)
+        for i, ((first, offset), (stop, end)) in enumerate(pairwise(borders))
+    )
+
+
+def window_runs(plan: Plan, window: Window) -> tuple[tuple[int, int], ...]:
+    """`(phase index, number of steps)` runs of a window, in step order."""
+    runs = []
+    run_start = 0
+    for phase, steps in plan.order:
+        first, stop = max(run_start, window.first_step), min(run_start + steps, window.stop_step)
+        if first < stop:
+            runs.append((phase, stop - first))
+        run_start += steps
+    return tuple(runs)
+
+
+def rows_by_phase(plan: Plan, window: Window) -> dict[int, int]:
+    """Number of rows that a window gives to each phase, phases in ascending order."""
+    rows: dict[int, int] = {}
+    for phase, steps in window_runs(plan, window):
+        rows[phase] = rows.get(phase, 0) + steps * plan.phases[phase].rows_per_step
+    return dict(sorted(rows.items()))
+
+
+def lay_out_shards(
+    plan: Plan, windows: tuple[Window, ...], *, shard_bytes: int, itemsize: int
+) -> tuple[tuple[ShardSlot, ...], ...]:
+    """The shards of each window. A shard holds whole steps: as many as `shard_bytes` allows, at least one."""
+    pieces = [list(_split_rows(plan, window, shard_bytes, itemsize)) for window in windows]
+    totals = [0] * len(plan.phases)
+    for phase, _, _ in (piece for of_window in pieces for piece in of_window):
+        totals[phase] += 1
+    numbers = [0] * len(plan.phases)
+    layout = []
+    for of_window in pieces:
+        slots = []
+        for phase, first, stop in of_window:
+            folder = phase_folder(phase, plan.phases[phase].seq_len)
+            path = shard_path(folder, numbers[phase], totals[phase])
+            slots.append(ShardSlot(phase=phase, path=path, first_row=first, stop_row=stop))
+            numbers[phase] += 1
+        layout.append(tuple(slots))
+    return tuple(layout)
+
+
+def _split_rows(plan: Plan, window: Window, shard_bytes: int, itemsize: int) -> Iterator[tuple[int, int, int]]:
+    """`(phase, first row, stop row)` of each shard of a window; shards of one phase differ by at most one step."""
+    for phase_index, num_rows in rows_by_phase(plan, window).items():
+        phase = plan.phases[phase_index]
+        row_tokens = phase.seq_len + 1
+        limit_tokens = min(shard_bytes // itemsize, MAX_SHARD_TOKENS)
+        limit_steps = max(1, limit_tokens // (row_tokens * phase.rows_per_step))
+        num_steps = num_rows // phase.rows_per_step
+        count = -(-num_steps // limit_steps)
+        edges = [i * num_steps // count * phase.rows_per_step for i in range(count + 1)]
+        for first, stop in pairwise(edges):
+            yield phase_index, first, stop

@@ -1,0 +1,65 @@
+"""A small real corpus and small builds of it, shared by all tests."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_corpus import real_texts
+
+from pipeline.build import BuildResult, build
+from pipeline.options import load_options
+from pipeline.progress import Silent
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The texts in several formats and folders."""
+    folder = tmp_path_factory.mktemp("corpus")
+    texts = real_texts()
+    lines = [json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(texts)]
+    (folder / "a.jsonl").write_text("".join(lines[:60]), "utf-8")
+    (folder / "sub").mkdir()
+    with gzip.open(folder / "sub" / "b.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write("".join(lines[60:90]))
+    for i, text in enumerate(texts[90:]):
+        (folder / "sub" / f"{i:02d}.txt").write_bytes(text.encode())
+    return folder
+
+
+SMALL: dict[str, Any] = {
+    "tokenizer": "bytes",
+    "start_length": 8,
+    "max_length": 64,
+    "batch_rows": 8,
+    "shuffle_window": 30_000,
+    "shard_bytes": 8_000,
+    "workers": 1,
+}
+"""Several windows, several shards per phase, a few seconds at most."""
+
+
+@pytest.fixture(scope="session")
+def build_small(corpus: Path) -> Callable[..., BuildResult]:
+    """Build the small corpus into a folder; keyword arguments override `SMALL`."""
+
+    def run(out: Path, **options: Any) -> BuildResult:
+        values = {**SMALL, "corpus": (str(corpus),), "out": str(out), **options}
+        return build(load_options(None, values), Silent())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_dataset(build_small: Callable[..., BuildResult], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished dataset: segment mode, held-out documents; treat it as read-only."""
+    out = tmp_path_factory.mktemp("small") / "dataset"
+    build_small(out, validation_tokens=6_000)
+    return out

@@ -1,0 +1,155 @@
+"""Run a small build, killed at its n-th effect on the disk, for every n; then run it again and compare.
+
+Started by test_kills.py as a process of its own: `python kill_everywhere.py FOLDER SCENARIO`. An effect is a write,
+fsync, rename, removal or new folder. A kill at a write leaves half of its data behind. Each attempt is a forked copy of
+this process, which has imported everything and started no thread: hundreds of attempts would else cost as many imports.
+Prints one JSON object: number of effects, and what was wrong after which of them.
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pipeline.backends  # everything a build imports, once
+import pipeline.build
+import pipeline.publish
+from pipeline.options import load_options
+from pipeline.progress import Silent
+
+BASE: dict[str, Any] = {
+    "tokenizer": "bytes",
+    "backend": "tokenizers",
+    "start_length": 8,
+    "max_length": 16,
+    "batch_rows": 2,
+    "steps": 60,
+    "shuffle_window": 1,
+    "shard_bytes": 1200,
+    "validation_tokens": 40,
+    "workers": 1,
+}
+SCENARIOS: dict[str, list[dict[str, Any]]] = {
+    # The last build of a list is the one that is killed; those before it prepare the folder.
+    "fresh": [{}],
+    "overwrite": [{"seed": 1, "steps": 70}, {"overwrite": True}],
+    "skip-and-drop-store": [
+        {"on_bad_record": "skip", "text_key": "body", "tokenizer": "train:300", "keep_store": False}
+    ],
+}
+
+
+class Effects:
+    """Counts effects; kills the process at number `fatal`."""
+
+    def __init__(self, fatal: int | None) -> None:
+        self.fatal = fatal
+        self.count = 0
+
+    def step(self, partial: Callable[[], object] | None = None) -> None:
+        self.count += 1
+        if self.count == self.fatal:
+            if partial is not None:
+                partial()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self) -> None:
+        for name in ("fsync", "replace", "unlink", "rmdir", "mkdir"):
+            setattr(os, name, self._counted(getattr(os, name)))
+        pipeline.publish.open = self._open  # type: ignore[attr-defined]
+
+    def _counted(self, effect: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self.step()
+            return effect(*args, **kwargs)
+
+        return run
+
+    def _open(self, path: Path, mode: str, buffering: int) -> Any:
+        self.step()
+        file = builtins.open(path, mode, buffering=buffering)  # noqa: SIM115 - `Aside` closes it
+        effects = self
+
+        class Counting:
+            def write(self, data: memoryview) -> int:
+                effects.step(lambda: file.write(data[: len(data) // 2]))
+                return file.write(data)
+
+            def fileno(self) -> int:
+                return file.fileno()
+
+            def close(self) -> None:
+                file.close()
+
+        return Counting()
+
+
+def run_build(folder: Path, options: dict[str, Any], fatal: int | None) -> int:
+    """Build in a forked process; its number of effects, or -1 if it was killed."""
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        effects = Effects(fatal)
+        effects.install()
+        values = {**BASE, **options, "corpus": (str(folder / "corpus"),), "out": str(folder / "out")}
+        pipeline.build.build(load_options(None, values), Silent())
+        os.write(write_end, str(effects.count).encode())
+        os._exit(0)
+    os.close(write_end)
+    _, status = os.waitpid(child, 0)
+    count = os.read(read_end, 20)
+    os.close(read_end)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return -1
+    assert os.waitstatus_to_exitcode(status) == 0, "the build failed: see stderr"
+    return int(count)
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """Digest of every file of output and store; of those that may differ between runs only the name."""
+    digests = {}
+    for path in sorted([*(folder / "out").rglob("*"), *(folder / "out.store").rglob("*")]):
+        name = str(path.relative_to(folder))
+        volatile = path.is_dir() or path.name == "build-log.json"
+        digests[name] = "" if volatile else hashlib.sha256(path.read_bytes()).hexdigest()
+    return digests
+
+
+def attempt(folder: Path, builds: list[dict[str, Any]], fatal: int | None) -> int:
+    """Start from nothing, run all builds, the last one to be killed; its number of effects."""
+    for name in ("out", "out.store"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for options in builds[:-1]:
+        run_build(folder, options, None)
+    return run_build(folder, builds[-1], fatal)
+
+
+def main(folder: Path, scenario: str) -> None:
+    """Try every n of a scenario."""
+    builds = SCENARIOS[scenario]
+    total = attempt(folder, builds, None)
+    expected = snapshot(folder)
+    wrong = {}
+    for fatal in range(1, total + 1):
+        if attempt(folder, builds, fatal) != -1:
+            wrong[fatal] = "the build was not killed"
+            continue
+        run_build(folder, builds[-1], None)
+        found = snapshot(folder)
+        if found != expected:
+            names = {*found, *expected}
+            wrong[fatal] = ", ".join(sorted(n for n in names if found.get(n) != expected.get(n)))
+    print(json.dumps({"effects": total, "wrong": wrong}))  # noqa: T201 - the result
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,209 @@
+"""Check a manifest against arithmetic: which shards there must be, what the accounting must say, the tokenizer.
+
+In:  a manifest that is consistent in itself, and the folder beside it.
+Out: for each window the shards that it must have written; or a `DataError`.
+Guarantee: nothing here reads a shard. Everything that follows from the plan, the window size and the shard size is
+computed again and compared, so a manifest whose shards were reordered, renamed or regrouped is refused.
+
+    plan of 3 windows, shard_bytes 8,000    phase 0 must list phases/00000-len0000008/shard-000000.arrow, 136 rows, ...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from curriculum.errors import CurriculumError, DataError
+from curriculum.manifest import FILE_NAME, Manifest, PhaseEntry
+from curriculum.shard_format import shard_path
+from pipeline.shard_checks import ShardPlace, TokenRules
+from pipeline.windows import Window, lay_out_shards, split_windows, window_size
+
+REPAIR = "The manifest does not belong to these shards, or was edited: copy the dataset again, or build it again."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WindowShards:
+    """The shards that a window wrote, in the order of the manifest."""
+
+    window: Window
+    places: tuple[ShardPlace, ...]
+
+
+def window_shards(manifest: Manifest, root: Path) -> tuple[WindowShards, ...]:
+    """The shards of each window, as plan, window size and shard size dictate.
+
+    Raises:
+        DataError: the manifest lists others.
+    """
+    plan, size = manifest.plan, manifest.build.window_tokens
+    num_shards = sum(len(phase.shards) for phase in manifest.phases)
+    # Every window writes a shard; also keeps a hostile size from asking for a window per token.
+    if window_size(plan, size) != size or round(Fraction(plan.consumed_tokens, size)) > max(1, num_shards):
+        raise DataError(
+            f"{root / FILE_NAME}: windows of {size} tokens cannot have written {num_shards} shards of this plan. "
+            f"{REPAIR}"
+        )
+    windows = split_windows(plan, size)
+    layout = lay_out_shards(plan, windows, shard_bytes=manifest.build.shard_bytes, itemsize=manifest.itemsize)
+    expected: list[list[tuple[str, int]]] = [[] for _ in plan.phases]
+    members: list[list[ShardPlace]] = [[] for _ in windows]
+    for window, slots in zip(windows, layout, strict=True):
+        for slot in slots:
+            number = len(expected[slot.phase])
+            expected[slot.phase].append((slot.path, slot.stop_row - slot.first_row))
+            if number < len(manifest.phases[slot.phase].shards):
+                members[window.index].append(_place(manifest, slot.phase, number))
+    for index, (phase, of_phase) in enumerate(zip(manifest.phases, expected, strict=True)):
+        _compare_shards(phase, of_phase, f"{root / FILE_NAME}: phase {index}")
+    return tuple(WindowShards(window=w, places=tuple(p)) for w, p in zip(windows, members, strict=True))
+
+
+def validation_shards(manifest: Manifest, root: Path) -> tuple[ShardPlace, ...]:
+    """The shards of the held-out documents: whole rows of the maximum length, in order.
+
+    Raises:
+        DataError: the manifest lists others.
+    """
+    held_out, seq_len = manifest.accounting.validation_tokens, manifest.plan.max_seq_len
+    where = f"{root / FILE_NAME}: validation"
+    if manifest.validation is None or held_out == 0:
+        if manifest.validation is not None or held_out:
+            raise DataError(f"{where}: rows and {held_out} validation_tokens contradict each other. {REPAIR}")
+        return ()
+    if manifest.validation.seq_len != seq_len:
+        raise DataError(f"{where}: rows of {manifest.validation.seq_len} tokens, expected {seq_len}. {REPAIR}")
+    num_rows = (held_out - 1) // seq_len
+    per_shard = max(1, manifest.build.shard_bytes // ((seq_len + 1) * manifest.itemsize))
+    count = -(-num_rows // per_shard)
+    if count != len(manifest.validation.shards):
+        raise DataError(f"{where}: {len(manifest.validation.shards)} shards, expected {count}. {REPAIR}")
+    rows = [min(per_shard, num_rows - number * per_shard) for number in range(count)]
+    expected = [(shard_path("validation", number, count), of_shard) for number, of_shard in enumerate(rows)]
+    _compare_shards(manifest.validation, expected, where)
+    return tuple(_place(manifest, -1, number) for number in range(count))
+
+
+def check_accounting(manifest: Manifest, root: Path) -> None:
+    """Recompute what follows from the plan and the sources; the manifest's own sums were checked when it was read.
+
+    Raises:
+        DataError: a number differs.
+    """
+    found, plan = manifest.accounting, manifest.plan
+    stream = found.corpus_tokens - found.validation_tokens
+    unused = max(0, stream - plan.consumed_tokens)
+    expected = {
+        "trained_tokens": plan.total_tokens,
+        "truncated_tokens": plan.dropped_tokens,
+        "unused_tokens": unused,
+        "repeated_tokens": max(0, plan.consumed_tokens - stream),
+        "context_tokens": min(1, unused),
+        "corpus_tokens": sum(source.tokens for source in manifest.sources),
+        "documents": sum(source.documents for source in manifest.sources),
+    }
+    for name, number in expected.items():
+        if getattr(found, name) != number:
+            raise DataError(
+                f"{root / FILE_NAME}: accounting: {name} is {getattr(found, name)}, plan and sources give {number}. "
+                f"{REPAIR}"
+            )
+
+
+def check_tokenizer(manifest: Manifest, root: Path) -> TokenRules:
+    """Check tokenizer.json against the manifest; what ids mean.
+
+    Raises:
+        DataError: it is missing, is another one, or has another vocabulary size.
+    """
+    path = root / "tokenizer.json"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}. Copy it again.") from error
+    tokenizer = manifest.tokenizer
+    found = hashlib.sha256(content).hexdigest()
+    if found != tokenizer.sha256:
+        raise DataError(
+            f"{path}: its bytes have the sha256 {found}, the manifest says {tokenizer.sha256}: it was edited, or "
+            f"belongs to another dataset. Copy it again."
+        )
+    size = _vocab_size(path)
+    if size != tokenizer.vocab_size:
+        raise DataError(
+            f"{root / FILE_NAME}: vocab_size is {tokenizer.vocab_size}, tokenizer.json has ids up to {size - 1}. "
+            f"{REPAIR}"
+        )
+    if (tokenizer.bos_id is None) != (manifest.build.bos == "none"):
+        raise DataError(
+            f"{root / FILE_NAME}: bos is {manifest.build.bos!r}, but bos_id is {tokenizer.bos_id}. {REPAIR}"
+        )
+    return TokenRules(
+        vocab_size=tokenizer.vocab_size,
+        eos_id=tokenizer.eos_id,
+        bos_id=tokenizer.bos_id,
+        eos_only_ends=tokenizer.eos_id in _reserved_ids(content),
+    )
+
+
+def extra_files(manifest: Manifest, root: Path) -> tuple[str, ...]:
+    """Files under phases/ and validation/ that the manifest does not name, relative to `root`, by name."""
+    entries = (*manifest.phases, *([manifest.validation] if manifest.validation else []))
+    named = {shard.path for entry in entries for shard in entry.shards}
+    found = (path for folder in ("phases", "validation") for path in (root / folder).rglob("*") if not path.is_dir())
+    return tuple(sorted({path.relative_to(root).as_posix() for path in found} - named))
+
+
+def all_shards(manifest: Manifest) -> Iterator[ShardPlace]:
+    """Every shard in the order of the manifest, validation last."""
+    for index, phase in enumerate(manifest.phases):
+        for number in range(len(phase.shards)):
+            yield _place(manifest, index, number)
+    for number in range(len(manifest.validation.shards) if manifest.validation else 0):
+        yield _place(manifest, -1, number)
+
+
+def _place(manifest: Manifest, phase: int, number: int) -> ShardPlace:
+    entry = manifest.phases[phase] if phase >= 0 else manifest.validation
+    assert entry is not None
+    return ShardPlace(
+        rank=(phase if phase >= 0 else len(manifest.phases), number),
+        entry=entry.shards[number],
+        seq_len=entry.seq_len,
+        consumed=manifest.plan.consumed_per_row(phase) if phase >= 0 else entry.seq_len,
+        dtype=manifest.dtype,
+    )
+
+
+def _compare_shards(phase: PhaseEntry, expected: list[tuple[str, int]], where: str) -> None:
+    found = [(shard.path, shard.num_rows) for shard in phase.shards]
+    for number, (one, other) in enumerate(zip(found, expected, strict=False)):
+        if one != other:
+            raise DataError(
+                f"{where}: shard {number} is {one[0]!r} with {one[1]} rows, plan and window size give {other[0]!r} "
+                f"with {other[1]}. {REPAIR}"
+            )
+    if len(found) != len(expected):
+        raise DataError(f"{where}: {len(found)} shards, plan and window size give {len(expected)}. {REPAIR}")
+
+
+def _vocab_size(path: Path) -> int:
+    from pipeline.backends import load_reference
+
+    try:
+        return 1 + max(load_reference(str(path)).get_vocab(with_added_tokens=True).values(), default=-1)
+    except CurriculumError as error:
+        raise DataError(f"{path}: matches its digest, but cannot be used: {error}") from error
+
+
+def _reserved_ids(content: bytes) -> frozenset[int]:
+    """Ids of special added tokens that no text encodes to: a build refuses tokenizers where another one could."""
+    top = json.loads(content)
+    unknown = top.get("model", {}).get("unk_token")
+    return frozenset(
+        token["id"] for token in top.get("added_tokens", []) if token.get("special") and token.get("content") != unknown
+    )

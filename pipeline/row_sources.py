@@ -1,0 +1,132 @@
+"""From a document's ordinal in the stream to the file that it came from, while the token store is there.
+
+In:  the manifest, the build log of the same build (store, parts, validation options, epochs), ordinals.
+Out: for each ordinal the file of the corpus and the position in it; or None for all if the store is gone.
+Guarantee: the same arithmetic as the build's (`pipeline.stream`), so "which text was in step 180,000?" has an answer
+without a second index; memory is that of one partition. The store's counts must add up to the manifest's.
+
+    document_sources(root, manifest, [0, 17], store=None)     {0: Source(file="a.jsonl", position=7312), 17: ...}
+
+`position` is a byte offset in .jsonl (decompressed), a row in .parquet and .arrow, 0 for files that are one document.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from curriculum.errors import ConfigError, CurriculumError
+from curriculum.manifest import Manifest
+from pipeline.holdout import hold_out_frac, hold_out_tokens
+from pipeline.store import index_path, read_part
+from pipeline.stream import (
+    StreamPiece,
+    StreamSpec,
+    count_partitions,
+    lay_out_stream,
+    piece_documents,
+)
+from pipeline.summary import read_build_log
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """Where a document stood in the corpus."""
+
+    file: str
+    """path relative to the CORPUS argument of the build"""
+    position: int
+
+
+def document_sources(
+    root: Path, manifest: Manifest, ordinals: Iterable[int], *, store: Path | None
+) -> dict[int, Source]:
+    """The source of each document.
+
+    Args:
+        root: folder of the dataset.
+        manifest: its manifest.
+        ordinals: documents of the training stream, as in the column `document`.
+        store: the token store, if it is not where the build log says.
+
+    Returns:
+        an empty dictionary if `store` is not given and the build's own store (or its log) is gone.
+
+    Raises:
+        ConfigError: `store` is given and does not hold the parts of this dataset.
+    """
+    log = read_build_log(root, manifest)
+    try:
+        if log is None:
+            raise ConfigError(
+                f"{root}: there is no build-log.json of this dataset, which names the parts of the store."
+            )
+        spec = _stream_spec(manifest, log, store)
+        pieces = lay_out_stream(spec, int(log["request"]["epochs"]))
+        _check_counts(spec, pieces, manifest)
+        return _look_up(spec, pieces, sorted(set(ordinals)))
+    except (CurriculumError, OSError, LookupError, TypeError, ValueError) as error:
+        if store is None:
+            return {}  # the sources of rows are extra: without the store, rows are shown without them
+        raise ConfigError(
+            f"{store}: does not tell where the rows of {root} come from: {error} Give the store that it was built with."
+        ) from error
+
+
+def _stream_spec(manifest: Manifest, log: dict[str, Any], store: Path | None) -> StreamSpec:
+    """The stream that the build cut, from the manifest and its log."""
+    folder, parts = Path(store or log["store"]), tuple(str(name) for name in log["parts"])
+    for name in parts:
+        if not index_path(folder, name).is_file():
+            raise ConfigError(f"its part {name} is missing.")
+    accounting = manifest.accounting
+    return StreamSpec(
+        store=str(folder),
+        parts=parts,
+        dtype=manifest.dtype,
+        seed=manifest.seed,
+        held_out_below=_held_out_below(folder, parts, log["request"]),
+        num_partitions=count_partitions(accounting.corpus_tokens - accounting.validation_tokens),
+    )
+
+
+def _held_out_below(store: Path, parts: tuple[str, ...], request: dict[str, Any]) -> int:
+    """The threshold of the text hash below which documents were held out, computed again as the build did."""
+    if request["validation_tokens"] is not None:
+        return hold_out_tokens(store, parts, int(request["validation_tokens"])).below
+    if request["validation_frac"] is not None:
+        return hold_out_frac(store, parts, Fraction(request["validation_frac"])).below
+    return 0
+
+
+def _check_counts(spec: StreamSpec, pieces: Sequence[StreamPiece], manifest: Manifest) -> None:
+    """A store that was changed since the build would name other files: refuse it."""
+    first_epoch = sum(piece.num_tokens for piece in pieces if piece.epoch == 0)
+    expected = manifest.accounting.corpus_tokens - manifest.accounting.validation_tokens
+    if first_epoch != expected:
+        raise ConfigError(f"its parts hold {first_epoch:,} training tokens, the dataset was cut from {expected:,}.")
+
+
+def _look_up(spec: StreamSpec, pieces: Sequence[StreamPiece], ordinals: Sequence[int]) -> dict[int, Source]:
+    firsts = [piece.first_document for piece in pieces]
+    of_piece: dict[int, list[int]] = defaultdict(list)
+    for ordinal in ordinals:
+        # An empty partition begins at the same ordinal as the next one: bisect_right takes the last of them.
+        of_piece[bisect_right(firsts, ordinal) - 1].append(ordinal)
+    files: dict[str, tuple[str, ...]] = {}
+    sources = {}
+    for number, wanted in of_piece.items():
+        documents = piece_documents(spec, pieces[number])
+        for ordinal in wanted:
+            at = ordinal - pieces[number].first_document
+            part = spec.parts[int(documents.part[at])]
+            if part not in files:
+                files[part] = read_part(Path(spec.store), part)[0].files
+            file = files[part][int(documents.index.file[at])]
+            sources[ordinal] = Source(file=file, position=int(documents.index.position[at]))
+    return sources

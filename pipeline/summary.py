@@ -1,0 +1,140 @@
+"""What a dataset is, at a glance: `curriculum inspect`.
+
+In:  the folder of a dataset; shards may be missing (a dataset pulled in part).
+Out: `Summary`: plain values for people and for `--json`.
+Guarantee: reads the manifest, the build log and the sizes of files, never a token.
+
+    summarize(Path("my-dataset")).to_json()["bytes_per_token"]     2.04
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from curriculum.manifest import Accounting, Manifest, load_manifest
+from pipeline.manifest_checks import all_shards
+from pipeline.output import LOG_NAME
+
+TOKEN_COUNTS = tuple(item.name for item in fields(Accounting) if item.name.endswith("_tokens"))
+BUILD_FACTS = (
+    "finished",
+    "seconds",
+    "mb_per_second",
+    "tokens_per_second",
+    "text_bytes",
+    "backend",
+    "workers",
+    "host",
+    "python",
+    "versions",
+    "corpus",
+    "store",
+)
+"""What the build log tells about how the dataset came to be."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """A dataset, summarized."""
+
+    path: str
+    manifest: Manifest
+    num_shards: int
+    missing_shards: int
+    bytes_on_disk: int
+    """of all files in the folder"""
+    shard_bytes: int
+    """of all shards, as the manifest says"""
+    build: dict[str, Any] | None
+    """facts of the build log; None if it is not there or of another build"""
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of all shards of the phases per trained token."""
+        entries = (shard for phase in self.manifest.phases for shard in phase.shards)
+        return sum(shard.num_bytes for shard in entries) / self.manifest.plan.total_tokens
+
+    @property
+    def percentages(self) -> dict[str, float]:
+        """Each token count of the accounting as a percentage of the corpus."""
+        accounting = self.manifest.accounting
+        corpus = max(1, accounting.corpus_tokens)
+        return {name: 100 * getattr(accounting, name) / corpus for name in TOKEN_COUNTS}
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        manifest, plan = self.manifest, self.manifest.plan
+        return {
+            "dataset": self.path,
+            "id": manifest.id,
+            "mode": plan.mode,
+            "seed": manifest.seed,
+            "total_steps": plan.total_steps,
+            "total_tokens": plan.total_tokens,
+            "max_seq_len": plan.max_seq_len,
+            "num_shapes": plan.num_shapes,
+            "schedule": dict(plan.schedule),
+            "phases": [
+                {**phase.to_json(), "shards": len(entry.shards)}
+                for phase, entry in zip(plan.phases, manifest.phases, strict=True)
+            ],
+            "validation_rows": manifest.validation.num_rows if manifest.validation else 0,
+            "dtype": manifest.dtype,
+            "tokenizer": asdict(manifest.tokenizer),
+            "settings": asdict(manifest.build),
+            "sources": [asdict(source) for source in manifest.sources],
+            "accounting": asdict(manifest.accounting),
+            "accounting_percent": self.percentages,
+            "world_sizes": list(plan.world_sizes),
+            "shards": self.num_shards,
+            "missing_shards": self.missing_shards,
+            "bytes_on_disk": self.bytes_on_disk,
+            "shard_bytes": self.shard_bytes,
+            "bytes_per_token": self.bytes_per_token,
+            "build": self.build,
+        }
+
+
+def summarize(root: Path) -> Summary:
+    """Summarize the dataset at `root`.
+
+    Raises:
+        DataError: there is none, or its manifest is damaged.
+    """
+    manifest = load_manifest(root)
+    places = list(all_shards(manifest))
+    log = read_build_log(root, manifest)
+    return Summary(
+        path=str(root),
+        manifest=manifest,
+        num_shards=len(places),
+        missing_shards=sum(not (root / place.entry.path).is_file() for place in places),
+        bytes_on_disk=_bytes_below(root),
+        shard_bytes=sum(place.entry.num_bytes for place in places),
+        build=None if log is None else {name: log[name] for name in BUILD_FACTS if name in log},
+    )
+
+
+def read_build_log(root: Path, manifest: Manifest) -> dict[str, Any] | None:
+    """The object of build-log.json; None if it is missing, damaged or tells of another build."""
+    try:
+        log = orjson.loads((root / LOG_NAME).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    return log if isinstance(log, dict) and log.get("id") == manifest.id else None
+
+
+def _bytes_below(folder: Path) -> int:
+    """Bytes of all files; links are not followed."""
+    total = 0
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            total += _bytes_below(Path(entry.path))
+        else:
+            total += entry.stat(follow_symlinks=False).st_size
+    return total

@@ -1,0 +1,110 @@
+"""Options from flags and TOML: exact numbers, unknown keys named, contradictions refused."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curriculum.errors import ConfigError, CurriculumError
+from pipeline.options import CHANGES_BYTES, CHANGES_NOTHING, Options, load_options
+
+
+def write(folder: Path, text: str) -> Path:
+    """A TOML file."""
+    path = folder / "run.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_numbers_of_a_file_are_exact(tmp_path: Path) -> None:
+    """0.1 as a float times 10**16 steps would be a step off; as a decimal it is exact."""
+    options = load_options(write(tmp_path, "frac = 0.1\ntokens = 157_286_400_000\n"), {})
+    assert options.warmup() == Fraction(1, 10)
+    assert options.tokens == 157_286_400_000
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    """Also over a key that they contradict: --steps replaces tokens, --schedule constant the warmup."""
+    path = write(
+        tmp_path, 'tokens = 1000\nfrac = 0.5\nbatch_rows = 4\nstart_length = 16\nschedule = "root"\ndegree = 3\n'
+    )
+    options = load_options(path, {"steps": 7, "batch_tokens": 4096})
+    assert (options.steps, options.tokens, options.batch_tokens, options.batch_rows) == (7, None, 4096, None)
+    constant = load_options(path, {"schedule": "constant", "max_length": 64})
+    assert (constant.frac, constant.start_length, constant.pacing().max_length) == (None, None, 64)
+
+
+def test_corpus_paths_of_a_file_are_relative_to_the_file(tmp_path: Path) -> None:
+    """So a config works from any folder."""
+    assert load_options(write(tmp_path, 'corpus = ["texts"]\n'), {}).corpus == (str(tmp_path / "texts"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_lenght = 512", r"unknown key 'max_lenght'; did you mean 'max_length'\?"),
+        ("batch-rows = 4", r"unknown key 'batch-rows'; did you mean 'batch_rows'\?"),
+        ("zzz = 1", r"unknown key 'zzz'; known keys are corpus, schedule"),
+        ("steps = 1.5", r"steps is Decimal\('1.5'\), expected an integer"),
+        ("steps = true", r"steps is True, expected an integer"),
+        ('frac = "0.3"', r"frac is '0.3', expected a number"),
+        ("mode = 3", r"mode is 3, expected a string"),
+        ('corpus = "texts"', r"corpus is 'texts', expected a list of strings"),
+        ('schedule = "linnear"', r"schedule is 'linnear'; allowed are linear, root, constant"),
+        ("steps = [", r"not valid TOML"),
+        ("frac = 0.3\nlength_warmup_steps = 3", r"frac and length_warmup_steps are both given"),
+        ("steps = 3\ntokens = 3", r"steps and tokens are both given"),
+        ("batch_rows = 3\nbatch_tokens = 3", r"batch_rows and batch_tokens are both given"),
+        ('schedule = "constant"\nfrac = 0.3', r"frac is given together with schedule 'constant'"),
+        ('phases = "8:3"\nsteps = 4', r"steps is given together with phases"),
+        ("degree = 3", r"degree is given together with schedule 'linear'"),
+        ("shard_bytes = 0", r"shard_bytes is 0; give 1 or more"),
+        ("seed = -1", r"seed is -1; give an integer from 0"),
+        ('store = "a"\nout = "a"', r"store and out are both 'a'"),
+        ('store = "a"\nkeep_store = false', r"a named store may serve other builds"),
+    ],
+)
+def test_a_wrong_file_is_one_clear_sentence(tmp_path: Path, text: str, message: str) -> None:
+    """The sentence names the file or the option, what was found and what is allowed."""
+    with pytest.raises(ConfigError, match=message):
+        load_options(write(tmp_path, text), {})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_length": 1023}, "1016 or 1024"),
+        ({"start_length": 12}, "8 or 16"),
+        ({"start_length": 2048}, "start_length 2048"),
+        ({"batch_rows": 10, "rows_multiple_of": 4}, "8 or 12"),
+        ({"batch_tokens": 100}, "8192"),
+        ({"frac": Decimal("1.5")}, "frac"),
+        ({"frac": Decimal("0")}, "frac"),
+        ({"steps": 10, "length_warmup_steps": 20}, "20"),
+        ({"phases": "8:0"}, "steps of phase 1 is 0"),
+        ({"phases": "12:5"}, "8 or 16"),
+        ({"validation_frac": Decimal("2")}, "frac"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_data(values: dict[str, Any], message: str) -> None:
+    """DeepSpeed starts at length 0, Composer divides by zero: here it is a sentence with the nearest that works."""
+    with pytest.raises(CurriculumError, match=message):
+        Options(**values).check()
+
+
+def test_every_option_is_sorted_into_those_that_change_bytes_and_those_that_do_not() -> None:
+    """A new option that is in neither list would let two different builds pass for the same."""
+    assert set(CHANGES_BYTES) | CHANGES_NOTHING == set(Options.__dataclass_fields__)
+    assert {"seed", "frac", "mode", "tokenizer", "shuffle_window", "validation_frac"} <= set(CHANGES_BYTES)
+    assert {"workers", "backend", "unit_bytes", "out"} <= CHANGES_NOTHING
+
+
+def test_saying_a_default_asks_for_the_same_build() -> None:
+    """`curriculum build` and `curriculum build --frac 0.30 --max-length 1024` are one request."""
+    said = Options(frac=Decimal("0.30"), max_length=1024, start_length=8, batch_rows=16, rows_multiple_of=1)
+    assert said.identity() == Options().identity()
+    assert Options(frac=Decimal("0.31")).identity() != Options().identity()

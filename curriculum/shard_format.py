@@ -102,6 +102,8 @@ def open_shard(
             f"{path}: the shard is missing. Copy it again from where the dataset came from, "
             f"or build the dataset again with --overwrite."
         ) from None
+    except OSError as error:
+        raise DataError(f"{path}: the shard cannot be read: {error.strerror}. Make it readable.") from error
     if size != num_bytes:
         raise DataError(
             f"{path}: {size:,} bytes on disk, the manifest says {num_bytes:,}. The copy is incomplete or another "

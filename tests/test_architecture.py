@@ -1,0 +1,80 @@
+"""The read side stays light and never reaches for the build side; stages do not know each other."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WIRING = {"build", "cli", "planning"}
+"""Modules that may import stages: the build itself and the shells around it."""
+STAGES = {"corpus", "cut", "verify", "summary", "rows"}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, wherever it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "curriculum").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_read_side_needs_numpy_and_pyarrow_only(path: Path) -> None:
+    """A training image has no tokenizers, no datasets and not our pipeline."""
+    allowed = set(sys.stdlib_module_names) | {"curriculum", "numpy", "pyarrow"}
+    if path.parent.name == "adapters":
+        allowed |= {"torch"}
+    assert {name.split(".")[0] for name in imports(path)} <= allowed
+
+
+@pytest.mark.parametrize("name", ["errors", "schedule", "budget", "request", "phase", "plan", "plan_json", "cursor"])
+def test_the_plan_needs_the_standard_library_only(name: str) -> None:
+    """A plan is arithmetic: it must be possible anywhere."""
+    outside = {module.split(".")[0] for module in imports(ROOT / "curriculum" / f"{name}.py")}
+    assert outside <= set(sys.stdlib_module_names) | {"curriculum"}
+
+
+def test_stages_do_not_import_each_other() -> None:
+    """Data flows one way; only the wiring knows all stages."""
+    for path in sorted((ROOT / "pipeline").rglob("*.py")):
+        used = {name.removeprefix("pipeline.") for name in imports(path) if name.startswith("pipeline.")} & STAGES
+        if path.stem in STAGES:
+            assert used == set() or (path.stem, used) == ("corpus", {"encode"}), path
+        elif path.stem == "output":
+            assert used == {"cut"}, "the work folder is named where it is written"
+    assert (ROOT / "pipeline" / "build.py").exists()
+
+
+def test_no_file_is_named_like_the_standard_library() -> None:
+    """`tokenize.py` breaks `import torch` for a script that runs beside it."""
+    names = {path.stem for package in ("curriculum", "pipeline") for path in (ROOT / package).rglob("*.py")}
+    assert names & set(sys.stdlib_module_names) == set()
+    assert names & {"utils", "helpers", "common", "core"} == set()
+
+
+def test_help_is_instant() -> None:
+    """`curriculum --help` loads click and nothing heavy: under 0.3 s of imports."""
+    code = "from pipeline.cli import main; main(['--help'], standalone_mode=False)"
+    assert min(_import_seconds(_run("-X", "importtime", "-c", code).stderr) for _ in range(3)) < 0.3
+    heavy = {"numpy", "pyarrow", "rich", "tokenizers", "datasets", "torch"}
+    code = f"import sys; from pipeline.cli import main; print({heavy!r} & set(sys.modules))"
+    assert _run("-c", code).stdout.strip() == "set()"
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+
+
+def _import_seconds(log: str) -> float:
+    """Time spent in imports: the sum of each module's own microseconds."""
+    rows = [line.split("|")[0].removeprefix("import time:").strip() for line in log.splitlines() if "|" in line]
+    return sum(int(own) for own in rows if own.isdigit()) / 1e6

@@ -1,0 +1,99 @@
+"""Every command and every Python block of the documentation runs as shown."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli import main
+from pipeline.tokenizer import train_tokenizer
+from small_corpus import real_texts
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OTHER_TOOLS = ("pip ", "python ", "torchrun ", "bash ")
+"""Commands that are run elsewhere: .ci/run installs, other tests start the scripts, benchmarks take minutes."""
+
+
+def blocks(page: Path, language: str) -> Iterator[str]:
+    """Fenced code of a language."""
+    for found, text in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        if found == language:
+            yield text
+
+
+def commands(page: Path) -> list[str]:
+    """Lines of unnamed blocks that begin with `curriculum`, and the part after `&&` of one that installs."""
+    lines = [line for text in blocks(page, "") for line in text.splitlines()]
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    return [part for part in parts if part.startswith("curriculum ")]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as a reader of the README has it: a corpus, a tokenizer, the configs."""
+    (tmp_path / "corpus").mkdir()
+    texts = real_texts()
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts * 3)
+    (tmp_path / "corpus" / "texts.jsonl").write_text(lines, "utf-8")
+    (tmp_path / "tokenizer.json").write_text(train_tokenizer(texts, 500), "utf-8")
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_readme_runs_from_top_to_bottom(workplace: Path) -> None:
+    """A newcomer copies each line; every one must work, in this order, and then the Python block."""
+    page = ROOT / "README.md"
+    shown = commands(page)
+    assert len(shown) >= 7
+    for command in shown:
+        result = CliRunner().invoke(main, shlex.split(command)[1:])
+        assert result.exit_code == 0, f"{command}\n{result.output}"
+    for code in blocks(page, "python"):
+        exec(compile(code, str(page), "exec"), {})
+
+
+def test_no_command_is_shown_that_does_not_exist() -> None:
+    """Inline code such as `curriculum verify` names a real command, in every page."""
+    for page in PAGES:
+        for name in re.findall(r"`curriculum ([a-z]+)", page.read_text("utf-8")):
+            assert name in main.commands, f"{page.name}: {name}"
+    for page in PAGES[1:]:
+        for command in commands(page):
+            assert command.split()[1] in main.commands
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    """--help shows how the command is used, not only what its flags are."""
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0
+    assert f"curriculum {name} " in result.output.split("Options:")[0].split("\n", 1)[1]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
+def test_every_config_plans(path: Path) -> None:
+    """A config that does not plan is worse than none."""
+    result = CliRunner().invoke(main, ["plan", "--config", str(path), "--json"])
+    assert result.exit_code == 0, result.output
+    plan = json.loads(result.stdout)
+    steps = {"tiny.toml": 300, "constant.toml": 255, "gpt2-1.5b.toml": 58_768}
+    assert plan["total_steps"] == steps[path.name]
+
+
+def test_links_of_the_documentation_lead_somewhere() -> None:
+    """Relative links point at files of the project."""
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    prose = "".join((ROOT / name).read_text("utf-8") for name in ("CONTRIBUTING.md", "docs/design.md"))
+    for name in re.findall(r"`((?:tests|pipeline|curriculum)/[\w/]+\.py)`", prose):
+        assert (ROOT / name).exists(), name

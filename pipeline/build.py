@@ -9,7 +9,6 @@ either tokenizer backend. Killed at any moment, the same command continues and e
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,7 +49,7 @@ from pipeline.publish import publish_bytes, publish_json, remove
 from pipeline.store import ALGORITHM
 from pipeline.store import aside_folder as store_aside_folder
 from pipeline.stream import StreamSpec, count_partitions, lay_out_stream, overlapping
-from pipeline.tokenizer import parse_tokenizer_spec
+from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
 from pipeline.windows import lay_out_shards, split_windows, window_size
 
 
@@ -262,9 +261,8 @@ def _request(options: Options, corpus: Corpus) -> dict[str, Any]:
     request = {**options.identity(), "corpus": corpus.digest}
     kind, value = parse_tokenizer_spec(options.tokenizer)
     if kind == "file":
-        path = Path(str(value))
-        path = path / "tokenizer.json" if path.is_dir() else path
-        request["tokenizer"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        info = load_tokenizer(str(value), eos=options.eos, bos=options.bos)
+        request |= {"tokenizer": info.sha256, "eos": info.eos_id}
     return request
 
 

@@ -56,8 +56,10 @@ def choose_backend(
     if difference is None:
         return "fastokens"
     if wanted == "fastokens":
-        raise BuildError(f"The backend fastokens cannot be used with {info.path}: {difference}.")
-    warn(f"Encoding is slow: `tokenizers` does it, as fastokens cannot be used with {info.path}: {difference}.")
+        raise BuildError(
+            f"The backend fastokens is not trusted with {info.path}, because {difference}. Leave out --backend."
+        )
+    warn(f"Encoding {info.path} with the slow reference backend, because {difference}.")
     return "tokenizers"
 
 
@@ -136,7 +138,7 @@ def _compare(fast: Encoder, reference: Encoder, named: list[Named]) -> tuple[int
     if np.array_equal(got_lengths, wanted_lengths) and np.array_equal(got, wanted):
         return None
     if len(got_lengths) != len(texts) or got_lengths.sum() != len(got):
-        return 0, f"it returns {len(got_lengths)} lengths for {len(texts)} texts and they do not add up"
+        return 0, f"{fast.name} returns {len(got_lengths)} lengths for {len(texts)} texts and they do not add up"
     got_split = np.split(got, np.cumsum(got_lengths)[:-1])
     wanted_split = np.split(wanted, np.cumsum(wanted_lengths)[:-1])
     which = next(i for i in range(len(texts)) if not np.array_equal(got_split[i], wanted_split[i]))
@@ -144,7 +146,7 @@ def _compare(fast: Encoder, reference: Encoder, named: list[Named]) -> tuple[int
     shorter = min(len(a), len(b))
     at = int(np.append(np.flatnonzero(a[:shorter] != b[:shorter]), shorter)[0])
     ours, theirs = (f"id {x[at]}" if at < len(x) else "the end" for x in (a, b))
-    return which, f"on {named[which][0]} it gives {ours} at token {at} where the reference gives {theirs}"
+    return which, f"on {named[which][0]} {fast.name} gives {ours} at token {at} where tokenizers gives {theirs}"
 
 
 def _recall(key: dict[str, str]) -> tuple[bool, str | None]:

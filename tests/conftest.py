@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_corpus import real_texts
+from hypothesis import settings
 
 from pipeline.build import BuildResult, build
 from pipeline.options import load_options
 from pipeline.progress import Silent
+from small_corpus import real_texts
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+settings.register_profile("any machine", deadline=None)  # a busy machine is no failure
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

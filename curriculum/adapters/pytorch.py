@@ -123,8 +123,9 @@ class CurriculumDataset(IterableDataset[Example]):
         for batch in batches:
             tokens = batch.tokens
             if memory is None or not self.reuse_buffer or memory.shape != tokens.shape:
-                memory = _Memory(tokens.shape, contiguous=self.contiguous)
-            memory.widen(tokens)
+                memory = _Memory(tokens, contiguous=self.contiguous)
+            else:
+                memory.refill(tokens)
             self._cursor = batch.cursor
             yield {"input_ids": memory.input_ids, "labels": memory.labels}
         self._start = Cursor(self.reader.id, 0)
@@ -137,29 +138,30 @@ class CurriculumDataset(IterableDataset[Example]):
 
 
 class _Memory:
-    """int64 memory for one batch, and the two tensors that lie in it.
+    """A batch widened to int64 in memory of its own, and the two tensors that lie in it.
 
-    numpy allocates, since it uses huge pages from 4 MiB on; numpy copies, since `torch.from_numpy` warns about a
-    read-only map.
+    numpy does the widening: `torch.from_numpy` warns about a read-only map, and numpy takes huge pages from 4 MiB on.
     """
 
-    __slots__ = ("_copies", "input_ids", "labels", "shape")
+    __slots__ = ("_arrays", "input_ids", "labels", "shape")
 
-    def __init__(self, shape: tuple[int, ...], *, contiguous: bool) -> None:
-        self.shape = shape
-        self._copies: tuple[tuple[slice, TokenArray], ...]
-        rows, row_tokens = shape
+    def __init__(self, tokens: TokenArray, *, contiguous: bool) -> None:
+        self.shape = tokens.shape
+        self._arrays: tuple[TokenArray, ...]
         if contiguous:
-            inputs, labels = np.empty((rows, row_tokens - 1), np.int64), np.empty((rows, row_tokens - 1), np.int64)
-            self._copies = ((slice(-1), inputs), (slice(1, None), labels))
+            inputs, labels = tokens[:, :-1].astype(np.int64), tokens[:, 1:].astype(np.int64)
+            self._arrays = (inputs, labels)
         else:
-            whole = np.empty(shape, np.int64)
+            whole = tokens.astype(np.int64)
             inputs, labels = whole[:, :-1], whole[:, 1:]
-            self._copies = ((slice(None), whole),)
+            self._arrays = (whole,)
         self.input_ids = torch.from_numpy(inputs)
         self.labels = torch.from_numpy(labels)
 
-    def widen(self, tokens: TokenArray) -> None:
-        """Fill the memory from uint16 or uint32 [rows, seq_len + 1]."""
-        for columns, memory in self._copies:
-            np.copyto(memory, tokens[:, columns])
+    def refill(self, tokens: TokenArray) -> None:
+        """The same memory with other tokens of the same shape."""
+        if len(self._arrays) == 1:
+            np.copyto(self._arrays[0], tokens)
+        else:
+            np.copyto(self._arrays[0], tokens[:, :-1])
+            np.copyto(self._arrays[1], tokens[:, 1:])

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from small_corpus import real_texts
 
 SCRIPT = Path(__file__).with_name("kill_everywhere.py")

@@ -81,8 +81,7 @@ class Aside:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._file.close()
-            self.path.unlink(missing_ok=True)
+            self._drop()
             return
         try:
             self.flush()
@@ -92,8 +91,12 @@ class Aside:
             os.replace(self.path, self.final)  # noqa: PTH105 - a name that tests can stop the build at
             sync_folder(self.final.parent)
         except OSError as failure:
-            self.path.unlink(missing_ok=True)
+            self._drop()
             raise _cannot_write(self.final, failure) from failure
+
+    def _drop(self) -> None:
+        self._file.close()
+        self.path.unlink(missing_ok=True)
 
 
 def publish_bytes(aside_folder: Path, final: Path, data: bytes) -> None:

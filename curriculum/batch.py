@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from curriculum.cursor import Cursor
+from curriculum.errors import CursorError
 from curriculum.shard_format import Shard
 
 TokenArray = np.ndarray[Any, Any]
@@ -34,18 +35,18 @@ class Batch:
         step: int,
         micro: int,
         phase: int,
-        cursor: tuple[str, int, int],
+        cursor: tuple[str, int, int] | None,
     ) -> None:
         self._shard = shard
         self._start = start
         self._stop = stop
         self._cursor = cursor
         self.step = step
-        """global step, from 0"""
+        """global step, from 0; -1 for held-out rows"""
         self.micro = micro
         """micro-batch of the step, from 0"""
         self.phase = phase
-        """index into plan.phases"""
+        """index into plan.phases; -1 for held-out rows"""
 
     @property
     def tokens(self) -> TokenArray:
@@ -86,7 +87,13 @@ class Batch:
 
     @property
     def cursor(self) -> Cursor:
-        """The state after this batch."""
+        """The state after this batch.
+
+        Raises:
+            CursorError: held-out rows are no place to resume from.
+        """
+        if self._cursor is None:
+            raise CursorError("a validation batch has no cursor: resume from the cursor of the last training batch.")
         return Cursor(*self._cursor)
 
     def __len__(self) -> int:

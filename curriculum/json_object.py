@@ -37,6 +37,11 @@ class JsonObject:
         except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: not valid JSON ({error}). Copy the file again.") from None
 
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The object as it was parsed."""
+        return self._value
+
     def value(self, key: str) -> Any:
         """The raw value of a key that must be there."""
         if key not in self._value:
@@ -95,8 +100,7 @@ class JsonObject:
         return [JsonObject(value, f"{self.where}: {key}[{i}]") for i, value in enumerate(self.array(key))]
 
     def relative_path(self, key: str) -> str:
-        """A path that stays inside its folder: relative, forward slashes, no `.` or `..`, nothing a shell or another
-        operating system reads differently."""
+        """A path that stays inside its folder on every system: relative, forward slashes, no `.`, `..`, `\\` or `:`."""
         path = self.string(key)
         parts = path.split("/")
         if any(part in ("", ".", "..") for part in parts) or any(bad in path for bad in ("\\", ":", "\0")):

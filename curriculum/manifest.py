@@ -19,6 +19,7 @@ from typing import Any
 from curriculum.errors import DataError
 from curriculum.json_object import JsonObject
 from curriculum.plan import Plan
+from curriculum.shard_format import token_dtype, token_itemsize
 
 FORMAT = "curriculum-dataset"
 VERSION = 1
@@ -125,17 +126,24 @@ class Manifest:
     sources: tuple[SourceEntry, ...]
     accounting: Accounting
     requires: tuple[str, ...] = ()
-    id: str = field(init=False)
+    _id: str | None = field(default=None, init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        body = self._body()
-        digest = hashlib.sha256(canonical_json(body)).hexdigest()
-        object.__setattr__(self, "id", f"sha256:{digest}")
+    @property
+    def id(self) -> str:
+        """`sha256:...` of everything else; of a manifest that was read, of the bytes that were read."""
+        if self._id is None:
+            object.__setattr__(self, "_id", content_id(self._body()))
+        return self._id or ""
 
     @property
     def itemsize(self) -> int:
         """Bytes per stored token."""
-        return 2 if self.dtype == "uint16" else 4
+        return token_itemsize(self.dtype)
+
+    @property
+    def entries(self) -> tuple[PhaseEntry, ...]:
+        """All phases, and the held-out rows after them if there are any."""
+        return self.phases if self.validation is None else (*self.phases, self.validation)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `manifest.json` holds."""
@@ -163,6 +171,11 @@ class Manifest:
 def canonical_json(value: Any) -> bytes:
     """Sorted keys, no spaces, UTF-8: the one byte string of a JSON value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def content_id(body: dict[str, Any]) -> str:
+    """`sha256:...` of a manifest without its `id`."""
+    return f"sha256:{hashlib.sha256(canonical_json(body)).hexdigest()}"
 
 
 def load_manifest(root: Path) -> Manifest:
@@ -200,6 +213,13 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
             f"{where}: the dataset requires {', '.join(map(repr, unknown))}, which this release does not know. "
             f"Install a newer seqlen-curriculum."
         )
+    claimed = top.string("id")
+    found = content_id({key: value for key, value in top.raw.items() if key != "id"})
+    if claimed != found:
+        raise DataError(
+            f"{where}: id is {claimed[:80]}, its content gives {found}. "
+            f"The manifest was edited or damaged: copy it again, or build the dataset again."
+        )
     manifest = Manifest(
         plan=Plan.from_json(top.value("plan")),
         tokenizer=_tokenizer(top.object("tokenizer")),
@@ -212,12 +232,8 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
         accounting=_accounting(top.object("accounting")),
         requires=tuple(top.strings("requires")),
     )
-    top.no_others("id")
-    if top.string("id") != manifest.id:
-        raise DataError(
-            f"{where}: id is {top.string('id')}, its content gives {manifest.id}. "
-            f"The manifest was edited or damaged: copy it again, or build the dataset again."
-        )
+    top.no_others()
+    object.__setattr__(manifest, "_id", claimed)  # hashing 100,000 shards again would take a second
     check_consistent(manifest, where)
     return manifest
 
@@ -229,8 +245,7 @@ def check_consistent(manifest: Manifest, where: str) -> None:
         DataError: names the first contradiction.
     """
     plan = manifest.plan
-    expected_dtype = "uint16" if manifest.tokenizer.vocab_size <= 65536 else "uint32"
-    if manifest.dtype != expected_dtype:
+    if manifest.dtype != token_dtype(manifest.tokenizer.vocab_size):
         raise DataError(f"{where}: dtype {manifest.dtype} does not fit vocab_size {manifest.tokenizer.vocab_size}.")
     if len(manifest.phases) != len(plan.phases):
         raise DataError(f"{where}: {len(manifest.phases)} phases listed, the plan has {len(plan.phases)}.")

@@ -28,7 +28,7 @@ from curriculum.plan import Plan
 from curriculum.shard_format import Shard, open_shard
 
 MAX_OPEN_SHARDS = 64
-"""Each open shard holds one file descriptor and one map; many systems allow 1,024 descriptors."""
+"""Each open shard is one map of the process; systems allow 65,530 of them, and other libraries want some too."""
 
 
 class Reader:
@@ -216,7 +216,7 @@ class Validation:
             shard = self._reader._open(-1, index)
             for start in range(0, entry.num_rows, rows):
                 stop = min(start + rows, entry.num_rows)
-                yield Batch(shard, start, stop, step=0, micro=0, phase=-1, cursor=(self._reader.id, 0, 0))
+                yield Batch(shard, start, stop, step=-1, micro=0, phase=-1, cursor=None)
 
 
 def _first_rows(phase: PhaseEntry) -> list[int]:

@@ -207,19 +207,19 @@ def parse_phases(text: str, multiple_of: int = 8) -> ExplicitPhases:
     return ExplicitPhases(steps_by_length=tuple(entries), multiple_of=multiple_of)
 
 
-def parse_frac(value: str | Decimal | int) -> Fraction:
+def parse_frac(value: str | Decimal | int, *, name: str = "frac") -> Fraction:
     """The exact decimal: "0.3" is 3/10. Floats are refused, because 0.3 as a float is not 3/10."""
     if isinstance(value, bool) or not isinstance(value, str | Decimal | int):
-        raise PlanError(f"frac is {value!r} of type {type(value).__name__}; give it as decimal text such as '0.3'.")
+        raise PlanError(f"{name} is {value!r} of type {type(value).__name__}; give it as decimal text such as '0.3'.")
     try:
         number = Decimal(value)
     except InvalidOperation:
-        raise PlanError(f"frac is {str(value)[:40]!r}; write a decimal above 0 and at most 1, such as 0.3.") from None
+        raise PlanError(f"{name} is {str(value)[:40]!r}; write a decimal above 0 and at most 1, such as 0.3.") from None
     if not number.is_finite() or not 0 < number <= 1:
-        raise PlanError(f"frac is {str(value)[:40]}; choose a decimal above 0 and at most 1, such as 0.3.")
+        raise PlanError(f"{name} is {str(value)[:40]}; choose a decimal above 0 and at most 1, such as 0.3.")
     exponent = number.as_tuple().exponent
     if not isinstance(exponent, int) or exponent < -MAX_FRAC_DECIMALS:  # Fraction("1e-999999999") never returns
-        raise PlanError(f"frac has more than {MAX_FRAC_DECIMALS} decimals; round it.")
+        raise PlanError(f"{name} has more than {MAX_FRAC_DECIMALS} decimals; round it.")
     return Fraction(number)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +45,21 @@ def shard_schema(seq_len: int, dtype: str) -> pa.Schema:
             pa.field("document", pa.uint64(), nullable=False),
         ]
     )
+
+
+def token_dtype(vocab_size: int) -> Literal["uint16", "uint32"]:
+    """ "uint16" while every id fits, else "uint32"."""
+    return "uint16" if vocab_size <= 65536 else "uint32"
+
+
+def token_itemsize(dtype: str) -> int:
+    """Bytes of a stored token."""
+    return 2 if dtype == "uint16" else 4
+
+
+def row_bytes(seq_len: int, dtype: str) -> int:
+    """Bytes of a stored row: tokens, offset, document and one list offset; 4 more for each document start in it."""
+    return (seq_len + 1) * token_itemsize(dtype) + 8 + 8 + 4
 
 
 def phase_folder(phase_index: int, seq_len: int) -> str:
@@ -169,4 +184,7 @@ def _views(path: Path, batch: pa.RecordBatch, base: int, size: int, data_offset:
 
 
 def _one_line(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name}: {field.type}" for field in schema)
+    try:
+        return ", ".join(f"{field.name}: {field.type}" for field in schema)
+    except UnicodeDecodeError:  # a flipped bit in a name
+        return "of unreadable names"

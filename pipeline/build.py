@@ -26,24 +26,23 @@ from curriculum.manifest import (
     TokenizerEntry,
 )
 from curriculum.plan import Plan
-from curriculum.schedule import parse_frac
+from curriculum.shard_format import row_bytes, token_itemsize
 from pipeline.build_log import BuildLog
 from pipeline.card import dataset_card
 from pipeline.corpus import SOURCE, Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
 from pipeline.cut import (
-    WORK_FOLDER,
     CutJob,
     WindowTask,
-    aside_folder,
     cut_validation,
     cut_window,
     finished_window,
 )
-from pipeline.engines.local import Workers, local_workers, num_cores
-from pipeline.holdout import HeldOut, hold_out_frac, hold_out_tokens
+from pipeline.engines.local import Workers, local_workers
+from pipeline.holdout import HeldOut, hold_out
+from pipeline.layout import LOG_NAME, WORK_FOLDER, aside_folder
 from pipeline.lock import locked
 from pipeline.options import Options
-from pipeline.output import LOG_NAME, prepare, sweep
+from pipeline.output import prepare, sweep
 from pipeline.progress import Progress
 from pipeline.publish import publish_bytes, publish_json, remove
 from pipeline.store import ALGORITHM
@@ -78,7 +77,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
     """Build the dataset that the options ask for, or continue an interrupted build of it.
 
     Raises:
-        PlanError, ConfigError: the request cannot work; nothing was written.
+        PlanError, ConfigError: the request cannot work.
         BuildError: a stage could not finish; running again continues.
     """
     options.check()
@@ -88,9 +87,9 @@ def build(options: Options, progress: Progress) -> BuildResult:
     log = BuildLog(request)
     with locked(root), locked(options.store_folder()):
         finished = prepare(root, request, overwrite=options.overwrite)
+        _remove_unfinished(options)
         if finished is None:
-            _remove_unfinished(options)
-            with local_workers(options.workers or num_cores()) as workers:
+            with local_workers(options.num_workers()) as workers:
                 manifest = _build(options, corpus, workers, progress, log)
         if not options.keep_store:
             remove(options.store_folder())
@@ -105,15 +104,15 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[Plan, TokenizedC
     """
     options.check()
     corpus = find_corpus(options, progress)
-    with locked(options.store_folder()), local_workers(options.workers or num_cores()) as workers:
+    with locked(options.store_folder()), local_workers(options.num_workers()) as workers:
         tokenized = tokenize_corpus(options, corpus, workers, progress)
-        held_out = _hold_out(options, tokenized)
+        held_out = held_out_documents(options, tokenized.part_names)
         return options.compile_plan(tokenized.tokens - held_out.tokens), tokenized, held_out
 
 
 def _remove_unfinished(options: Options) -> None:
     """Files that a killed run left half-written."""
-    remove(aside_folder(options.out))
+    remove(aside_folder(Path(options.out)))
     remove(store_aside_folder(options.store_folder()))
 
 
@@ -122,7 +121,7 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
     with log.stage("tokenize"):
         tokenized = tokenize_corpus(options, corpus, workers, progress)
     with log.stage("plan"):
-        held_out = _hold_out(options, tokenized)
+        held_out = held_out_documents(options, tokenized.part_names)
         plan = options.compile_plan(tokenized.tokens - held_out.tokens)
         _check_validation(plan, held_out)
     spec = StreamSpec(
@@ -133,33 +132,39 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
         held_out_below=held_out.below,
         num_partitions=count_partitions(tokenized.tokens - held_out.tokens),
     )
-    job = CutJob(root=options.out, plan=plan, stream=spec)
     size = window_size(plan, options.shuffle_window)
+    job = CutJob(root=options.out, plan=plan, stream=spec, window_tokens=size)
     with log.stage("cut"):
-        phases = _cut(job, size, options, workers, progress)
+        phases = _cut(job, options, workers, progress)
         validation = None
         if held_out.tokens:
             shards = cut_validation(job, options.shard_bytes)
             validation = PhaseEntry(seq_len=plan.max_seq_len, shards=shards)
     manifest = _manifest(options, plan, tokenized, held_out, size, phases, validation)
-    _finish(root, manifest, tokenized, corpus, log, options)
+    _finish(root, manifest, tokenized, corpus, log, options, held_out.below)
     return manifest
 
 
-def _cut(job: CutJob, size: int, options: Options, workers: Workers, progress: Progress) -> tuple[PhaseEntry, ...]:
+def _cut(job: CutJob, options: Options, workers: Workers, progress: Progress) -> tuple[PhaseEntry, ...]:
     """Cut all windows that an earlier run did not finish; the shards of each phase in row order."""
     plan = job.plan
-    windows = split_windows(plan, size)
-    itemsize = 2 if job.stream.dtype == "uint16" else 4
+    windows = split_windows(plan, job.window_tokens)
+    itemsize = token_itemsize(job.stream.dtype)
     layout = lay_out_shards(plan, windows, shard_bytes=options.shard_bytes, itemsize=itemsize)
-    pieces = lay_out_stream(job.stream, options.epochs)
+    pieces = lay_out_stream(job.stream, plan.consumed_tokens + 1)
+    identity = job.identity
     tasks = [
-        WindowTask(window=window, slots=slots, pieces=tuple(overlapping(pieces, window.offset, window.num_tokens)))
+        WindowTask(
+            build=identity,
+            window=window,
+            slots=slots,
+            pieces=tuple(overlapping(pieces, window.offset, window.num_tokens)),
+        )
         for window, slots in zip(windows, layout, strict=True)
     ]
     entries = {task.window.index: found for task in tasks if (found := finished_window(job, task)) is not None}
     left = [task for task in tasks if task.window.index not in entries]
-    _check_space(job, sum(task.window.num_tokens for task in left) * itemsize)
+    _check_space(job, left)
     with progress.stage("cut", total=plan.consumed_tokens * itemsize, unit="B") as advance:
         advance(sum(windows[index].num_tokens for index in entries) * itemsize)
         for number, found in workers.run(cut_window, [(job, task) for task in left]):
@@ -237,12 +242,13 @@ def _finish(
     corpus: Corpus,
     log: BuildLog,
     options: Options,
+    held_out_below: int,
 ) -> None:
     """Everything beside the shards; the manifest last, since its presence says that all the rest is there."""
-    aside = aside_folder(str(root))
+    aside = aside_folder(root)
     publish_bytes(aside, root / "tokenizer.json", Path(tokenized.tokenizer.path).read_bytes())
     publish_bytes(aside, root / "README.md", dataset_card(manifest).encode())
-    publish_json(aside, root / LOG_NAME, log.to_json(manifest, tokenized, corpus, options))
+    publish_json(aside, root / LOG_NAME, log.to_json(manifest, tokenized, corpus, options, held_out_below))
     sweep(root, manifest)
     publish_json_in_order(aside, root / FILE_NAME, manifest.to_json())
     remove(store_aside_folder(options.store_folder()))
@@ -258,21 +264,19 @@ def publish_json_in_order(aside: Path, final: Path, value: Any) -> None:
 
 def _request(options: Options, corpus: Corpus) -> dict[str, Any]:
     """What this build is asked for, as plain JSON values; two builds with equal requests give equal bytes."""
-    request = {**options.identity(), "corpus": corpus.digest}
+    request = {**options.identity(), "corpus": corpus.digest, "algorithm": ALGORITHM}
     kind, value = parse_tokenizer_spec(options.tokenizer)
     if kind == "file":
         info = load_tokenizer(str(value), eos=options.eos, bos=options.bos)
-        request |= {"tokenizer": info.sha256, "eos": info.eos_id}
+        request |= {"tokenizer": info.sha256, "eos": info.eos_id, "bos_id": info.bos_id}
     return request
 
 
-def _hold_out(options: Options, tokenized: TokenizedCorpus) -> HeldOut:
-    store = options.store_folder()
-    if options.validation_tokens is not None:
-        return hold_out_tokens(store, tokenized.part_names, options.validation_tokens)
-    if options.validation_frac is not None:
-        return hold_out_frac(store, tokenized.part_names, parse_frac(str(options.validation_frac)))
-    return HeldOut()
+def held_out_documents(options: Options, parts: tuple[str, ...]) -> HeldOut:
+    """What the options hold out of a tokenized corpus."""
+    return hold_out(
+        options.store_folder(), parts, num_tokens=options.validation_tokens, frac=options.validation_share()
+    )
 
 
 def _check_validation(plan: Plan, held_out: HeldOut) -> None:
@@ -283,7 +287,12 @@ def _check_validation(plan: Plan, held_out: HeldOut) -> None:
         )
 
 
-def _check_space(job: CutJob, needed: int) -> None:
+def _check_space(job: CutJob, tasks: list[WindowTask]) -> None:
+    slots = [slot for task in tasks for slot in task.slots]
+    needed = sum(
+        (slot.stop_row - slot.first_row) * row_bytes(job.plan.phases[slot.phase].seq_len, job.stream.dtype)
+        for slot in slots
+    )
     free = shutil.disk_usage(job.root).free
     if needed > free:
         raise BuildError(

@@ -47,7 +47,7 @@ class BuildLog:
         self._seconds[name] = round(time.perf_counter() - began, 3)
 
     def to_json(
-        self, manifest: Manifest, tokenized: TokenizedCorpus, corpus: Corpus, options: Options
+        self, manifest: Manifest, tokenized: TokenizedCorpus, corpus: Corpus, options: Options, held_out_below: int
     ) -> dict[str, Any]:
         """Everything known at the end of a build."""
         text_bytes = sum(part.text_bytes for part in tokenized.parts)
@@ -63,13 +63,14 @@ class BuildLog:
             "mb_per_second": round(text_bytes / 1e6 / max(seconds, 1e-9), 2),
             "tokens_per_second": round(tokenized.tokens / max(seconds, 1e-9)),
             "backend": tokenized.backend,
-            "workers": options.workers,
+            "workers": options.num_workers(),
             "host": platform.node(),
             "python": platform.python_version(),
             "versions": {name: _version(name) for name in PACKAGES},
             "corpus": corpus.name,
             "store": str(Path(options.store_folder()).absolute()),
             "parts": list(tokenized.part_names),
+            "held_out_below": held_out_below,
             "skipped_examples": examples[:MAX_EXAMPLES],
         }
 

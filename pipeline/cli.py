@@ -6,6 +6,7 @@ Heavy modules load inside the command that needs them, so that `curriculum --hel
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Callable
@@ -37,6 +38,18 @@ class _Group(click.Group):
         except CurriculumError as error:
             click.echo(f"curriculum: {error}", err=True)
             ctx.exit(2 if isinstance(error, PlanError | ConfigError) else 1)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            click.echo(f"curriculum: {error.filename or 'the disk'}: {error.strerror or error}.", err=True)
+            ctx.exit(1)
+        except MemoryError:
+            click.echo(
+                "curriculum: out of memory. Fewer --workers, smaller --unit-bytes and --shuffle-window need less; "
+                "then run the same command again to continue.",
+                err=True,
+            )
+            ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("curriculum: interrupted. Run the same command again to continue.", err=True)
             ctx.exit(1)
@@ -254,5 +267,5 @@ def _show(report: Any, as_text: Callable[[Any], str], as_json: bool) -> None:
 
 
 def _print_json(value: Any) -> None:
-    json.dump(value, sys.stdout, ensure_ascii=False)
+    json.dump(value, sys.stdout)
     sys.stdout.write("\n")

@@ -17,9 +17,11 @@ from pathlib import Path
 import orjson
 
 from curriculum.errors import BadRecordError, BuildError
+from curriculum.shard_format import token_itemsize
 from pipeline.documents import BadRecord, Record, read_unit
 from pipeline.encode import EncodeJob, document_key, encode_unit, part_name, refusal
 from pipeline.engines.local import Workers
+from pipeline.folders import printable
 from pipeline.inputs import Inputs, find_inputs
 from pipeline.options import Options
 from pipeline.progress import Progress
@@ -40,6 +42,8 @@ SOURCE = "corpus"
 """All CORPUS arguments of a build are one source of this name."""
 TRAINING_BYTES = 32 << 20
 """A tokenizer is trained on that much text: the documents with the smallest keys, a random sample of the corpus."""
+EVERY_KEY = b"\xff" * 17
+"""Greater than any key."""
 SAMPLED_UNITS = 16
 SAMPLED_CHARS = 64 << 10
 """The backend check reads that much of each of 16 units: 1 MB costs the slow reference about 0.3 s."""
@@ -94,10 +98,10 @@ class TokenizedCorpus:
 def find_corpus(options: Options, progress: Progress) -> Corpus:
     """The files of the CORPUS arguments, or the Python standard library if there are none."""
     if options.corpus:
-        inputs = find_inputs(options.corpus)
+        inputs = _without_output(find_inputs(options.corpus), options)
         if inputs.num_ignored:
             progress.say(f"Corpus: {inputs.num_ignored:,} files with other endings are left out.")
-        return Corpus(inputs=inputs, on_bad_record=options.on_bad_record, name=" ".join(options.corpus))
+        return Corpus(inputs=inputs, on_bad_record=options.on_bad_record, name=" ".join(map(printable, options.corpus)))
     inputs = find_standard_library()
     progress.say(
         f"No corpus given: taking the Python standard library of this machine "
@@ -105,6 +109,13 @@ def find_corpus(options: Options, progress: Progress) -> Corpus:
     )
     # A few of its files are test data in no valid encoding; Python itself refuses to read them.
     return Corpus(inputs=inputs, on_bad_record="skip", name="the Python standard library")
+
+
+def _without_output(inputs: Inputs, options: Options) -> Inputs:
+    """The files that are not our own: an output inside the corpus folder must not be read back."""
+    own = [folder.resolve() for folder in (Path(options.out), options.store_folder())]
+    files = tuple(file for file in inputs.files if not any(Path(file.path).is_relative_to(folder) for folder in own))
+    return replace(inputs, files=files)
 
 
 def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress: Progress) -> TokenizedCorpus:
@@ -146,30 +157,30 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         "tokens": result.tokens,
         "parts": list(result.part_names),
     }
-    what = [corpus.digest, tokenizer.sha256, tokenizer.eos_id, tokenizer.bos_id]
+    what = [corpus.name, options.tokenizer, tokenizer.eos_id, tokenizer.bos_id, options.text_key]
     note_corpus(store, hashlib.sha256(orjson.dumps(what)).hexdigest()[:32], facts)
     return result
 
 
 def ensure_part(job: EncodeJob, unit: Unit) -> PartSummary:
     """The part of a unit: from the store if a backend that is trusted now wrote it, else encoded."""
-    itemsize = 2 if job.tokenizer.dtype == "uint16" else 4
-    found = usable_part(Path(job.store), part_name(job, unit), itemsize)
+    found = usable_part(Path(job.store), part_name(job, unit), token_itemsize(job.tokenizer.dtype))
     if found is not None and found.backend.split()[0] in ("tokenizers", job.backend):
         return found
     return encode_unit(job, unit)
 
 
-def sample_unit(unit: Unit, text_key: str, on_bad_record: str) -> list[tuple[bytes, str]]:
-    """(key, text) of the documents of a unit with the smallest keys, at most `TRAINING_BYTES` of text and one more."""
+def sample_unit(unit: Unit, text_key: str, on_bad_record: str, below: bytes) -> list[tuple[bytes, str]]:
+    """(key, text) of the documents of a unit with the smallest keys, all smaller than `below`, at most
+    `TRAINING_BYTES` of text and one document more."""
     kept: list[tuple[bytes, str]] = []
     num_bytes = 0
     for record in read_unit(unit, text_key):
         if isinstance(record, BadRecord):
             if on_bad_record == "stop":
                 raise BadRecordError(refusal(record))
-        elif record.text:
-            kept.append((document_key(SOURCE, record), record.text))
+        elif record.text and (key := document_key(SOURCE, record)) < below:
+            kept.append((key, record.text))
             num_bytes += len(record.text.encode())
             if num_bytes > 2 * TRAINING_BYTES:
                 kept = _smallest(kept)
@@ -226,12 +237,7 @@ def _train(
     workers: Workers,
     progress: Progress,
 ) -> str:
-    documents: list[tuple[bytes, str]] = []
-    arguments = [(unit, options.text_key, corpus.on_bad_record) for unit in units]
-    with progress.stage("sample", total=sum(unit.num_bytes for unit in units), unit="B") as advance:
-        for number, found in workers.run(sample_unit, arguments):
-            documents = _smallest(documents + found)
-            advance(units[number].num_bytes)
+    documents = _documents_with_smallest_keys(options, corpus, units, workers, progress)
     if not documents:
         raise BuildError(f"The corpus ({corpus.name}) holds no text to train a tokenizer on.")
     texts = [text for _, text in documents]
@@ -242,9 +248,30 @@ def _train(
     return train_tokenizer(texts, vocab_size)
 
 
+def _documents_with_smallest_keys(
+    options: Options, corpus: Corpus, units: tuple[Unit, ...], workers: Workers, progress: Progress
+) -> list[tuple[bytes, str]]:
+    """(key, text) up to `TRAINING_BYTES`. Keys are uniform, so four times the share that is needed is enough but for
+    odd corpora: only then every document is looked at. What is chosen is the same either way."""
+    total = sum(unit.num_bytes for unit in units)
+    share = min(4 * TRAINING_BYTES / max(total, 1), 1.0)
+    cutoffs = [int(share * 2**64).to_bytes(8, "big")] if share < 1 else []
+    documents: list[tuple[bytes, str]] = []
+    for below in (*cutoffs, EVERY_KEY):
+        documents = []
+        arguments = [(unit, options.text_key, corpus.on_bad_record, below) for unit in units]
+        with progress.stage("sample", total=total, unit="B") as advance:
+            for number, found in workers.run(sample_unit, arguments):
+                documents = _smallest(documents + found)
+                advance(units[number].num_bytes)
+        if sum(len(text.encode()) for _, text in documents) >= TRAINING_BYTES:
+            break
+    return documents
+
+
 def _sample(units: tuple[Unit, ...], text_key: str) -> Iterator[str]:
     """The beginning of evenly spaced units, for the backend check."""
-    for unit in units[:: max(1, len(units) // SAMPLED_UNITS)]:
+    for unit in units[:: -(-len(units) // SAMPLED_UNITS) or 1]:
         left = SAMPLED_CHARS
         for record in islice(read_unit(unit, text_key), 1000):
             if isinstance(record, Record):

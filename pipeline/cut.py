@@ -7,6 +7,7 @@ Guarantee: a pure task. Run twice, or on another worker, it writes the same byte
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,14 +17,13 @@ import orjson
 from curriculum.manifest import ShardEntry
 from curriculum.plan import Plan
 from curriculum.shard_format import shard_path
+from pipeline.layout import aside_folder, read_object, windows_folder
 from pipeline.publish import publish_json
 from pipeline.segment import WindowText, cut_rows, deal_rows
 from pipeline.shard import write_shard
+from pipeline.store import ALGORITHM
 from pipeline.stream import StreamPiece, StreamSpec, fill, held_out_documents, read_interval
 from pipeline.windows import ShardSlot, Window, rows_by_phase
-
-WORK_FOLDER = ".build"
-"""Everything unfinished lies in this folder of the dataset; it is gone when the dataset is finished."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,12 +33,23 @@ class CutJob:
     root: str
     plan: Plan
     stream: StreamSpec
+    window_tokens: int
+
+    @property
+    def identity(self) -> str:
+        """Of everything that decides the bytes of a window: records of another build are not believed."""
+        stream = asdict(self.stream)
+        del stream["store"]
+        what = [ALGORITHM, self.plan.digest(), stream, self.window_tokens]
+        return hashlib.sha256(orjson.dumps(what, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowTask:
     """One window, the shards it writes and the partitions it reads."""
 
+    build: str
+    """identity of the job, noted beside the finished shards"""
     window: Window
     slots: tuple[ShardSlot, ...]
     pieces: tuple[StreamPiece, ...]
@@ -46,7 +57,7 @@ class WindowTask:
 
 def cut_window(job: CutJob, task: WindowTask) -> tuple[ShardEntry, ...]:
     """Cut a window and publish its shards, in the order of `task.slots`."""
-    window, plan = task.window, job.plan
+    window, plan, root = task.window, job.plan, Path(job.root)
     text = read_interval(job.stream, task.pieces, window.offset, window.num_tokens)
     rows = rows_by_phase(plan, window)
     dealt = deal_rows(
@@ -60,18 +71,18 @@ def cut_window(job: CutJob, task: WindowTask) -> tuple[ShardEntry, ...]:
     for slot in task.slots:
         offsets = dealt[slot.phase][slot.first_row : slot.stop_row]
         cut = cut_rows(text, offsets, plan.phases[slot.phase].seq_len)
-        entries.append(write_shard(Path(job.root), aside_folder(job.root), slot.path, cut))
-    publish_json(aside_folder(job.root), record_path(job.root, window.index), [asdict(entry) for entry in entries])
+        entries.append(write_shard(root, aside_folder(root), slot.path, cut))
+    record = {"build": task.build, "shards": [asdict(entry) for entry in entries]}
+    publish_json(aside_folder(root), record_path(root, window.index), record)
     return tuple(entries)
 
 
 def finished_window(job: CutJob, task: WindowTask) -> tuple[ShardEntry, ...] | None:
     """The entries of a window that an earlier, interrupted run finished; None if it has to be cut."""
-    try:
-        record = orjson.loads(record_path(job.root, task.window.index).read_bytes())
-    except FileNotFoundError:
+    record = read_object(record_path(Path(job.root), task.window.index))
+    if record is None or record["build"] != task.build:
         return None
-    entries = tuple(ShardEntry(**entry) for entry in record)
+    entries = tuple(ShardEntry(**entry) for entry in record["shards"])
     on_disk = [Path(job.root, entry.path) for entry in entries]
     complete = all(
         path.is_file() and path.stat().st_size == entry.num_bytes for path, entry in zip(on_disk, entries, strict=True)
@@ -103,15 +114,10 @@ def cut_validation(job: CutJob, shard_bytes: int) -> tuple[ShardEntry, ...]:
         fill(job.stream, documents.rows(inside), starts[inside] - low, text.tokens)
         rows = cut_rows(text, np.arange(first, stop, dtype=np.int64) * seq_len, seq_len)
         path = shard_path("validation", number, num_shards)
-        entries.append(write_shard(Path(job.root), aside_folder(job.root), path, rows))
+        entries.append(write_shard(Path(job.root), aside_folder(Path(job.root)), path, rows))
     return tuple(entries)
 
 
-def aside_folder(root: str) -> Path:
-    """Folder for unfinished files of a dataset."""
-    return Path(root, WORK_FOLDER, "aside")
-
-
-def record_path(root: str, window: int) -> Path:
+def record_path(root: Path, window: int) -> Path:
     """Where the record of a finished window lies until the dataset is finished."""
-    return Path(root, WORK_FOLDER, "windows", f"{window:06d}.json")
+    return windows_folder(root) / f"{window:06d}.json"

@@ -116,6 +116,7 @@ def encode_unit(job: EncodeJob, unit: Unit) -> PartSummary:
         text_bytes=encoded.text_bytes,
         content=fold_content(columns),
         tokens_digest=digest.hexdigest(),
+        index_digest=columns.digest(),
         backend=f"{encoder.name} {encoder.version}",
         files=tuple(encoded.files),
     )
@@ -127,7 +128,7 @@ def _encode(job: EncodeJob, encoder: Encoder, unit: Unit) -> _Encoded:
     encoded = _Encoded()
     for texts in _batches(job, unit, encoded):
         ids, lengths = encode_documents(encoder, texts)
-        encoded.ids.append(ids)
+        encoded.ids.append(ids.astype(job.tokenizer.dtype, copy=False))
         encoded.lengths.append(lengths)
     return encoded
 
@@ -214,7 +215,7 @@ def _token_blocks(
     source_start: np.ndarray[Any, Any],
 ) -> Iterator[np.ndarray[Any, Any]]:
     """The documents in key order, BOS before (if any) and EOS after each, in blocks of the store's dtype."""
-    ids = np.concatenate(encoded.ids) if encoded.ids else np.empty(0, np.uint32)
+    ids = np.concatenate(encoded.ids) if encoded.ids else np.empty(0, tokenizer.dtype)
     encoded.ids.clear()
     source_stop = np.append(source_start[1:], len(ids))
     bos = [] if tokenizer.bos_id is None else [np.array([tokenizer.bos_id], ids.dtype)]
@@ -225,7 +226,7 @@ def _token_blocks(
         block += [*bos, ids[start:stop], eos]
         size += stop - start
         if size >= WRITE_TOKENS:
-            yield np.concatenate(block).astype(tokenizer.dtype)
+            yield np.concatenate(block)
             block, size = [], 0
     if block:
-        yield np.concatenate(block).astype(tokenizer.dtype)
+        yield np.concatenate(block)

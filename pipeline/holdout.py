@@ -24,8 +24,25 @@ class HeldOut:
     """Documents with text_hash < below are validation."""
 
     below: int = 0
-    documents: int = 0
     tokens: int = 0
+
+
+def hold_out(
+    store: Path, parts: tuple[str, ...], *, num_tokens: int | None = None, frac: Fraction | None = None
+) -> HeldOut:
+    """Hold out at least `num_tokens` tokens, a share `frac` of the texts, or nothing if neither is given.
+
+    Raises:
+        PlanError: nothing would be left to train on.
+    """
+    held_out = HeldOut()
+    if num_tokens is not None:
+        held_out = hold_out_tokens(store, parts, num_tokens)
+    elif frac is not None:
+        held_out = hold_out_frac(store, parts, frac)
+        if held_out.tokens and held_out.tokens == _measure(store, parts, 2**64).tokens:
+            raise PlanError(f"validation_frac {float(frac)} holds out every document of the corpus. Hold out less.")
+    return held_out
 
 
 def hold_out_frac(store: Path, parts: tuple[str, ...], frac: Fraction) -> HeldOut:
@@ -73,10 +90,8 @@ def _documents_in_bin(
 
 
 def _measure(store: Path, parts: tuple[str, ...], below: int) -> HeldOut:
-    documents = tokens = 0
+    tokens = 0
     for name in parts:
         _, index = read_part(store, name)
-        held = index.text_hash < below
-        documents += int(np.count_nonzero(held))
-        tokens += int(index.num_tokens[held].sum())
-    return HeldOut(below=below, documents=documents, tokens=tokens)
+        tokens += int(index.num_tokens[index.text_hash < below].sum())
+    return HeldOut(below=below, tokens=tokens)

@@ -31,7 +31,12 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BuildError(
-                f"{folder}: another build is writing there. Wait until it ends, or give another --out and --store."
+                f"{folder}: another process is writing there. Wait until it ends, or give another --out and --store."
+            ) from None
+        except OSError as error:
+            raise BuildError(
+                f"{folder}: cannot be locked ({error.strerror}): this file system may have no locks. Give --out and "
+                f"--store on one that has."
             ) from None
         yield
     finally:

@@ -152,7 +152,7 @@ def check_tokenizer(manifest: Manifest, root: Path) -> TokenRules:
 
 def extra_files(manifest: Manifest, root: Path) -> tuple[str, ...]:
     """Files under phases/ and validation/ that the manifest does not name, relative to `root`, by name."""
-    entries = (*manifest.phases, *([manifest.validation] if manifest.validation else []))
+    entries = manifest.entries
     named = {shard.path for entry in entries for shard in entry.shards}
     found = (path for folder in ("phases", "validation") for path in (root / folder).rglob("*") if not path.is_dir())
     return tuple(sorted({path.relative_to(root).as_posix() for path in found} - named))

@@ -14,6 +14,7 @@ options that contradict each other are refused before anything is read.
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 import types
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from typing import Any, get_args, get_type_hints
 from curriculum.errors import ConfigError
 from curriculum.plan import Batch, Budget, Plan, check_request, compile_plan
 from curriculum.schedule import ExplicitPhases, Pacing, parse_frac, parse_phases
+from pipeline.engines.local import num_cores
 
 DEFAULT_BATCH_ROWS = 16
 DEFAULT_FRAC = "0.3"
@@ -81,15 +83,22 @@ class Options:
                 raise ConfigError(f"{name} is {value}; give 1 or more.")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed is {self.seed}; give an integer from 0 to 2**63 - 1.")
+        self._check_folders()
         self._refuse_pairs()
+
+    def _check_folders(self) -> None:
+        for name, value in (("out", self.out), ("store", self.store or "")):
+            if any("\ud800" <= char <= "\udfff" for char in value):
+                raise ConfigError(f"{name} is {value!r}, which is not UTF-8; give a folder with a UTF-8 name.")
+        out, store = Path(self.out).resolve(), self.store_folder().resolve()
+        if out == store or out in store.parents or store in out.parents:
+            raise ConfigError(f"out is {out} and store is {store}; neither may lie in the other: give another --store.")
 
     def _refuse_pairs(self) -> None:
         if self.store is not None and not self.keep_store:
             raise ConfigError(
                 "no_keep_store and store are both given; a named store may serve other builds: leave one out."
             )
-        if self.store is not None and Path(self.store).absolute() == Path(self.out).absolute():
-            raise ConfigError(f"store and out are both {self.out!r}; they are two folders: give another --store.")
         for one, other in EXCLUSIVE:
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ConfigError(f"{one} and {other} are both given; they contradict each other: give one.")
@@ -163,12 +172,19 @@ class Options:
             budget=self.budget(None),
             mode=self.mode,
         )
-        if self.validation_frac is not None:
-            parse_frac(str(self.validation_frac))
+        self.validation_share()
+
+    def validation_share(self) -> Fraction | None:
+        """Share of the texts that is held out."""
+        return None if self.validation_frac is None else parse_frac(str(self.validation_frac), name="validation_frac")
+
+    def num_workers(self) -> int:
+        """Worker processes: one per core unless said otherwise."""
+        return self.workers or num_cores()
 
     def store_folder(self) -> Path:
         """Where the token store is: beside the output unless said otherwise."""
-        out = Path(self.out)
+        out = Path(os.path.abspath(self.out))  # noqa: PTH100 - "." has a name only then, and links must stay links
         return Path(self.store) if self.store is not None else out.parent / f"{out.name}.store"
 
     def identity(self) -> dict[str, Any]:
@@ -181,7 +197,7 @@ class Options:
         pacing, batch, warmup = self.pacing(), self.batch(), self.warmup()
         resolved: dict[str, Any] = {
             "frac": str(warmup) if isinstance(warmup, Fraction) else None,
-            "validation_frac": None if self.validation_frac is None else str(parse_frac(str(self.validation_frac))),
+            "validation_frac": None if self.validation_frac is None else str(self.validation_share()),
             "batch_rows": batch.rows,
             "rows_multiple_of": batch.rows_multiple_of,
         }

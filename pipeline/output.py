@@ -6,6 +6,7 @@ unfinished build continues only when it was asked for the same things.
 
     empty, or absent                          begin
     .build/request.json, same request         continue
+    .build/request.json, other request        begin if no window is finished, else refuse; begin with --overwrite
     manifest.json, same request               nothing to do
     manifest.json, other request              refuse, naming what differs; begin with --overwrite
     anything else                             refuse
@@ -16,14 +17,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from curriculum.errors import BuildError, DataError
-from curriculum.manifest import FILE_NAME, Manifest, load_manifest
-from pipeline.cut import WORK_FOLDER, aside_folder
+from curriculum.manifest import FILE_NAME, FORMAT, Manifest, load_manifest
+from pipeline.layout import LOG_NAME, WORK_FOLDER, aside_folder, read_object, request_path, windows_folder
 from pipeline.publish import publish_json, remove, sync_folder
 
-LOG_NAME = "build-log.json"
 OURS = ("README.md", "tokenizer.json", LOG_NAME, "phases", "validation")
 """What a build writes besides the manifest and the work folder."""
 
@@ -34,44 +32,54 @@ def prepare(root: Path, request: dict[str, Any], *, overwrite: bool) -> Manifest
     Raises:
         BuildError: the folder holds something that this build must not replace.
     """
-    names = {path.name for path in root.iterdir()}
-    unfinished = _read(root / WORK_FOLDER / "request.json")
-    if FILE_NAME in names:
+    unfinished = read_object(request_path(root))
+    if _holds_dataset(root):
         if not overwrite:
             return _finished(root, request)
-        begin = True
+        _begin(root, request)
     elif unfinished is not None:
-        begin = unfinished != request
-        if begin and not overwrite:
-            raise BuildError(
-                f"{root}: holds an unfinished build that was asked for something else: "
-                f"{_differences(unfinished, request)}. Repeat its options to continue it, give --overwrite to drop it, "
-                f"or another --out."
-            )
+        if unfinished != request:
+            _refuse_to_drop(root, unfinished, request, overwrite)
+            _begin(root, request)
     else:
-        begin = True
-        foreign = sorted(names - {WORK_FOLDER})
+        foreign = sorted({path.name for path in root.iterdir()} - {WORK_FOLDER})
         if foreign:
             raise BuildError(
                 f"{root}: holds {foreign[0]!r} and is not a curriculum dataset, so nothing in it is touched. "
                 f"Give an empty or new folder as --out."
             )
-    if begin:
         _begin(root, request)
     return None
 
 
+def _holds_dataset(root: Path) -> bool:
+    """Whether the folder holds a finished dataset of ours; other programs too write files of that name."""
+    manifest = read_object(root / FILE_NAME)
+    return manifest is not None and manifest.get("format") == FORMAT
+
+
+def _refuse_to_drop(root: Path, unfinished: dict[str, Any], request: dict[str, Any], overwrite: bool) -> None:
+    """Finished windows are hours of work; without any there is nothing to lose."""
+    if not overwrite and windows_folder(root).is_dir() and any(windows_folder(root).iterdir()):
+        raise BuildError(
+            f"{root}: holds an unfinished build that was asked for something else: "
+            f"{_differences(unfinished, request)}. Repeat its options to continue it, give --overwrite to drop it, "
+            f"or another --out."
+        )
+
+
 def _begin(root: Path, request: dict[str, Any]) -> None:
-    """From here on the folder holds an unfinished build with this request, even if the next line is never reached."""
-    remove(root / WORK_FOLDER)
-    publish_json(aside_folder(str(root)), root / WORK_FOLDER / "request.json", request)
-    for name in (FILE_NAME, *OURS):
+    """Start anew. At every line the folder is either what it was, or an unfinished build with the new request."""
+    remove(windows_folder(root))
+    publish_json(aside_folder(root), request_path(root), request)
+    remove(root / FILE_NAME)
+    sync_folder(root)  # no longer a dataset, before the first shard goes
+    for name in OURS:
         remove(root / name)
-    sync_folder(root)
 
 
 def _finished(root: Path, request: dict[str, Any]) -> Manifest:
-    log = _read(root / LOG_NAME)
+    log = read_object(root / LOG_NAME)
     if log is None or "request" not in log:
         raise BuildError(
             f"{root}: holds a finished dataset without a {LOG_NAME}, so nothing tells whether it is the one asked for. "
@@ -84,7 +92,7 @@ def _finished(root: Path, request: dict[str, Any]) -> Manifest:
             f"or another --out."
         )
     manifest = load_manifest(root)
-    for entry in (*manifest.phases, *([manifest.validation] if manifest.validation else [])):
+    for entry in manifest.entries:
         for shard in entry.shards:
             path = root / shard.path
             if not path.is_file() or path.stat().st_size != shard.num_bytes:
@@ -95,7 +103,7 @@ def _finished(root: Path, request: dict[str, Any]) -> Manifest:
 
 def sweep(root: Path, manifest: Manifest) -> None:
     """Remove files under the shard folders that the manifest does not name: left by an interrupted --overwrite."""
-    entries = (*manifest.phases, *([manifest.validation] if manifest.validation else []))
+    entries = manifest.entries
     expected = {root / shard.path for entry in entries for shard in entry.shards}
     for folder in (root / "phases", root / "validation"):
         for path in sorted(folder.rglob("*"), reverse=True):
@@ -116,11 +124,3 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
 def _short(value: Any) -> str:
     text = "not given" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:16]}..."
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        value = orjson.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -1,26 +1,24 @@
 """What `curriculum plan` answers: the plan, and the facts about it that people decide by.
 
 In:  options, and a corpus, a store or a token count where the plan needs one.   Out: `PlanOutcome`.
-Guarantee: without a corpus nothing is read or written. With one, it is tokenized into the store, which a build re-uses.
+Guarantee: without a corpus nothing is written and no text is read. With one, it is tokenized into the store, which a
+build re-uses.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from curriculum.errors import PlanError
 from curriculum.plan import Plan
-from pipeline.build import prepare_plan
+from curriculum.shard_format import row_bytes, token_dtype
+from pipeline.build import held_out_documents, prepare_plan
 from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.store import read_corpora
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
-
-BYTES_PER_ROW = 8 + 8 + 4
-"""offset, document and the list offset of doc_starts; doc_starts themselves are 4 bytes a document"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,13 +28,13 @@ class PlanOutcome:
     plan: Plan
     corpus_tokens: int | None
     """training tokens of one epoch; None if nobody asked"""
-    itemsize: int
+    dtype: str
     warnings: tuple[str, ...]
 
     @property
     def shard_bytes(self) -> int:
         """Bytes on disk, document starts aside."""
-        return sum(phase.num_rows * ((phase.seq_len + 1) * self.itemsize + BYTES_PER_ROW) for phase in self.plan.phases)
+        return sum(phase.num_rows * row_bytes(phase.seq_len, self.dtype) for phase in self.plan.phases)
 
 
 def plan_request(options: Options, progress: Progress) -> PlanOutcome:
@@ -48,23 +46,21 @@ def plan_request(options: Options, progress: Progress) -> PlanOutcome:
     options.check()
     if options.corpus:
         plan, tokenized, held_out = prepare_plan(options, progress)
-        itemsize = 2 if tokenized.tokenizer.dtype == "uint16" else 4
+        dtype: str = tokenized.tokenizer.dtype
         corpus_tokens: int | None = tokenized.tokens - held_out.tokens
     else:
         corpus_tokens = _corpus_tokens(options)
         plan = options.compile_plan(corpus_tokens)
-        itemsize = _itemsize(options)
-    return PlanOutcome(
-        plan=plan, corpus_tokens=corpus_tokens, itemsize=itemsize, warnings=tuple(_warnings(options, plan))
-    )
+        dtype = _dtype(options)
+    return PlanOutcome(plan=plan, corpus_tokens=corpus_tokens, dtype=dtype, warnings=tuple(_warnings(options, plan)))
 
 
 def _corpus_tokens(options: Options) -> int | None:
     if options.corpus_tokens is not None:
         return options.corpus_tokens
-    if options.store is not None:
-        return _tokens_in_store(Path(options.store))
     if options.steps is None and options.tokens is None and options.phases is None:
+        if options.store is not None:
+            return _tokens_in_store(options)
         raise PlanError(
             "Nothing says how long the run is. Give --steps or --tokens; or, for one pass over a corpus, the corpus, "
             "a --store that holds it, or its --corpus-tokens."
@@ -72,7 +68,8 @@ def _corpus_tokens(options: Options) -> int | None:
     return None
 
 
-def _tokens_in_store(store: Path) -> int:
+def _tokens_in_store(options: Options) -> int:
+    store = options.store_folder()
     corpora = read_corpora(store)
     if len(corpora) != 1:
         listing = "; ".join(f"{c['tokens']:,} tokens of {c['name']} by {c['tokenizer']}" for c in corpora) or "none"
@@ -80,14 +77,14 @@ def _tokens_in_store(store: Path) -> int:
             f"{store}: a plan needs a store with one tokenized corpus, this one has {len(corpora)} ({listing}). "
             f"Give --corpus-tokens, or the corpus itself."
         )
-    return int(corpora[0]["tokens"])
+    return int(corpora[0]["tokens"]) - held_out_documents(options, tuple(corpora[0]["parts"])).tokens
 
 
-def _itemsize(options: Options) -> int:
+def _dtype(options: Options) -> str:
     kind, value = parse_tokenizer_spec(options.tokenizer)
     if kind == "file":
-        return 2 if load_tokenizer(str(value), eos=options.eos, bos=options.bos).dtype == "uint16" else 4
-    return 2 if kind == "bytes" or int(value or 0) <= 65536 else 4
+        return load_tokenizer(str(value), eos=options.eos, bos=options.bos).dtype
+    return token_dtype(int(value or 257))
 
 
 def _warnings(options: Options, plan: Plan) -> list[str]:

@@ -7,13 +7,14 @@ write, fsync, rename and removal of a build goes through this module, so that a 
 
     with Aside(aside_folder, final_path) as file:
         file.write(b"...")
-    # here final_path exists, is on the disk, and file.sha256() and file.num_bytes describe it
+    # here final_path exists, is on the disk, and holds file.num_bytes bytes
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -30,15 +31,15 @@ MAX_PENDING_BYTES = 1 << 20
 class Aside:
     """A file that is written under another name and renamed to `final` when the block ends without an error."""
 
-    def __init__(self, aside_folder: Path, final: Path) -> None:
+    def __init__(self, aside_folder: Path, final: Path, *, hashed: bool = False) -> None:
         self.final = final
         self.num_bytes = 0
         self.closed = False
-        self._digest = hashlib.sha256()
+        self._digest = hashlib.sha256() if hashed else None
         self._pending = bytearray()
         make_folder(aside_folder)
-        # The process id keeps a worker that outlives its killed parent for an instant away from our file.
-        self.path = aside_folder / f"{final.name}.{os.getpid()}"
+        # All phases have a shard-000000, and a worker may outlive its killed parent for an instant.
+        self.path = aside_folder / f"{final.name}.{secrets.token_hex(6)}"
 
     def __enter__(self) -> Aside:
         try:
@@ -50,7 +51,8 @@ class Aside:
     def write(self, data: Any) -> int:
         """Append a bytes-like object and take it into the digest; returns its size in bytes."""
         view = memoryview(data).cast("B")
-        self._digest.update(view)
+        if self._digest is not None:
+            self._digest.update(view)
         self.num_bytes += len(view)
         try:
             if len(view) < MAX_PENDING_BYTES:  # pyarrow writes a dozen paddings and headers per file
@@ -74,7 +76,8 @@ class Aside:
             view = view[self._file.write(view) :]
 
     def sha256(self) -> str:
-        """Hex digest of everything written so far."""
+        """Hex digest of everything written so far; only of a file opened with `hashed`."""
+        assert self._digest is not None
         return self._digest.hexdigest()
 
     def __exit__(
@@ -118,9 +121,9 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     try:
         folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
     except OSError as error:
         raise _cannot_write(folder, error) from error
-    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -142,6 +145,6 @@ def remove(path: Path) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> BuildError:
     return BuildError(
-        f"{path}: cannot be written: {error.strerror or error}. Free space or fix the permissions of that place, "
-        f"then run the same command again: it continues where it stopped."
+        f"{path}: cannot be written: {error.strerror or error}. Free space, fix the permissions or give another place; "
+        f"the same command run again continues where it stopped."
     )

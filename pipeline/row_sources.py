@@ -16,22 +16,21 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from curriculum.errors import ConfigError, CurriculumError
 from curriculum.manifest import Manifest
-from pipeline.holdout import hold_out_frac, hold_out_tokens
+from pipeline.layout import read_build_log
 from pipeline.store import index_path, read_part
 from pipeline.stream import (
     StreamPiece,
     StreamSpec,
     count_partitions,
     lay_out_stream,
+    partition_totals,
     piece_documents,
 )
-from pipeline.summary import read_build_log
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,15 +59,15 @@ def document_sources(
     Raises:
         ConfigError: `store` is given and does not hold the parts of this dataset.
     """
-    log = read_build_log(root, manifest)
+    log = read_build_log(root, manifest.id)
     try:
         if log is None:
             raise ConfigError(
                 f"{root}: there is no build-log.json of this dataset, which names the parts of the store."
             )
         spec = _stream_spec(manifest, log, store)
-        pieces = lay_out_stream(spec, int(log["request"]["epochs"]))
-        _check_counts(spec, pieces, manifest)
+        _check_counts(spec, manifest)
+        pieces = lay_out_stream(spec, manifest.plan.consumed_tokens + 1)
         return _look_up(spec, pieces, sorted(set(ordinals)))
     except (CurriculumError, OSError, LookupError, TypeError, ValueError) as error:
         if store is None:
@@ -90,23 +89,14 @@ def _stream_spec(manifest: Manifest, log: dict[str, Any], store: Path | None) ->
         parts=parts,
         dtype=manifest.dtype,
         seed=manifest.seed,
-        held_out_below=_held_out_below(folder, parts, log["request"]),
+        held_out_below=int(log["held_out_below"]),
         num_partitions=count_partitions(accounting.corpus_tokens - accounting.validation_tokens),
     )
 
 
-def _held_out_below(store: Path, parts: tuple[str, ...], request: dict[str, Any]) -> int:
-    """The threshold of the text hash below which documents were held out, computed again as the build did."""
-    if request["validation_tokens"] is not None:
-        return hold_out_tokens(store, parts, int(request["validation_tokens"])).below
-    if request["validation_frac"] is not None:
-        return hold_out_frac(store, parts, Fraction(request["validation_frac"])).below
-    return 0
-
-
-def _check_counts(spec: StreamSpec, pieces: Sequence[StreamPiece], manifest: Manifest) -> None:
+def _check_counts(spec: StreamSpec, manifest: Manifest) -> None:
     """A store that was changed since the build would name other files: refuse it."""
-    first_epoch = sum(piece.num_tokens for piece in pieces if piece.epoch == 0)
+    first_epoch = int(partition_totals(spec)[1].sum())
     expected = manifest.accounting.corpus_tokens - manifest.accounting.validation_tokens
     if first_epoch != expected:
         raise ConfigError(f"its parts hold {first_epoch:,} training tokens, the dataset was cut from {expected:,}.")

@@ -29,7 +29,7 @@ def write_shard(root: Path, aside_folder: Path, path: str, rows: Rows) -> ShardE
     num_rows, row_tokens = rows.tokens.shape
     schema = shard_schema(row_tokens - 1, rows.tokens.dtype.name)
     batch = pa.record_batch(_columns(rows, schema), schema=schema)
-    with Aside(aside_folder, root / path) as file:
+    with Aside(aside_folder, root / path, hashed=True) as file:
         with pa.ipc.new_file(file, schema) as writer:
             writer.write_batch(batch)
         digest, num_bytes = file.sha256(), file.num_bytes

@@ -23,6 +23,7 @@ import pyarrow as pa
 import xxhash
 
 from curriculum.errors import BuildError
+from pipeline.layout import read_object
 from pipeline.publish import Aside, publish_json, remove
 
 ALGORITHM = 1
@@ -54,6 +55,8 @@ class PartSummary:
     """order-independent 128-bit fingerprint of (key, text) of the documents, as two 64-bit sums"""
     tokens_digest: str
     """xxh3-128 of the tokens file"""
+    index_digest: str
+    """xxh3-128 of the columns of the index"""
     backend: str
     """name and version of the encoder; the bytes do not depend on it"""
     files: tuple[str, ...]
@@ -73,6 +76,13 @@ class PartIndex:
     """EOS (and BOS) included"""
     file: UInt64Array
     position: UInt64Array
+
+    def digest(self) -> str:
+        """xxh3-128 of all columns."""
+        digest = xxhash.xxh3_128()
+        for name in INDEX_SCHEMA.names:
+            digest.update(np.ascontiguousarray(getattr(self, name)).data)
+        return digest.hexdigest()
 
     def rows(self, chosen: Any) -> PartIndex:
         """The documents that a slice, mask or index array chooses."""
@@ -133,17 +143,18 @@ def read_part(store: Path, name: str) -> tuple[PartSummary, PartIndex]:
 
 def usable_part(store: Path, name: str, itemsize: int) -> PartSummary | None:
     """Summary of a part that is complete and undamaged, or None after removing what is left of it."""
+    path = tokens_path(store, name)
     if not index_path(store, name).exists():
         return None
     try:
-        summary, _ = read_part(store, name)
-        path = tokens_path(store, name)
-        if path.stat().st_size == summary.tokens * itemsize and _digest(path) == summary.tokens_digest:
+        summary, index = read_part(store, name)
+        complete = path.exists() and path.stat().st_size == summary.tokens * itemsize
+        if complete and index.digest() == summary.index_digest and _digest(path) == summary.tokens_digest:
             return summary
-    except (BuildError, OSError):
-        pass
+    except BuildError:
+        pass  # the index is damaged: as good as missing
     remove(index_path(store, name))
-    remove(tokens_path(store, name))
+    remove(path)
     return None
 
 
@@ -174,8 +185,9 @@ def note_corpus(store: Path, name: str, facts: dict[str, Any]) -> None:
 
 
 def read_corpora(store: Path) -> list[dict[str, Any]]:
-    """What `note_corpus` remembered, in the order of names."""
-    return [orjson.loads(path.read_bytes()) for path in sorted((store / "corpora").glob("*.json"))]
+    """What `note_corpus` remembered of corpora whose parts are all there, in the order of names."""
+    notes = [read_object(path) for path in sorted((store / "corpora").glob("*.json"))]
+    return [note for note in notes if note and all(index_path(store, name).is_file() for name in note["parts"])]
 
 
 def fold_content(index: PartIndex) -> tuple[int, int]:

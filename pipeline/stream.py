@@ -14,6 +14,7 @@ corpus. Epochs follow one another, each with its own permutations.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from curriculum.errors import BuildError
 from pipeline.order import IntArray, permutation
 from pipeline.segment import WindowText
 from pipeline.store import INDEX_SCHEMA, PartIndex, read_part, read_tokens
@@ -30,6 +32,8 @@ PARTITION_TOKENS = 16 << 20
 """Part of the algorithm: another value gives another order."""
 MAX_READ_GAP_TOKENS = 128 << 10
 """Documents closer than this in a part are read together: reading 256 kB costs less than another call."""
+MAX_READ_TOKENS = 8 << 20
+"""A read ends with the document that crosses a multiple of this: memory does not grow with the size of a part."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,26 +95,25 @@ def partition_totals(spec: StreamSpec) -> tuple[IntArray, IntArray]:
     return documents, tokens
 
 
-def lay_out_stream(spec: StreamSpec, epochs: int) -> list[StreamPiece]:
-    """Every partition of every epoch in stream order."""
+def lay_out_stream(spec: StreamSpec, stop: int) -> list[StreamPiece]:
+    """The partitions of as many epochs as it takes to reach position `stop`, in stream order."""
     documents, tokens = partition_totals(spec)
-    pieces = []
-    offset = ordinal = 0
-    for epoch in range(epochs):
-        for partition in permutation(
-            spec.num_partitions, seed=spec.seed, purpose="partitions", index=(epoch,)
-        ).tolist():
-            pieces.append(
-                StreamPiece(
-                    epoch=epoch,
-                    partition=partition,
-                    offset=offset,
-                    num_tokens=int(tokens[partition]),
-                    first_document=ordinal,
-                )
+    pieces: list[StreamPiece] = []
+    epoch = offset = ordinal = 0
+    while offset < stop:
+        order = permutation(spec.num_partitions, seed=spec.seed, purpose="partitions", index=(epoch,))
+        for partition in order.tolist():
+            piece = StreamPiece(
+                epoch=epoch,
+                partition=partition,
+                offset=offset,
+                num_tokens=int(tokens[partition]),
+                first_document=ordinal,
             )
-            offset += int(tokens[partition])
+            pieces.append(piece)
+            offset += piece.num_tokens
             ordinal += int(documents[partition])
+        epoch += 1
     return pieces
 
 
@@ -124,6 +127,7 @@ def read_interval(spec: StreamSpec, pieces: Sequence[StreamPiece], offset: int, 
     stop = offset + num_tokens + 1
     positions: list[IntArray] = []
     first_document = -1
+    filled = 0
     for piece in pieces:
         documents = piece_documents(spec, piece)
         ends = np.cumsum(documents.index.num_tokens.astype(np.int64)) + piece.offset
@@ -134,7 +138,12 @@ def read_interval(spec: StreamSpec, pieces: Sequence[StreamPiece], offset: int, 
         if first_document < 0:
             first_document = piece.first_document + int(inside[0])
         positions.append(starts[inside])
-        fill(spec, documents.rows(inside), starts[inside] - offset, tokens)
+        filled += fill(spec, documents.rows(inside), starts[inside] - offset, tokens)
+    if filled != len(tokens):
+        raise BuildError(
+            f"{spec.store}: the parts hold {filled:,} of the {len(tokens):,} tokens from {offset:,} of the stream: the "
+            f"token store was changed while it was read. Run the same command again."
+        )
     return WindowText(
         offset=offset, tokens=tokens, doc_positions=np.concatenate(positions), first_document=first_document
     )
@@ -156,11 +165,14 @@ def held_out_documents(spec: StreamSpec) -> Documents:
     return documents.rows(np.lexsort((index.key_low, index.key_high, index.text_hash)))
 
 
-def fill(spec: StreamSpec, documents: Documents, starts: IntArray, out: np.ndarray[Any, Any]) -> None:
+def fill(spec: StreamSpec, documents: Documents, starts: IntArray, out: np.ndarray[Any, Any]) -> int:
     """Copy documents into `out` so that document i begins at starts[i]; what lies outside `out` is left away.
+
+    Returns the number of tokens copied.
 
     Reads one part after the other, in file order, neighbours together.
     """
+    copied = 0
     for part in np.unique(documents.part).tolist():
         of_part = np.flatnonzero(documents.part == part)
         of_part = of_part[np.argsort(documents.index.start[of_part], kind="stable")]
@@ -183,18 +195,22 @@ def fill(spec: StreamSpec, documents: Documents, starts: IntArray, out: np.ndarr
             )
             for source, target, length in ranges:
                 out[target : target + length] = block[source : source + length]
+        copied += int(count.sum())
+    return copied
 
 
-def overlapping(pieces: Sequence[StreamPiece], offset: int, num_tokens: int) -> list[StreamPiece]:
+def overlapping(pieces: Sequence[StreamPiece], offset: int, num_tokens: int) -> Sequence[StreamPiece]:
     """The pieces that share a token with the interval of `read_interval`."""
-    stop = offset + num_tokens + 1
-    return [piece for piece in pieces if piece.offset < stop and piece.offset + piece.num_tokens > offset]
+    first = bisect_right(pieces, offset, key=lambda piece: piece.offset + piece.num_tokens)
+    stop = bisect_left(pieces, offset + num_tokens + 1, key=lambda piece: piece.offset)
+    return pieces[first:stop]
 
 
 def _read_together(begin: IntArray, end: IntArray) -> Iterator[tuple[int, int]]:
-    """Runs `first <= i < stop` of ranges in file order whose gaps are small enough to read across."""
-    gaps = np.flatnonzero(begin[1:] - end[:-1] > MAX_READ_GAP_TOKENS) + 1
-    yield from pairwise([0, *gaps.tolist(), len(begin)])
+    """Runs `first <= i < stop` of ranges in file order: gaps small enough to read across, and not too long in all."""
+    distant = begin[1:] - end[:-1] > MAX_READ_GAP_TOKENS
+    crossing = begin[1:] // MAX_READ_TOKENS != begin[:-1] // MAX_READ_TOKENS
+    yield from pairwise([0, *(np.flatnonzero(distant | crossing) + 1).tolist(), len(begin)])
 
 
 def _collect(spec: StreamSpec, choose: Any, *, held_out: bool) -> Documents:

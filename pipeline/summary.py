@@ -14,11 +14,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from curriculum.manifest import Accounting, Manifest, load_manifest
+from pipeline.layout import read_build_log
 from pipeline.manifest_checks import all_shards
-from pipeline.output import LOG_NAME
 
 TOKEN_COUNTS = tuple(item.name for item in fields(Accounting) if item.name.endswith("_tokens"))
 BUILD_FACTS = (
@@ -108,7 +106,7 @@ def summarize(root: Path) -> Summary:
     """
     manifest = load_manifest(root)
     places = list(all_shards(manifest))
-    log = read_build_log(root, manifest)
+    log = read_build_log(root, manifest.id)
     return Summary(
         path=str(root),
         manifest=manifest,
@@ -118,15 +116,6 @@ def summarize(root: Path) -> Summary:
         shard_bytes=sum(place.entry.num_bytes for place in places),
         build=None if log is None else {name: log[name] for name in BUILD_FACTS if name in log},
     )
-
-
-def read_build_log(root: Path, manifest: Manifest) -> dict[str, Any] | None:
-    """The object of build-log.json; None if it is missing, damaged or tells of another build."""
-    try:
-        log = orjson.loads((root / LOG_NAME).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return None
-    return log if isinstance(log, dict) and log.get("id") == manifest.id else None
 
 
 def _bytes_below(folder: Path) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from curriculum.errors import ConfigError
+from curriculum.shard_format import token_dtype
 from pipeline.backends import load_reference
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ BOS_NAMES: Final = ("<|begin_of_text|>", "<s>", "<bos>", "<｜begin▁of▁sente
 
 MIN_TRAINED_VOCAB: Final = 257  # 256 bytes and EOS
 MAX_TRAINED_VOCAB: Final = 1 << 20  # larger than any published vocabulary; the trainer allocates N entries at once
+
+# Each merge walks through every word that holds its pair: one word of 300 kB made training take minutes, and gave
+# tokens of 100 kB. So training, and only training, cuts what is longer than GPT-2's longest token.
+_ENDLESS_WORD: Final = r"\S{128}|\s{128}"
 
 _ACCEPTED: Final = (
     "Give the path of a tokenizer.json or of a folder that holds one, `train:N` to train a byte-level BPE of "
@@ -52,7 +57,7 @@ class TokenizerInfo:
     @property
     def dtype(self) -> Literal["uint16", "uint32"]:
         """The stored width of one token."""
-        return "uint16" if self.vocab_size <= 65536 else "uint32"
+        return token_dtype(self.vocab_size)
 
 
 def parse_tokenizer_spec(
@@ -102,11 +107,13 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> str:
 
     A corpus too small for `vocab_size` entries gives fewer. It depends on the texts and their order alone.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     _checked_vocab_size(vocab_size)
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    endless = pre_tokenizers.Split(Regex(_ENDLESS_WORD), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([endless, words])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -115,6 +122,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> str:
         show_progress=False,
     )
     tokenizer.train_from_iterator(iter(texts), trainer)
+    tokenizer.pre_tokenizer = words
     return tokenizer.to_str()
 
 

@@ -1,8 +1,9 @@
 """Run a small build, killed at its n-th effect on the disk, for every n; then run it again and compare.
 
-Started by test_kills.py as a process of its own: `python kill_everywhere.py FOLDER SCENARIO`. An effect is a write,
-fsync, rename, removal or new folder. A kill at a write leaves half of its data behind. Each attempt is a forked copy of
-this process, which has imported everything and started no thread: hundreds of attempts would else cost as many imports.
+Started by test_kills.py as a process of its own: `kill_everywhere.py FOLDER SCENARIO FIRST STRIDE`. An effect is a
+write, fsync, rename, removal or new folder. A kill at a write leaves half of its data behind. Each attempt is a forked
+copy of this process, which has imported everything and started no thread: a thousand attempts would else cost as many
+imports.
 Prints one JSON object: number of effects, and what was wrong after which of them.
 """
 
@@ -37,13 +38,14 @@ BASE: dict[str, Any] = {
     "validation_tokens": 40,
     "workers": 1,
 }
-SCENARIOS: dict[str, list[dict[str, Any]]] = {
-    # The last build of a list is the one that is killed; those before it prepare the folder.
-    "fresh": [{}],
-    "overwrite": [{"seed": 1, "steps": 70}, {"overwrite": True}],
-    "skip-and-drop-store": [
-        {"on_bad_record": "skip", "text_key": "body", "tokenizer": "train:300", "keep_store": False}
-    ],
+OTHER = {"seed": 1, "steps": 70}
+SKIP = {"on_bad_record": "skip", "text_key": "body", "tokenizer": "train:300", "keep_store": False}
+SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, int | None]] = {
+    # The build that is killed everywhere; one before it that prepares the folder; the effect that one is killed at.
+    "fresh": ({}, None, None),
+    "overwrite-finished": ({"overwrite": True}, OTHER, None),
+    "overwrite-unfinished": ({"overwrite": True}, OTHER, 110),  # one window is finished, the manifest is not there
+    "skip-and-drop-store": (SKIP, None, None),
 }
 
 
@@ -124,26 +126,28 @@ def snapshot(folder: Path) -> dict[str, str]:
     return digests
 
 
-def attempt(folder: Path, builds: list[dict[str, Any]], fatal: int | None) -> int:
-    """Start from nothing, run all builds, the last one to be killed; its number of effects."""
+def attempt(folder: Path, scenario: str, fatal: int | None) -> int:
+    """Start from nothing, prepare, and run the build that is to be killed; its number of effects."""
+    options, before, before_killed_at = SCENARIOS[scenario]
     for name in ("out", "out.store"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for options in builds[:-1]:
-        run_build(folder, options, None)
-    return run_build(folder, builds[-1], fatal)
+    if before is not None:
+        run_build(folder, before, before_killed_at)
+        assert (folder / "out" / "manifest.json").exists() == (before_killed_at is None)
+        assert before_killed_at is None or any((folder / "out" / ".build" / "windows").iterdir())
+    return run_build(folder, options, fatal)
 
 
-def main(folder: Path, scenario: str) -> None:
-    """Try every n of a scenario."""
-    builds = SCENARIOS[scenario]
-    total = attempt(folder, builds, None)
+def main(folder: Path, scenario: str, first: int, stride: int) -> None:
+    """Try every n of a scenario from `first` on, `stride` apart."""
+    total = attempt(folder, scenario, None)
     expected = snapshot(folder)
     wrong = {}
-    for fatal in range(1, total + 1):
-        if attempt(folder, builds, fatal) != -1:
+    for fatal in range(first, total + 1, stride):
+        if attempt(folder, scenario, fatal) != -1:
             wrong[fatal] = "the build was not killed"
             continue
-        run_build(folder, builds[-1], None)
+        run_build(folder, SCENARIOS[scenario][0], None)
         found = snapshot(folder)
         if found != expected:
             names = {*found, *expected}
@@ -152,4 +156,4 @@ def main(folder: Path, scenario: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -1,9 +1,9 @@
-"""Both backends give the same ids for any text, and a backend that does not is found out before it writes a token."""
+"""Both backends give the same ids for any text, whatever else the tokenizer.json asks for."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from curriculum.errors import BuildError, ConfigError
+from curriculum.errors import ConfigError
 from gpt2 import gpt2_tokenizer_json
-from pipeline import backends, trust
+from pipeline import backends
 from pipeline.backends import FastokensEncoder, ReferenceEncoder, encode_documents, open_encoder, split_pieces
-from pipeline.hostile import code_point_texts, hostile_texts
+from pipeline.hostile import hostile_texts
 from pipeline.tokenizer import TokenizerInfo, byte_tokenizer, load_tokenizer, train_tokenizer
-from pipeline.trust import choose_backend
 
 KINDS = ("gpt2", "trained", "bytes", "large", "added")
 EOT = "<|endoftext|>"
 
 
 def large_tokenizer() -> Tokenizer:
-    """More than 65,536 entries, all reached by merges: every pair of bytes, and a few longer ones."""
+    """More than 65,536 entries, all reached by merges: every pair of bytes, and " the" as the last one, 65792."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [(a, b) for a in letters for b in letters] + [("Ġt", "he"), ("th", "e"), ("Ġ", "the")]
+    merges = [(a, b) for a in letters for b in letters] + [("Ġt", "he")]
     vocab = {entry: i for i, entry in enumerate(dict.fromkeys([*letters, *(a + b for a, b in merges)]))}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([EOT])
     return tokenizer
 
@@ -62,23 +62,14 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {kind: str(folder / f"{kind}.json") for kind in texts} | {"gpt2": str(gpt2_tokenizer_json(folder))}
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test reads or leaves verdicts in the user's cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "curriculum"
-
-
-@pytest.fixture
-def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check that takes no time, for tests of what is made of its outcome."""
-    few = [(first, text) for first, text in code_point_texts() if first in (0, 0x600)]
-    monkeypatch.setattr(trust, "code_point_texts", lambda: iter(few))
-    monkeypatch.setattr(trust, "hostile_texts", lambda: {"contractions": "it's", "special": f"a{EOT}b"})
-
-
 def info_of(path: str) -> TokenizerInfo:
     return load_tokenizer(path, eos=None, bos="none")
+
+
+@lru_cache
+def decoder_of(path: str) -> Tokenizer:
+    """The tokenizer as its users load it, which decodes what the backends encoded."""
+    return Tokenizer.from_file(path)
 
 
 def assert_equal(left: tuple[Any, Any], right: tuple[Any, Any]) -> None:
@@ -87,14 +78,13 @@ def assert_equal(left: tuple[Any, Any], right: tuple[Any, Any]) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-odd_text = st.text(
-    st.one_of(
-        st.characters(exclude_categories=["Cs"]),
-        st.sampled_from(
-            list(" \n\t\r'’sStTlLaé0_<|>\0\u200d\u0301\ufeff\u2028的🦄") + [EOT, " the", "<user>", " <tool> "]
-        ),
-    )
+odd_pieces = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    st.sampled_from(
+        [*" \n\t\r'’sStTlLaé0_<|>\0\u200d\u0301\ufeff\u2028的🦄", EOT, " the", "<user>", " <tool> ", " cat"]
+    ),
 )
+odd_text = st.lists(odd_pieces, max_size=20).map("".join)
 
 
 @settings(deadline=None, max_examples=60)
@@ -110,21 +100,9 @@ def test_both_backends_give_equal_ids_that_decode_to_the_text(
     assert lengths.sum() == len(ids)
     assert_equal((ids, lengths), fast.encode(texts))
     if kind != "added":  # it normalizes, so that its text does not come back
-        decoder = Tokenizer.from_file(paths[kind])
-        decoder.decoder = Tokenizer.from_file(paths["bytes"]).decoder
         split = np.split(ids, np.cumsum(lengths)[:-1]) if texts else []
-        assert [decoder.decode(part.tolist(), skip_special_tokens=False) for part in split] == texts
-        assert info_of(paths[kind]).eos_id not in ids if texts else True
-
-
-@pytest.mark.parametrize("kind", ["gpt2", "trained", "large"])
-def test_fastokens_is_trusted_after_the_whole_check(paths: dict[str, str], kind: str, own_cache: Path) -> None:
-    """The real check over all hostile texts and code points passes without a warning, and is remembered."""
-    warnings: list[str] = []
-    assert choose_backend(info_of(paths[kind]), ["some text", "", "的"], warn=warnings.append) == "fastokens"
-    assert warnings == []
-    (verdict,) = own_cache.iterdir()
-    assert json.loads(verdict.read_text("utf-8"))["difference"] is None
+        assert [decoder_of(paths[kind]).decode(part.tolist(), skip_special_tokens=False) for part in split] == texts
+        assert decoder_of(paths[kind]).token_to_id(EOT) not in ids
 
 
 @pytest.mark.parametrize("backend", ["tokenizers", "fastokens"])
@@ -163,10 +141,9 @@ def test_nothing_in_the_file_adds_cuts_or_randomizes_tokens(tmp_path: Path, back
 def test_large_ids_survive(paths: dict[str, str]) -> None:
     """Ids above 65,535 need four bytes all the way."""
     info = info_of(paths["large"])
-    assert (info.vocab_size, info.dtype) == (256 + 65536 + 2 + 1, "uint32")
+    assert (info.vocab_size, info.eos_id, info.dtype) == (256 + 65536 + 1 + 1, 65793, "uint32")
     for backend in ("tokenizers", "fastokens"):
-        ids, _ = open_encoder(paths["large"], backend).encode(["the", "ÿþ"])
-        assert ids.max() > 65535
+        assert open_encoder(paths["large"], backend).encode([" the"])[0].tolist() == [65792]
 
 
 def test_pieces_are_cut_before_newlines_and_between_characters() -> None:
@@ -215,7 +192,7 @@ def test_a_document_in_pieces_has_one_length(paths: dict[str, str], backend: str
     encoder = open_encoder(paths["trained"], backend)
     ids, lengths = encode_documents(encoder, texts, piece_bytes=limit)
     slow = [[i for piece in split_pieces(text, limit) for i in encoder.encode([piece])[0].tolist()] for text in texts]
-    assert ids.tolist() == sum(slow, [])
+    assert ids.tolist() == [i for part in slow for i in part]
     assert lengths.tolist() == [len(part) for part in slow]
     assert (ids.dtype, lengths.dtype) == (np.uint32, np.int64)
 
@@ -233,155 +210,6 @@ def test_batches_of_the_reference_do_not_change_ids(paths: dict[str, str], monke
     whole = ReferenceEncoder(paths["gpt2"]).encode(texts)
     monkeypatch.setattr(backends, "REFERENCE_BATCH_CHARS", 8)
     assert_equal(ReferenceEncoder(paths["gpt2"]).encode(texts), whole)
-
-
-class Lying:
-    """A backend that gives another id whenever `marker` is in a text."""
-
-    name = "fastokens"
-    version = "9.9"
-
-    def __init__(self, path: str, marker: str) -> None:
-        self.reference = ReferenceEncoder(path)
-        self.marker = marker
-
-    def encode(self, texts: list[str]) -> tuple[Any, Any]:
-        ids, lengths = self.reference.encode(texts)
-        for text, stop in zip(texts, np.cumsum(lengths), strict=True):
-            if self.marker in text:
-                ids[stop - 1] += 1
-        return ids, lengths
-
-
-@pytest.fixture
-def lie(monkeypatch: pytest.MonkeyPatch, few_texts: None) -> Callable[[str], None]:
-    """Replace fastokens by a backend that is wrong about texts with a marker in them."""
-
-    def replace(marker: str) -> None:
-        monkeypatch.setitem(backends.OPENERS, "fastokens", lambda path: Lying(path, marker))
-
-    return replace
-
-
-@pytest.mark.parametrize(
-    ("marker", "named"),
-    [
-        ("it's", r"on the hostile text 'contractions' fastokens gives id 116 at token 3 where tokenizers gives id 115"),
-        ("\u0661", r"on the code point U\+0661 fastokens gives id 11 at token \d+ where tokenizers gives id 10"),
-        ("a<|endoftext|>b\n", r"on the added token '<\|endoftext\|>' fastokens gives"),
-        (
-            "only here",
-            r"on text 2 of the corpus sample fastokens gives id 102 at token 8 where tokenizers gives id 101",
-        ),
-    ],
-)
-def test_a_lying_backend_is_found_out_and_named(
-    paths: dict[str, str], lie: Callable[[str], None], marker: str, named: str
-) -> None:
-    """One wrong id anywhere sends the build to the reference, whether the verdict is new or remembered."""
-    lie(marker)
-    info, sample = info_of(paths["bytes"]), ["fine", "also fine", "only here"]
-    for _ in range(2):
-        warnings: list[str] = []
-        assert choose_backend(info, iter(sample), warn=warnings.append) == "tokenizers"
-        assert len(warnings) == 1
-        pytest.raises(BuildError, choose_backend, info, sample, warn=warnings.append, wanted="fastokens").match(named)
-        assert len(warnings) == 1, "no warning where the build stops"
-        assert backends.open_encoder(info.path, "fastokens").version == "9.9"
-        pytest.importorskip("re").search(named, warnings[0]) or pytest.fail(warnings[0])
-
-
-def test_the_reference_is_taken_unchecked_when_wanted(paths: dict[str, str], lie: Callable[[str], None]) -> None:
-    """`--backend tokenizers` needs no check and no fast backend."""
-    lie("it's")
-    assert choose_backend(info_of(paths["bytes"]), [], warn=pytest.fail, wanted="tokenizers") == "tokenizers"
-    for call in (
-        lambda: choose_backend(info_of(paths["bytes"]), [], warn=pytest.fail, wanted="turbo"),
-        lambda: open_encoder(paths["bytes"], "turbo"),
-    ):
-        with pytest.raises(ConfigError, match="no tokenizer backend 'turbo'; use one of tokenizers, fastokens"):
-            call()
-
-
-def test_a_backend_with_broken_lengths_is_not_trusted(
-    paths: dict[str, str], monkeypatch: pytest.MonkeyPatch, few_texts: None
-) -> None:
-    """The right ids with documents that end elsewhere are wrong too."""
-
-    class Shifted(Lying):
-        def encode(self, texts: list[str]) -> tuple[Any, Any]:
-            ids, lengths = self.reference.encode(texts)
-            return ids, np.concatenate([lengths[:-1] + 1, lengths[-1:]])
-
-    monkeypatch.setitem(backends.OPENERS, "fastokens", lambda path: Shifted(path, ""))
-    warnings: list[str] = []
-    assert choose_backend(info_of(paths["bytes"]), [], warn=warnings.append) == "tokenizers"
-    assert "do not add up" in warnings[0]
-
-
-def test_a_tokenizer_that_fastokens_does_not_support_falls_back(tmp_path: Path) -> None:
-    """NFKC is not in fastokens 0.3.5; the build goes on, slower."""
-    tokenizer = Tokenizer.from_str(byte_tokenizer())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Strip()])
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    info = info_of(str(tmp_path))
-    warnings: list[str] = []
-    assert choose_backend(info, ["text"], warn=warnings.append) == "tokenizers"
-    assert "because fastokens does not load" in warnings[0]
-    assert warnings[0].endswith(".")
-    with pytest.raises(BuildError, match="does not load"):
-        choose_backend(info, ["text"], warn=pytest.fail, wanted="fastokens")
-
-
-def test_a_verdict_is_remembered_per_tokenizer_and_version(
-    paths: dict[str, str], own_cache: Path, monkeypatch: pytest.MonkeyPatch, few_texts: None
-) -> None:
-    """Two seconds once, not at every build; a new version of a backend is checked anew."""
-    info = info_of(paths["bytes"])
-    choose_backend(info, [], warn=pytest.fail)
-    monkeypatch.setattr(trust, "hostile_texts", lambda: pytest.fail("checked again"))
-    assert choose_backend(info, ["x"], warn=pytest.fail) == "fastokens"
-    with pytest.raises(pytest.fail.Exception, match="checked again"):
-        choose_backend(info_of(paths["trained"]), [], warn=pytest.fail)
-    monkeypatch.setattr(trust, "CHECK_VERSION", trust.CHECK_VERSION + 1)
-    with pytest.raises(pytest.fail.Exception, match="checked again"):
-        choose_backend(info, [], warn=pytest.fail)
-    assert len(list(own_cache.iterdir())) == 1, "no temporary file stays behind"
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b'{"difference": null}', b"moved", b"number"])
-def test_a_corrupt_verdict_is_ignored(
-    paths: dict[str, str], own_cache: Path, lie: Callable[[str], None], content: bytes
-) -> None:
-    """A damaged cache must neither stop a build nor vouch for a backend."""
-    lie("it's")
-    info = info_of(paths["bytes"])
-    choose_backend(info, [], warn=lambda _: None)
-    (file,) = own_cache.iterdir()
-    verdict = json.loads(file.read_bytes())
-    forged = {
-        b"moved": {**verdict, "tokenizer": "0" * 64, "difference": None},  # of another tokenizer
-        b"number": {**verdict, "difference": 0},
-    }
-    file.write_bytes(json.dumps(forged[content]).encode() if content in forged else content)
-    assert choose_backend(info, [], warn=lambda _: None) == "tokenizers"
-    assert json.loads(file.read_bytes()) == verdict, "the check wrote it again"
-
-
-def test_a_cache_that_cannot_be_written_costs_time_only(
-    paths: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_texts: None
-) -> None:
-    """Read-only homes and containers without one."""
-    (tmp_path / "file").write_text("not a folder")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert choose_backend(info_of(paths["bytes"]), [], warn=pytest.fail) == "fastokens"
-
-    def no_home() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative/paths/are/invalid")
-    monkeypatch.setattr(Path, "home", no_home)
-    assert choose_backend(info_of(paths["bytes"]), [], warn=pytest.fail) == "fastokens"
 
 
 def test_a_backend_that_fails_on_one_batch_is_answered_by_the_reference(paths: dict[str, str]) -> None:
@@ -409,19 +237,3 @@ def test_an_encoder_is_loaded_once_and_again_when_its_file_changes(tmp_path: Pat
     file.unlink()
     with pytest.raises(ConfigError, match="cannot be read"):
         open_encoder(str(file), "tokenizers")
-
-
-def test_the_fixed_texts_cover_what_they_say() -> None:
-    """Every code point below U+32400 but surrogates, and only texts that can reach an encoder."""
-    texts = dict(code_point_texts())
-    everything = "".join(texts.values())
-    expected = {code for code in range(0x32400) if not 0xD800 <= code < 0xE000}
-    assert expected <= set(map(ord, everything))
-    assert all(
-        f"a{chr(code)}b {chr(code) * 2} 1{chr(code)}\n" in texts[code & ~255] for code in (0, 0x7F, 0xFFFF, 0x323FF)
-    )
-    for name, text in {**hostile_texts(), "all": everything}.items():
-        assert text == "" or text.encode().decode() == text, name
-    assert hostile_texts() == hostile_texts()
-    assert any(EOT in text for text in hostile_texts().values())
-    assert sum(len(text.encode()) for text in hostile_texts().values()) < 3_000_000, "the check takes 2.5 s at most"

@@ -246,7 +246,7 @@ def test_two_builds_in_one_folder_are_refused(build_small: Build, tmp_path: Path
     """Else both would write the same files."""
     from pipeline.lock import locked
 
-    with locked(tmp_path / "out"), pytest.raises(BuildError, match="another build is writing there"):
+    with locked(tmp_path / "out"), pytest.raises(BuildError, match="another process is writing there"):
         build_small(tmp_path / "out")
 
 

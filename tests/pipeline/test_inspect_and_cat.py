@@ -138,7 +138,7 @@ def test_without_its_store_a_dataset_still_shows_its_rows(datasets: dict[str, Pa
     with pytest.raises(ConfigError, match=r"its part [0-9a-f]{32} is missing\. Give the store that it was built with"):
         cat_rows(tmp_path / "pulled", step=0, store=tmp_path / "gone")
 
-    other = {**log, "request": {**log["request"], "validation_tokens": None}}
+    other = {**log, "held_out_below": 0}
     (tmp_path / "pulled" / "build-log.json").write_text(json.dumps(other), "utf-8")
     with pytest.raises(ConfigError, match=r"its parts hold [\d,]+ training tokens, the dataset was cut from [\d,]+"):
         cat_rows(tmp_path / "pulled", step=0, store=store)

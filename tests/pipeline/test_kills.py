@@ -6,38 +6,83 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from small_corpus import real_texts
+import curriculum
+from small_corpus import dataset_files, real_texts
 
 SCRIPT = Path(__file__).with_name("kill_everywhere.py")
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("scenario", ["fresh", "overwrite", "skip-and-drop-store"])
-def test_killed_at_every_effect_on_the_disk(tmp_path: Path, scenario: str) -> None:
-    """Preempted nodes are daily life: a rerun must neither differ, nor stop, nor leave half-written files."""
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where the system has one: a thousand small builds would wait for a real disk."""
+    place = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=place if os.access(place, os.W_OK) else tmp_path) as folder:
+        yield Path(folder)
+
+
+def write_corpus(folder: Path, scenario: str) -> None:
+    """A dozen short documents in two units."""
+    folder.mkdir(parents=True)
     texts = real_texts()
     key = "body" if scenario.startswith("skip") else "text"
     lines = [json.dumps({key: text[:300]}) for text in texts[:12]]
     if scenario.startswith("skip"):
         lines.append("{broken")
-    (corpus / "a.jsonl").write_text("\n".join(lines))
+    (folder / "a.jsonl").write_text("\n".join(lines))
     for i in range(3):
-        (corpus / f"{i}.txt").write_text(texts[20 + i][:200])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path), scenario],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        (folder / f"{i}.txt").write_text(texts[20 + i][:200])
+
+
+@pytest.mark.parametrize("scenario", ["fresh", "overwrite-finished", "overwrite-unfinished", "skip-and-drop-store"])
+def test_killed_at_every_effect_on_the_disk(memory: Path, scenario: str) -> None:
+    """Preempted nodes are daily life: a rerun must neither differ, nor stop, nor leave half-written files."""
+    running = []
+    for first in (1, 2):  # odd and even effects, one process each
+        folder = memory / str(first)
+        write_corpus(folder / "corpus", scenario)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache")}
+        command = [sys.executable, str(SCRIPT), str(folder), scenario, str(first), "2"]
+        running.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+    for child in running:
+        out, err = child.communicate()
+        assert child.returncode == 0, err[-2000:]
+        result = json.loads(out)
+        assert result["wrong"] == {}
+        assert result["effects"] > 60
+
+
+def test_killed_with_workers_at_any_time(tmp_path: Path, small_dataset: Path, corpus: Path) -> None:
+    """The parent dies, its workers follow, and the next run finds whatever they left."""
+    code = (
+        "import sys\n"
+        "from conftest import SMALL\n"
+        "from pipeline.build import build\n"
+        "from pipeline.options import load_options\n"
+        "from pipeline.progress import Silent\n"
+        "if __name__ == '__main__':\n"
+        "    own = {'corpus': (sys.argv[1],), 'out': sys.argv[2], 'workers': 2, 'validation_tokens': 6_000}\n"
+        "    build(load_options(None, {**SMALL, **own, 'unit_bytes': 20_000}), Silent())\n"
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    result = json.loads(done.stdout)
-    assert result["wrong"] == {}
-    assert result["effects"] > 60
+    script = tmp_path / "build.py"
+    script.write_text(code)
+    command = [sys.executable, str(script), str(corpus), str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    for seconds in (0.9, 1.1, 1.3, 1.5, 1.8, 2.2):  # each run goes on where the one before it was killed
+        child = subprocess.Popen(command, env=environment)
+        try:
+            child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    subprocess.run(command, env=environment, check=True)
+    assert dataset_files(tmp_path / "out") == dataset_files(small_dataset)
+    assert curriculum.open(tmp_path / "out", check=True).id == curriculum.open(small_dataset).id

@@ -233,6 +233,15 @@ def test_the_least_trained_tokenizer_is_the_bytes_and_eos() -> None:
     assert Tokenizer.from_str(train_tokenizer([], 8192)).get_vocab_size() == 257
 
 
+def test_endless_words_neither_stall_training_nor_become_tokens() -> None:
+    """Base64, DNA and lines of `=` are endless words; training takes as long as merges times their length."""
+    texts = ["=" * 1_000_000, " " * 1_000_000, "的" * 300_000, "ACGT" * 200_000, "the cat sat on the mat"]
+    tokenizer = Tokenizer.from_str(train_tokenizer(texts, 400))
+    assert tokenizer.get_vocab_size() > 280
+    assert 64 <= max(map(len, tokenizer.get_vocab())) <= 3 * 128
+    assert json.loads(tokenizer.to_str())["pre_tokenizer"]["type"] == "ByteLevel", "encoding cuts nothing"
+
+
 TRAIN = """
 import sys, sysconfig
 from pathlib import Path

@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+import torch
 
 import curriculum
 from pipeline.build import build
@@ -19,7 +20,7 @@ from pipeline.options import load_options
 from pipeline.progress import Silent
 
 PAGE = Path(__file__).parents[1] / "docs" / "trainers.md"
-BUILD = "curriculum build --max-length 128 --steps 300 --tokenizer train:1024"
+BUILD = "curriculum build --max-length 128 --steps 300 --tokenizer train:512"
 
 Step = dict[str, Any]
 
@@ -38,13 +39,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the page's build command writes."""
     assert BUILD in PAGE.read_text("utf-8")
     out = tmp_path_factory.mktemp("default") / "curriculum-data"
-    options = {"out": str(out), "max_length": 128, "steps": 300, "tokenizer": "train:1024", "keep_store": False}
+    options = {"out": str(out), "max_length": 128, "steps": 300, "tokenizer": "train:512", "keep_store": False}
     build(load_options(None, options), Silent())
     return out
 
 
 def run(script: Path, *arguments: object) -> list[Step]:
     """Run the script in this process, which has imported torch already; one object per line that it printed."""
+    torch.set_num_threads(1)  # two threads wait for each other by spinning: ten times slower beside other work
     output = io.StringIO()
     with (
         patch("sys.argv", [str(script), *map(str, arguments)]),
@@ -68,10 +70,10 @@ def mean_loss(steps: list[Step]) -> float:
 
 def test_the_loss_falls(uninterrupted: list[Step]) -> None:
     """Rows in the right order with the right targets can be learned from; shuffled or unshifted ones could not."""
-    assert uninterrupted[0]["loss"] == pytest.approx(6.93, abs=0.05), "ln(1024): nothing is known yet"
+    assert uninterrupted[0]["loss"] == pytest.approx(6.24, abs=0.05), "ln(512): nothing is known yet"
     first, middle, last = (uninterrupted[i : i + 20] for i in (0, 140, 280))
     assert mean_loss(last) < mean_loss(middle) - 0.1 < mean_loss(first) - 1.0
-    assert mean_loss(last) < 4.6
+    assert mean_loss(last) < 3.8
 
 
 def test_lengths_grow_exactly_as_planned(uninterrupted: list[Step], dataset: Path) -> None:
@@ -91,7 +93,7 @@ def test_a_run_resumed_on_another_world_size_sees_the_same_batches(
     """Stopped on two ranks, continued on four: the same rows in every step, so nearly the same losses.
 
     Nearly: four ranks add gradients in another order than one, and Adam makes full steps out of tiny differences (2 %
-    of the loss were seen). A model or optimizer that was not restored would be off by 20 %.
+    of the loss were seen). A model that was not restored would be off by 20 %.
     """
     checkpoint = tmp_path / "checkpoint.pt"
     before = run(script, dataset, "--world-size", 2, "--checkpoint", checkpoint, "--stop-before", 60)

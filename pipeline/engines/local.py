@@ -48,20 +48,29 @@ class Workers:
     def _run_in_pool(
         self, task: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]
     ) -> Iterator[tuple[int, Result]]:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self.num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
-            )
+        pool = self._started()
         waiting = list(enumerate(arguments))[::-1]
         running: dict[Future[Result], int] = {}
         # Two tasks per worker keep them busy; more would only pile up pickled arguments.
         while waiting or running:
             while waiting and len(running) < 2 * self.num_workers:
                 number, values = waiting.pop()
-                running[self._pool.submit(task, *values)] = number
+                running[pool.submit(task, *values)] = number
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield running.pop(future), future.result()
+
+    def prepare(self, task: Callable[[], object]) -> None:
+        """Start the workers and let each run `task` (imports, say) while this process does something else."""
+        if self.num_workers > 1:
+            for _ in range(self.num_workers):
+                self._started().submit(task)
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.num_workers, mp_context=context, initializer=_start_worker)
+        return self._pool
 
     def close(self) -> None:
         """End the workers; tasks that have not begun are dropped."""
@@ -88,6 +97,7 @@ def num_cores() -> int:
 def _start_worker() -> None:
     """One thread per worker, since there is a worker per core; and a watch on the parent."""
     os.environ["RAYON_NUM_THREADS"] = "1"
+    os.environ["FASTOKENS_BPE_THREADS"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -153,7 +153,7 @@ def test_a_bad_record_stops_with_file_and_line_or_is_skipped_and_counted(tmp_pat
     assert stopped.exit_code == 1
     assert "texts.jsonl, line 31" in stopped.stderr
     assert "--on-bad-record skip" in stopped.stderr
-    skipped = run(*options, "--on-bad-record", "skip", "--overwrite", "--json")
+    skipped = run(*options, "--on-bad-record", "skip", "--json")
     assert json.loads(skipped.stdout)["accounting"]["skipped_records"] == 1
     log = json.loads((tmp_path / "out" / "build-log.json").read_text())
     assert len(log["skipped_examples"]) == 1

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from curriculum.errors import PlanError
-from pipeline.store import read_part
+from pipeline.store import read_index
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +58,7 @@ def hold_out_tokens(store: Path, parts: tuple[str, ...], num_tokens: int) -> Hel
     """
     histogram = np.zeros(1 << 16, np.int64)
     for name in parts:
-        _, index = read_part(store, name)
+        index = read_index(store, name)
         tokens = index.num_tokens.astype(np.int64)
         np.add.at(histogram, (index.text_hash >> np.uint64(48)).astype(np.int64), tokens)
     reached = np.cumsum(histogram)
@@ -80,7 +80,7 @@ def _documents_in_bin(
     """(text hash, tokens) of the documents of one bin, by hash."""
     hashes, tokens = [], []
     for name in parts:
-        _, index = read_part(store, name)
+        index = read_index(store, name)
         inside = np.flatnonzero(index.text_hash >> np.uint64(48) == bin_)
         hashes.append(index.text_hash[inside])
         tokens.append(index.num_tokens[inside].astype(np.int64))
@@ -92,6 +92,6 @@ def _documents_in_bin(
 def _measure(store: Path, parts: tuple[str, ...], below: int) -> HeldOut:
     tokens = 0
     for name in parts:
-        _, index = read_part(store, name)
+        index = read_index(store, name)
         tokens += int(index.num_tokens[index.text_hash < below].sum())
     return HeldOut(below=below, tokens=tokens)

@@ -117,28 +117,48 @@ def write_index(store: Path, index: PartIndex, summary: PartSummary) -> None:
         writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
-def read_part(store: Path, name: str) -> tuple[PartSummary, PartIndex]:
-    """Summary and index (views of the mapped file) of a part.
+def read_index(store: Path, name: str) -> PartIndex:
+    """Index of a part: views of the mapped file.
 
     Raises:
-        BuildError: the index is missing or unreadable.
+        BuildError: it is missing or unreadable.
     """
-    path = index_path(store, name)
+    return _open_index(store, name)[1]
+
+
+def read_part(store: Path, name: str) -> tuple[PartSummary, PartIndex]:
+    """Summary and index of a part.
+
+    Raises:
+        BuildError: they are missing or unreadable.
+    """
+    metadata, index = _open_index(store, name)
     try:
-        with pa.memory_map(str(path)) as source:
+        return _summary(orjson.loads(metadata)), index
+    except (TypeError, KeyError, ValueError) as error:
+        raise _unreadable(store, name, error) from None
+
+
+def _open_index(store: Path, name: str) -> tuple[bytes, PartIndex]:
+    try:
+        with pa.memory_map(str(index_path(store, name))) as source:
             reader = pa.ipc.open_file(source)
             batch = reader.get_batch(0)
-            summary = _summary(orjson.loads(reader.schema.metadata[b"part"]))
+            metadata = reader.schema.metadata[b"part"]
+            columns = {
+                field.name: np.frombuffer(batch.column(i).buffers()[1] or b"", np.uint64, batch.num_rows)
+                for i, field in enumerate(INDEX_SCHEMA)
+            }
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise BuildError(
-            f"{path}: the index of a token store part cannot be read ({error}). "
-            f"Delete that file and run the same command again: the part is encoded anew."
-        ) from None
-    columns = {
-        field.name: np.frombuffer(batch.column(i).buffers()[1] or b"", np.uint64, batch.num_rows)
-        for i, field in enumerate(INDEX_SCHEMA)
-    }
-    return summary, PartIndex(**columns)
+        raise _unreadable(store, name, error) from None
+    return metadata, PartIndex(**columns)
+
+
+def _unreadable(store: Path, name: str, error: Exception) -> BuildError:
+    return BuildError(
+        f"{index_path(store, name)}: the index of a token store part cannot be read ({error}). "
+        f"Delete that file and run the same command again: the part is encoded anew."
+    )
 
 
 def usable_part(store: Path, name: str, itemsize: int) -> PartSummary | None:

@@ -26,7 +26,7 @@ import numpy as np
 from curriculum.errors import BuildError
 from pipeline.order import IntArray, permutation
 from pipeline.segment import WindowText
-from pipeline.store import INDEX_SCHEMA, PartIndex, read_part, read_tokens
+from pipeline.store import INDEX_SCHEMA, PartIndex, read_index, read_tokens
 
 PARTITION_TOKENS = 16 << 20
 """Part of the algorithm: another value gives another order."""
@@ -84,7 +84,7 @@ def partition_totals(spec: StreamSpec) -> tuple[IntArray, IntArray]:
     tokens = np.zeros(spec.num_partitions, np.int64)
     edges = [_first_key(spec, i) for i in range(1, spec.num_partitions)]
     for name in spec.parts:
-        _, index = read_part(Path(spec.store), name)
+        index = read_index(Path(spec.store), name)
         borders = np.concatenate(
             ([0], np.searchsorted(index.key_high, np.array(edges, np.uint64)), [len(index.key_high)])
         )
@@ -218,7 +218,7 @@ def _collect(spec: StreamSpec, choose: Any, *, held_out: bool) -> Documents:
     indices: list[PartIndex] = []
     parts: list[IntArray] = []
     for number, name in enumerate(spec.parts):
-        _, index = read_part(Path(spec.store), name)
+        index = read_index(Path(spec.store), name)
         index = index.rows(choose(index))
         index = index.rows(np.flatnonzero((index.text_hash < spec.held_out_below) == held_out))
         indices.append(index)

@@ -103,7 +103,7 @@ class JsonObject:
         """A path that stays inside its folder on every system: relative, forward slashes, no `.`, `..`, `\\` or `:`."""
         path = self.string(key)
         parts = path.split("/")
-        if any(part in ("", ".", "..") for part in parts) or any(bad in path for bad in ("\\", ":", "\0")):
+        if any(part in ("", ".", "..") for part in parts) or not path.isprintable() or "\\" in path or ":" in path:
             raise DataError(
                 f"{self.where}: {key} is {_short(path)}, expected a relative path with forward slashes that stays "
                 f"inside the dataset. Do not trust a dataset that asks for other files."

@@ -45,7 +45,7 @@ from pipeline.options import Options
 from pipeline.output import prepare, sweep
 from pipeline.progress import Progress
 from pipeline.publish import publish_bytes, publish_json, remove
-from pipeline.store import ALGORITHM
+from pipeline.store import ALGORITHM, claim_store, remove_store
 from pipeline.store import aside_folder as store_aside_folder
 from pipeline.stream import StreamSpec, count_partitions, lay_out_stream, overlapping
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
@@ -86,6 +86,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
     root = Path(options.out)
     log = BuildLog(request)
     with locked(root), locked(options.store_folder()):
+        claim_store(options.store_folder())
         finished = prepare(root, request, overwrite=options.overwrite)
         _remove_unfinished(options)
         if finished is None:
@@ -93,7 +94,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
                 workers.prepare(_import_stages)
                 manifest = _build(options, corpus, workers, progress, log)
         if not options.keep_store:
-            remove(options.store_folder())
+            remove_store(options.store_folder())
         return BuildResult(path=root, manifest=finished or manifest, already_finished=finished is not None)
 
 
@@ -112,6 +113,7 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[Plan, TokenizedC
     options.check()
     corpus = find_corpus(options, progress)
     with locked(options.store_folder()), local_workers(options.num_workers()) as workers:
+        claim_store(options.store_folder())
         tokenized = tokenize_corpus(options, corpus, workers, progress)
         held_out = held_out_documents(options, tokenized.part_names)
         return options.compile_plan(tokenized.tokens - held_out.tokens), tokenized, held_out
@@ -169,17 +171,21 @@ def _cut(job: CutJob, options: Options, workers: Workers, progress: Progress) ->
         )
         for window, slots in zip(windows, layout, strict=True)
     ]
-    entries = {task.window.index: found for task in tasks if (found := finished_window(job, task)) is not None}
-    left = [task for task in tasks if task.window.index not in entries]
+    left = [task for task in tasks if finished_window(job, task) is None]
     _check_space(job, left)
+    done = plan.consumed_tokens - sum(task.window.num_tokens for task in left)
     with progress.stage("cut", total=plan.consumed_tokens * itemsize, unit="B") as advance:
-        advance(sum(windows[index].num_tokens for index in entries) * itemsize)
-        for number, found in workers.run(cut_window, [(job, task) for task in left]):
-            entries[left[number].window.index] = found
+        advance(done * itemsize)
+        for number, _ in workers.run(cut_window, [(job, task) for task in left]):
             advance(left[number].window.num_tokens * itemsize)
     shards: list[list[ShardEntry]] = [[] for _ in plan.phases]
     for task in tasks:
-        for slot, entry in zip(task.slots, entries[task.window.index], strict=True):
+        entries = finished_window(job, task)
+        if entries is None:
+            raise BuildError(
+                f"{job.root}: the record of window {task.window.index} vanished. Run the same command again."
+            )
+        for slot, entry in zip(task.slots, entries, strict=True):
             shards[slot.phase].append(entry)
     return tuple(
         PhaseEntry(seq_len=phase.seq_len, shards=tuple(of_phase))
@@ -303,6 +309,6 @@ def _check_space(job: CutJob, tasks: list[WindowTask]) -> None:
     free = shutil.disk_usage(job.root).free
     if needed > free:
         raise BuildError(
-            f"{job.root}: the shards need {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left. "
+            f"{job.root}: the shards need {needed / 1e6:,.1f} MB, the disk has {free / 1e6:,.1f} MB left. "
             f"Free space or give --out on another disk, then run again: the token store is used again."
         )

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import click
 
-from curriculum.errors import ConfigError, CurriculumError, PlanError
+from curriculum.errors import ConfigError, CurriculumError, DataError, PlanError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -132,7 +132,7 @@ def _plan_options(command: Command) -> Command:
 
 @main.command()
 @_plan_options
-@click.option("--corpus-tokens", type=int, default=None, help="Tokens of the corpus, if it is not at hand.")
+@click.option("--corpus-tokens", type=int, default=None, help="Training tokens of the corpus, if it is not at hand.")
 @click.option("--all-phases", is_flag=True, help="Show every phase in the table.")
 def plan(config: Path | None, as_json: bool, all_phases: bool, **flags: Any) -> None:
     """Show what a schedule trains, step by step, before anything is built.
@@ -148,6 +148,8 @@ def plan(config: Path | None, as_json: bool, all_phases: bool, **flags: Any) -> 
 
     options = _options(config, flags)
     outcome = plan_request(options, Terminal())
+    for warning in outcome.warnings:
+        click.echo(f"Warning: {warning}", err=True)
     if as_json:
         _print_json(outcome.plan.to_json())
     else:
@@ -200,7 +202,12 @@ def verify(dataset: Path, as_json: bool, quick: bool, workers: int | None) -> No
     from pipeline.report_dataset import verify_report
     from pipeline.verify import verify_dataset
 
-    report = verify_dataset(dataset, quick=quick, workers=workers or num_cores(), progress=Terminal())
+    try:
+        report = verify_dataset(dataset, quick=quick, workers=workers or num_cores(), progress=Terminal())
+    except DataError as error:
+        if as_json:
+            _print_json({"dataset": str(dataset), "ok": False, "error": str(error)})
+        raise
     _show(report, verify_report, as_json)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -18,6 +19,7 @@ import orjson
 
 from curriculum.errors import BadRecordError, BuildError
 from curriculum.shard_format import token_itemsize
+from pipeline.backends import split_pieces
 from pipeline.documents import BadRecord, Record, read_unit
 from pipeline.encode import EncodeJob, document_key, encode_unit, part_name, refusal
 from pipeline.engines.local import Workers
@@ -25,7 +27,7 @@ from pipeline.folders import printable
 from pipeline.inputs import Inputs, find_inputs
 from pipeline.options import Options
 from pipeline.progress import Progress
-from pipeline.publish import publish_bytes
+from pipeline.publish import publish_bytes, remove
 from pipeline.standard_library import find_standard_library
 from pipeline.store import ALGORITHM, PartSummary, aside_folder, note_corpus, usable_part
 from pipeline.tokenizer import (
@@ -42,6 +44,8 @@ SOURCE = "corpus"
 """All CORPUS arguments of a build are one source of this name."""
 TRAINING_BYTES = 32 << 20
 """A tokenizer is trained on that much text: the documents with the smallest keys, a random sample of the corpus."""
+TRAINING_PIECE_BYTES = 1 << 20
+"""Longer documents are trained on in pieces."""
 EVERY_KEY = b"\xff" * 17
 """Greater than any key."""
 SAMPLED_UNITS = 16
@@ -60,9 +64,15 @@ class Corpus:
 
     @property
     def digest(self) -> str:
-        """Identity of the files: names, sizes and modification times."""
+        """Names, sizes and modification times: what a request remembers of a corpus, also after it was copied."""
         files = [[os.fsencode(f.relative).hex(), f.size, f.mtime_ns, f.kind] for f in self.inputs.files]
         return hashlib.sha256(orjson.dumps(files)).hexdigest()
+
+    @property
+    def stamp(self) -> str:
+        """The digest and the files' inodes and change times: nothing else on this machine has the same."""
+        stamps = [self.digest, *(file.stamp for file in self.inputs.files)]
+        return hashlib.sha256(orjson.dumps(stamps)).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,6 +163,7 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
     facts = {
         "name": corpus.name,
         "tokenizer": options.tokenizer,
+        "bos": options.bos,
         "documents": result.documents,
         "tokens": result.tokens,
         "parts": list(result.part_names),
@@ -163,15 +174,18 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
 
 
 def ensure_part(job: EncodeJob, unit: Unit) -> PartSummary:
-    """The part of a unit: from the store if a backend that is trusted now wrote it, else encoded."""
+    """The part of a unit: from the store if a backend that is trusted now wrote it, else encoded.
+
+    The summary comes without its files: a worker that is killed while it sends a large result blocks the others.
+    """
     found = usable_part(Path(job.store), part_name(job, unit), token_itemsize(job.tokenizer.dtype))
     if found is not None and found.backend.split()[0] in ("tokenizers", job.backend):
-        return found
-    return encode_unit(job, unit)
+        return replace(found, files=())
+    return replace(encode_unit(job, unit), files=())
 
 
-def sample_unit(unit: Unit, text_key: str, on_bad_record: str, below: bytes) -> list[tuple[bytes, str]]:
-    """(key, text) of the documents of a unit with the smallest keys, all smaller than `below`, at most
+def sample_unit(store: Path, unit: Unit, text_key: str, on_bad_record: str, below: bytes) -> Path:
+    """A file with (key, text) of the documents of a unit with the smallest keys, all smaller than `below`: at most
     `TRAINING_BYTES` of text and one document more."""
     kept: list[tuple[bytes, str]] = []
     num_bytes = 0
@@ -185,7 +199,15 @@ def sample_unit(unit: Unit, text_key: str, on_bad_record: str, below: bytes) -> 
             if num_bytes > 2 * TRAINING_BYTES:
                 kept = _smallest(kept)
                 num_bytes = sum(len(text.encode()) for _, text in kept)
-    return _smallest(kept)
+    path = aside_folder(store) / f"sample-{secrets.token_hex(8)}.json"
+    publish_bytes(path.parent, path, orjson.dumps([[key.hex(), text] for key, text in _smallest(kept)]))
+    return path
+
+
+def _take_sample(path: Path) -> list[tuple[bytes, str]]:
+    sample = [(bytes.fromhex(key), text) for key, text in orjson.loads(path.read_bytes())]
+    remove(path)
+    return sample
 
 
 def _smallest(documents: list[tuple[bytes, str]]) -> list[tuple[bytes, str]]:
@@ -214,7 +236,7 @@ def _tokenizer(
         path = _stored_tokenizer(options, "bytes")
         text = byte_tokenizer
     else:
-        what = [ALGORITHM, value, corpus.digest, options.text_key, corpus.on_bad_record]
+        what = [ALGORITHM, value, corpus.stamp, options.text_key, corpus.on_bad_record]
         path = _stored_tokenizer(options, f"trained-{hashlib.sha256(orjson.dumps(what)).hexdigest()[:32]}")
 
         def text() -> str:
@@ -245,7 +267,8 @@ def _train(
     if excess > 0:  # only the last document can reach beyond
         texts[-1] = texts[-1].encode()[:-excess].decode(errors="ignore")
     progress.say(f"Training a tokenizer of {vocab_size:,} entries on {len(texts):,} documents.")
-    return train_tokenizer(texts, vocab_size)
+    # Whole documents of 32 MB would cost the trainer 145 bytes per byte.
+    return train_tokenizer((piece for text in texts for piece in split_pieces(text, TRAINING_PIECE_BYTES)), vocab_size)
 
 
 def _documents_with_smallest_keys(
@@ -259,10 +282,11 @@ def _documents_with_smallest_keys(
     documents: list[tuple[bytes, str]] = []
     for below in (*cutoffs, EVERY_KEY):
         documents = []
-        arguments = [(unit, options.text_key, corpus.on_bad_record, below) for unit in units]
+        store = options.store_folder()
+        arguments = [(store, unit, options.text_key, corpus.on_bad_record, below) for unit in units]
         with progress.stage("sample", total=total, unit="B") as advance:
             for number, found in workers.run(sample_unit, arguments):
-                documents = _smallest(documents + found)
+                documents = _smallest(documents + _take_sample(found))
                 advance(units[number].num_bytes)
         if sum(len(text.encode()) for _, text in documents) >= TRAINING_BYTES:
             break

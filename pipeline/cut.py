@@ -1,7 +1,7 @@
 """Cut one window of the stream, or the held-out documents, into published shards.
 
 In:  what all windows share (`CutJob`), one window, its shards and its pieces of the stream.
-Out: the manifest entries of its shards; the files are on the disk, and a record of them beside the unfinished dataset.
+Out: files on the disk: its shards, and a record of their manifest entries beside the unfinished dataset.
 Guarantee: a pure task. Run twice, or on another worker, it writes the same bytes to the same paths.
 """
 
@@ -55,8 +55,8 @@ class WindowTask:
     pieces: tuple[StreamPiece, ...]
 
 
-def cut_window(job: CutJob, task: WindowTask) -> tuple[ShardEntry, ...]:
-    """Cut a window and publish its shards, in the order of `task.slots`."""
+def cut_window(job: CutJob, task: WindowTask) -> None:
+    """Cut a window and publish its shards, in the order of `task.slots`, and the record that lists them."""
     window, plan, root = task.window, job.plan, Path(job.root)
     text = read_interval(job.stream, task.pieces, window.offset, window.num_tokens)
     rows = rows_by_phase(plan, window)
@@ -74,13 +74,12 @@ def cut_window(job: CutJob, task: WindowTask) -> tuple[ShardEntry, ...]:
         entries.append(write_shard(root, aside_folder(root), slot.path, cut))
     record = {"build": task.build, "shards": [asdict(entry) for entry in entries]}
     publish_json(aside_folder(root), record_path(root, window.index), record)
-    return tuple(entries)
 
 
 def finished_window(job: CutJob, task: WindowTask) -> tuple[ShardEntry, ...] | None:
-    """The entries of a window that an earlier, interrupted run finished; None if it has to be cut."""
+    """The entries of a window that was cut, in this run or an interrupted one; None if it has to be cut."""
     record = read_object(record_path(Path(job.root), task.window.index))
-    if record is None or record["build"] != task.build:
+    if record is None or record.get("build") != task.build:
         return None
     entries = tuple(ShardEntry(**entry) for entry in record["shards"])
     on_disk = [Path(job.root, entry.path) for entry in entries]

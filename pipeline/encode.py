@@ -21,7 +21,7 @@ import numpy as np
 import orjson
 import xxhash
 
-from curriculum.errors import BadRecordError
+from curriculum.errors import BadRecordError, BuildError
 from pipeline.backends import Encoder, encode_documents, open_encoder
 from pipeline.documents import BadRecord, Record, read_unit
 from pipeline.folders import printable
@@ -128,6 +128,11 @@ def _encode(job: EncodeJob, encoder: Encoder, unit: Unit) -> _Encoded:
     encoded = _Encoded()
     for texts in _batches(job, unit, encoded):
         ids, lengths = encode_documents(encoder, texts)
+        if len(lengths) != len(texts) or int(lengths.sum()) != len(ids):
+            raise BuildError(
+                f"The backend {encoder.name} {encoder.version} returned {len(lengths)} lengths that sum to "
+                f"{int(lengths.sum())} for {len(texts)} texts and {len(ids)} ids. Use --backend tokenizers."
+            )
         encoded.ids.append(ids.astype(job.tokenizer.dtype, copy=False))
         encoded.lengths.append(lengths)
     return encoded

@@ -38,6 +38,8 @@ class InputFile:
     relative: str
     size: int
     mtime_ns: int
+    stamp: str = ""
+    """inodes and change times: two files of one name, size and modification time are still told apart"""
     kind: str
 
 
@@ -46,12 +48,13 @@ def input_file(path: Path, relative: str, kind: str) -> InputFile:
     absolute = str(path.absolute())
     try:
         size, mtime_ns = measure(absolute, kind)
+        stamp = _stamp(absolute, kind)
     except OSError as error:
         raise ConfigError(
             f"{printable(os.fsdecode(error.filename or absolute))} cannot be read ({error.strerror}); "
             f"it belongs to the corpus, so repair it or take it out"
         ) from error
-    return InputFile(path=absolute, relative=relative, size=size, mtime_ns=mtime_ns, kind=kind)
+    return InputFile(path=absolute, relative=relative, size=size, mtime_ns=mtime_ns, kind=kind, stamp=stamp)
 
 
 def walk(folder: Path, skip_names: frozenset[str] = frozenset()) -> Iterator[tuple[Path, str]]:
@@ -133,6 +136,12 @@ def measure(path: str, kind: str) -> tuple[int, int]:
     paths = _dataset_files(Path(path)) if kind == "datasets" else [Path(path)]
     states = [each.stat() for each in paths]
     return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
+
+
+def _stamp(path: str, kind: str) -> str:
+    paths = _dataset_files(Path(path)) if kind == "datasets" else [Path(path)]
+    states = [each.stat() for each in paths]
+    return ",".join(f"{state.st_dev}:{state.st_ino}:{state.st_ctime_ns}" for state in states)
 
 
 def _dataset_files(folder: Path) -> list[Path]:

@@ -24,6 +24,8 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         BuildError: another process holds it.
     """
+    if folder.exists() and not folder.is_dir():
+        raise BuildError(f"{folder}: is a file. Give a folder, or a name that is free.")
     make_folder(folder)
     handle = os.open(folder, os.O_RDONLY)
     try:

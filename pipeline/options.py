@@ -31,6 +31,7 @@ from pipeline.engines.local import num_cores
 
 DEFAULT_BATCH_ROWS = 16
 DEFAULT_FRAC = "0.3"
+DEFAULT_DEGREE = {"root": 2}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,8 +80,8 @@ class Options:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}.")
         for name in POSITIVE:
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} is {value}; give 1 or more.")
+            if value is not None and not 1 <= value <= 2**62:
+                raise ConfigError(f"{name} is {value}; give 1 or more, at most 2**62.")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed is {self.seed}; give an integer from 0 to 2**63 - 1.")
         self._check_folders()
@@ -88,8 +89,10 @@ class Options:
 
     def _check_folders(self) -> None:
         for name, value in (("out", self.out), ("store", self.store or "")):
-            if any("\ud800" <= char <= "\udfff" for char in value):
-                raise ConfigError(f"{name} is {value!r}, which is not UTF-8; give a folder with a UTF-8 name.")
+            if any("\ud800" <= char <= "\udfff" or char == "\0" for char in value):
+                raise ConfigError(f"{name} is {value!r}, which is no UTF-8 name; give a folder with one.")
+        if self.store == "" or self.out == "":
+            raise ConfigError("out or store is empty; name a folder, `.` for the current one.")
         out, store = Path(self.out).resolve(), self.store_folder().resolve()
         if out == store or out in store.parents or store in out.parents:
             raise ConfigError(f"out is {out} and store is {store}; neither may lie in the other: give another --store.")
@@ -105,8 +108,7 @@ class Options:
         if self.schedule == "constant":
             self._refuse_with("schedule 'constant'", *ONLY_GROWING)
         if self.phases is not None:
-            names = ("frac", "length_warmup_steps", "start_length", "max_length", "degree", "steps", "tokens")
-            self._refuse_with("phases", *names)
+            self._refuse_with("phases", *NOT_WITH_PHASES)
         if self.schedule != "root":
             self._refuse_with(f"schedule {self.schedule!r}", "degree")
 
@@ -129,7 +131,7 @@ class Options:
             start_length=8 if self.start_length is None else self.start_length,
             max_length=max_length,
             multiple_of=self.multiple_of,
-            degree=2 if self.schedule == "root" and self.degree is None else self.degree or 1,
+            degree=self.degree if self.degree is not None else DEFAULT_DEGREE.get(self.schedule, 1),
         )
 
     def warmup(self) -> Fraction | int | None:
@@ -228,9 +230,13 @@ EXCLUSIVE = (
     ("batch_rows", "batch_tokens"),
     ("steps", "tokens"),
     ("validation_tokens", "validation_frac"),
+    ("corpus_tokens", "validation_tokens"),  # corpus_tokens counts what is trained on
+    ("corpus_tokens", "validation_frac"),
 )
 ONLY_GROWING = ("frac", "length_warmup_steps", "start_length", "degree", "phases")
 """Options without a meaning for a constant length."""
+NOT_WITH_PHASES = ("frac", "length_warmup_steps", "start_length", "max_length", "degree", "steps", "tokens")
+"""Options without a meaning for explicit phases."""
 CHANGES_NOTHING = frozenset(
     (
         "corpus",
@@ -260,9 +266,23 @@ def load_options(config: Path | None, flags: Mapping[str, Any]) -> Options:
     for one, other in (*EXCLUSIVE, *(pair[::-1] for pair in EXCLUSIVE)):
         if one in flags:
             values.pop(other, None)
-    if flags.get("schedule") == "constant":
-        values = {name: value for name, value in values.items() if name not in ONLY_GROWING}
+    for name in _contradicted(flags):
+        values.pop(name, None)
     return Options(**{**values, **flags})
+
+
+def _contradicted(flags: Mapping[str, Any]) -> set[str]:
+    """Keys of a file that make no sense beside these flags."""
+    contradicted: set[str] = set()
+    if flags.get("schedule") == "constant":
+        contradicted |= set(ONLY_GROWING)
+    elif "schedule" in flags and flags["schedule"] != "root":
+        contradicted |= {"degree"}
+    if "phases" in flags:
+        contradicted |= set(NOT_WITH_PHASES)
+    elif set(NOT_WITH_PHASES) & set(flags):
+        contradicted |= {"phases"}
+    return contradicted - set(flags)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -270,7 +290,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}.") from None
     hints = get_type_hints(Options)
     values = {}

@@ -43,6 +43,9 @@ def prepare(root: Path, request: dict[str, Any], *, overwrite: bool) -> Manifest
             _begin(root, request)
     else:
         foreign = sorted({path.name for path in root.iterdir()} - {WORK_FOLDER})
+        if not foreign and (root / WORK_FOLDER).is_dir():
+            names = {path.name for path in (root / WORK_FOLDER).iterdir()} - {"aside", "windows", "request.json"}
+            foreign = sorted(f"{WORK_FOLDER}/{name}" for name in names)
         if foreign:
             raise BuildError(
                 f"{root}: holds {foreign[0]!r} and is not a curriculum dataset, so nothing in it is touched. "
@@ -106,6 +109,10 @@ def sweep(root: Path, manifest: Manifest) -> None:
     entries = manifest.entries
     expected = {root / shard.path for entry in entries for shard in entry.shards}
     for folder in (root / "phases", root / "validation"):
+        if folder.is_symlink():
+            raise BuildError(
+                f"{folder}: is a link, so it is not ours to tidy. Remove it and run the same command again."
+            )
         for path in sorted(folder.rglob("*"), reverse=True):
             if path.is_dir():
                 if not any(path.iterdir()):

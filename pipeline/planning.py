@@ -70,7 +70,7 @@ def _corpus_tokens(options: Options) -> int | None:
 
 def _tokens_in_store(options: Options) -> int:
     store = options.store_folder()
-    corpora = read_corpora(store)
+    corpora = [corpus for corpus in read_corpora(store) if corpus["bos"] == options.bos]
     if len(corpora) != 1:
         listing = "; ".join(f"{c['tokens']:,} tokens of {c['name']} by {c['tokenizer']}" for c in corpora) or "none"
         raise PlanError(

@@ -41,8 +41,6 @@ def plan_report(outcome: PlanOutcome, *, all_phases: bool) -> None:
     for label, value in plan_facts(outcome).items():
         facts.add_row(label, value)
     console.print(facts)
-    for warning in outcome.warnings:
-        console.print(f"Warning: {warning}", style="yellow", markup=False)
 
 
 def build_report(result: BuildResult) -> None:

@@ -35,6 +35,8 @@ INDEX_SCHEMA = pa.schema(
         for name in ("key_high", "key_low", "text_hash", "start", "num_tokens", "file", "position")
     ]
 )
+MARKER = "store.json"
+"""Says that a folder is a token store."""
 UInt64Array = np.ndarray[Any, np.dtype[np.uint64]]
 
 
@@ -87,6 +89,31 @@ class PartIndex:
     def rows(self, chosen: Any) -> PartIndex:
         """The documents that a slice, mask or index array chooses."""
         return PartIndex(**{name: getattr(self, name)[chosen] for name in INDEX_SCHEMA.names})
+
+
+def claim_store(store: Path) -> None:
+    """Make a folder a token store; the caller holds it.
+
+    Raises:
+        BuildError: it holds something else.
+    """
+    if (store / MARKER).exists():
+        return
+    foreign = sorted(path.name for path in store.iterdir() if path.name != "aside")
+    if foreign:
+        raise BuildError(
+            f"{store}: holds {foreign[0]!r} and is not a token store, so nothing in it is touched. "
+            f"Give an empty or new folder as --store."
+        )
+    publish_json(aside_folder(store), store / MARKER, {"format": "curriculum-token-store", "version": 1})
+
+
+def remove_store(store: Path) -> None:
+    """Remove what a store consists of, and the folder if nothing else is in it."""
+    for name in ("corpora", "parts", "tokenizers", "aside", MARKER):
+        remove(store / name)
+    if not any(store.iterdir()):
+        remove(store)
 
 
 def tokens_path(store: Path, name: str) -> Path:

@@ -45,7 +45,7 @@ class Unit:
 
     def identity(self) -> list[Any]:
         """What decides the records of the unit, ready for JSON; not where the corpus lies on this machine."""
-        files = [[_json_name(file.relative), file.size, file.mtime_ns] for file in self.files]
+        files = [[_json_name(file.relative), file.size, file.mtime_ns, file.stamp] for file in self.files]
         return [self.kind, self.start, self.stop, files]
 
 

@@ -66,13 +66,13 @@ def test_plan_shows_table_curve_and_facts() -> None:
     assert max(map(len, result.stdout.splitlines())) <= 80
     for text in ("world sizes", "distinct shapes", "on disk", "of 1,000,000", "█", "trained tokens"):
         assert text in result.stdout
-    assert "5,056 tokens, under 90 % of the 10,000" in result.stdout
+    assert "5,056 tokens, under 90 % of the 10,000 asked for" in result.stderr
 
 
 def test_plan_warns_of_jumps_above_two() -> None:
     """The authors of the method saw divergence after long flat phases followed by a jump."""
-    assert "jumps from 8 to 64" in run("plan", "--phases", "8:10,64:10").stdout
-    assert "jumps" not in run("plan", "--phases", "8:10,16:10").stdout
+    assert "jumps from 8 to 64" in run("plan", "--phases", "8:10,64:10", "--json").stderr
+    assert run("plan", "--phases", "8:10,16:10").stderr == ""
 
 
 def test_plan_of_a_corpus_and_of_its_store_agree(corpus: Path, tmp_path: Path) -> None:
@@ -84,7 +84,8 @@ def test_plan_of_a_corpus_and_of_its_store_agree(corpus: Path, tmp_path: Path) -
     assert json.loads(by_store.stdout) == json.loads(by_corpus.stdout)
     built = run("build", corpus, *TINY, "--store", store, "--out", tmp_path / "out", "--json")
     assert json.loads(built.stdout)["total_steps"] == json.loads(by_corpus.stdout)["total_steps"]
-    run("plan", corpus, *TINY, "--bos", "document", "--store", store)
+    assert run("plan", *TINY, "--bos", "document", "--store", store).exit_code == 2, "no BOS is in that store"
+    run("plan", corpus, *TINY, "--tokenizer", "train:300", "--store", store)
     ambiguous = run("plan", *TINY, "--store", store)
     assert ambiguous.exit_code == 2
     assert "this one has 2" in ambiguous.stderr

@@ -129,7 +129,7 @@ def test_a_disk_too_small_is_noticed_before_cutting(
     """Better now than at 97 %."""
     free = type("Usage", (), {"free": 1_000})
     monkeypatch.setattr("pipeline.build.shutil.disk_usage", lambda path: free)
-    with pytest.raises(BuildError, match=r"the disk has 0\.0 GB left"):
+    with pytest.raises(BuildError, match=r"the disk has 0\.0 MB left"):
         build_small(tmp_path / "out")
     assert not (tmp_path / "out" / "phases").exists()
 

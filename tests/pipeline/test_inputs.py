@@ -240,7 +240,7 @@ def test_adding_a_container_leaves_every_other_unit_as_it_was() -> None:
     files.insert(1, fake("b.jsonl.gz", 5000 * MIB, "jsonl.gz"))
     after = [unit.identity() for unit in split_units(files, None)]
     assert [identity for identity in after if identity not in before] == [
-        ["jsonl.gz", 0, 0, [["b.jsonl.gz", 5000 * MIB, 1]]]
+        ["jsonl.gz", 0, 0, [["b.jsonl.gz", 5000 * MIB, 1, ""]]]
     ]
     assert [identity for identity in after if identity in before] == before
 
@@ -268,9 +268,9 @@ def test_text_groups_hold_each_file_once_by_name_whatever_order_workers_see() ->
 def test_an_identity_holds_the_content_and_not_the_place() -> None:
     file = fake("a.jsonl", 9, "jsonl")
     identity = split_units([file], None)[0].identity()
-    assert identity == ["jsonl", 0, 9, [["a.jsonl", 9, 1]]]
+    assert identity == ["jsonl", 0, 9, [["a.jsonl", 9, 1, ""]]]
     assert split_units([dataclasses.replace(file, path="/elsewhere")], None)[0].identity() == identity
-    for change in ({"relative": "b.jsonl"}, {"size": 8}, {"mtime_ns": 2}, {"kind": "jsonl.gz"}):
+    for change in ({"relative": "b.jsonl"}, {"size": 8}, {"mtime_ns": 2}, {"stamp": "1:2:3"}, {"kind": "jsonl.gz"}):
         assert split_units([dataclasses.replace(file, **change)], None)[0].identity() != identity
 
 

@@ -9,6 +9,7 @@ either tokenizer backend. Killed at any moment, the same command continues and e
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -263,15 +264,13 @@ def _finish(
     publish_bytes(aside, root / "README.md", dataset_card(manifest).encode())
     publish_json(aside, root / LOG_NAME, log.to_json(manifest, tokenized, corpus, options, held_out_below))
     sweep(root, manifest)
-    publish_json_in_order(aside, root / FILE_NAME, manifest.to_json())
+    _publish_in_order(aside, root / FILE_NAME, manifest.to_json())
     remove(store_aside_folder(options.store_folder()))
     remove(root / WORK_FOLDER)
 
 
-def publish_json_in_order(aside: Path, final: Path, value: Any) -> None:
+def _publish_in_order(aside: Path, final: Path, value: Any) -> None:
     """The manifest keeps the order of its keys: it is read by people too."""
-    import json
-
     publish_bytes(aside, final, json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n")
 
 

@@ -19,7 +19,7 @@ import orjson
 
 from curriculum.errors import BadRecordError, BuildError
 from curriculum.shard_format import token_itemsize
-from pipeline.backends import split_pieces
+from pipeline.backends import open_encoder, split_pieces
 from pipeline.documents import BadRecord, Record, read_unit
 from pipeline.encode import EncodeJob, document_key, encode_unit, part_name, refusal
 from pipeline.engines.local import Workers
@@ -138,6 +138,7 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
     store = options.store_folder()
     units = split_units(corpus.inputs.files, options.unit_bytes)
     tokenizer = _tokenizer(options, corpus, units, workers, progress)
+    workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
     backend = choose_backend(
         tokenizer,
         _sample(units, options.text_key),

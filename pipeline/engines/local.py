@@ -60,11 +60,11 @@ class Workers:
             for future in done:
                 yield running.pop(future), future.result()
 
-    def prepare(self, task: Callable[[], object]) -> None:
-        """Start the workers and let each run `task` (imports, say) while this process does something else."""
+    def prepare(self, task: Callable[..., object], *arguments: Any) -> None:
+        """Start the workers and let each load something while this process goes on; what goes wrong is no error yet."""
         if self.num_workers > 1:
             for _ in range(self.num_workers):
-                self._started().submit(task)
+                self._started().submit(task, *arguments)
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gpt2 import gpt2_tokenizer_json
 from tokenizers import Tokenizer
 
 import curriculum
+from gpt2 import gpt2_tokenizer_json
 from pipeline.build import build
 from pipeline.options import load_options
 from pipeline.progress import Silent

@@ -12,12 +12,13 @@ import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
 import orjson
 
-from curriculum.errors import BadRecordError, BuildError
+from curriculum.errors import BadRecordError, BuildError, ConfigError
 from curriculum.shard_format import token_itemsize
 from pipeline.backends import open_encoder, split_pieces
 from pipeline.documents import BadRecord, Record, read_unit
@@ -108,7 +109,7 @@ class TokenizedCorpus:
 def find_corpus(options: Options, progress: Progress) -> Corpus:
     """The files of the CORPUS arguments, or the Python standard library if there are none."""
     if options.corpus:
-        inputs = _without_output(find_inputs(options.corpus), options)
+        inputs = _without_output(find_inputs(options.corpus), options, progress)
         if inputs.num_ignored:
             progress.say(f"Corpus: {inputs.num_ignored:,} files with other endings are left out.")
         return Corpus(inputs=inputs, on_bad_record=options.on_bad_record, name=" ".join(map(printable, options.corpus)))
@@ -121,10 +122,26 @@ def find_corpus(options: Options, progress: Progress) -> Corpus:
     return Corpus(inputs=inputs, on_bad_record="skip", name="the Python standard library")
 
 
-def _without_output(inputs: Inputs, options: Options) -> Inputs:
-    """The files that are not our own: an output inside the corpus folder must not be read back."""
+def _without_output(inputs: Inputs, options: Options, progress: Progress) -> Inputs:
+    """The files that are not our own: an output inside the corpus folder must not be read back.
+
+    Raises:
+        ConfigError: nothing else is there.
+    """
     own = [folder.resolve() for folder in (Path(options.out), options.store_folder())]
-    files = tuple(file for file in inputs.files if not any(Path(file.path).is_relative_to(folder) for folder in own))
+
+    @cache
+    def is_own(folder: str) -> bool:
+        return any(Path(folder).resolve().is_relative_to(ours) for ours in own)
+
+    files = tuple(file for file in inputs.files if not is_own(os.path.dirname(file.path)))  # noqa: PTH120
+    if not files:
+        raise ConfigError(
+            f"All {len(inputs.files):,} files of the corpus lie in the output {own[0]} or the store {own[1]}. "
+            f"Give another --out and --store, or another corpus."
+        )
+    if len(files) < len(inputs.files):
+        progress.say(f"Corpus: {len(inputs.files) - len(files):,} files of the output or the store are left out.")
     return replace(inputs, files=files)
 
 

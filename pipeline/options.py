@@ -88,11 +88,12 @@ class Options:
         self._refuse_pairs()
 
     def _check_folders(self) -> None:
-        for name, value in (("out", self.out), ("store", self.store or "")):
-            if any("\ud800" <= char <= "\udfff" or char == "\0" for char in value):
-                raise ConfigError(f"{name} is {value!r}, which is no UTF-8 name; give a folder with one.")
         if self.store == "" or self.out == "":
             raise ConfigError("out or store is empty; name a folder, `.` for the current one.")
+        for name, folder in (("out", self.out), ("store", self.store or "")):
+            value = os.path.abspath(folder) if "\0" not in folder else folder  # noqa: PTH100 - only the name counts
+            if any("\ud800" <= char <= "\udfff" or char == "\0" for char in value):
+                raise ConfigError(f"{name} is {value!r}, which is no UTF-8 name; give a folder with one.")
         out, store = Path(self.out).resolve(), self.store_folder().resolve()
         if out == store or out in store.parents or store in out.parents:
             raise ConfigError(f"out is {out} and store is {store}; neither may lie in the other: give another --store.")

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait as wait_for_any
 from typing import Any, TypeVar
 
@@ -63,8 +63,9 @@ class Workers:
     def prepare(self, task: Callable[..., object], *arguments: Any) -> None:
         """Start the workers and let each load something while this process goes on; what goes wrong is no error yet."""
         if self.num_workers > 1:
-            for _ in range(self.num_workers):
-                self._started().submit(task, *arguments)
+            with suppress(BrokenProcessPool):  # `run` will say it
+                for _ in range(self.num_workers):
+                    self._started().submit(task, *arguments)
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:

@@ -51,6 +51,16 @@ def test_a_killed_worker_is_one_sentence() -> None:
         list(workers.run(die, [(1,), (2,)]))
 
 
+def test_a_worker_killed_before_its_first_task_is_the_same_sentence() -> None:
+    """While a tokenizer is trained the workers wait, and memory is scarcest."""
+    with local_workers(2) as workers:
+        workers.prepare(die, 1)
+        time.sleep(1)
+        workers.prepare(square, 1)
+        with pytest.raises(BuildError, match="worker process died"):
+            list(workers.run(square, [(1,), (2,)]))
+
+
 def test_the_error_of_a_task_is_raised_as_it_was() -> None:
     """File and line must not drown in a traceback of a pool."""
     with local_workers(2) as workers, pytest.raises(BadRecordError, match=r"line 3: not JSON\.$"):

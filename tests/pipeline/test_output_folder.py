@@ -114,6 +114,27 @@ def test_an_output_inside_the_corpus_is_not_read_back(corpus: Path, build_small:
     assert build_small(place / "out", corpus=(str(place),)).already_finished
 
 
+def test_a_corpus_beside_the_current_folder_is_not_taken_for_the_output(
+    corpus: Path, build_small: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--out .` and a corpus `../texts`: the path goes through the output, the files do not lie in it."""
+    shutil.copytree(corpus, tmp_path / "texts")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    result = build_small(Path(), corpus=("../texts",), steps=10)
+    assert result.manifest.accounting.documents == 121
+    with pytest.raises(ConfigError, match="files of the corpus lie in the output"):
+        build_small(Path(), corpus=(str(tmp_path / "here"),), steps=10, overwrite=True)
+
+
+def test_an_output_reached_through_a_link_is_not_read_back(corpus: Path, build_small: Build, tmp_path: Path) -> None:
+    """The corpus is named by a link, the output lies under the same link."""
+    shutil.copytree(corpus, tmp_path / "real")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    build_small(tmp_path / "link" / "out", corpus=(str(tmp_path / "link"),), steps=10)
+    assert build_small(tmp_path / "link" / "out", corpus=(str(tmp_path / "link"),), steps=10).already_finished
+
+
 def test_the_current_folder_can_be_the_output(
     corpus: Path, build_small: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from abc import abstractmethod
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -67,8 +68,9 @@ class _Stream(io.RawIOBase):
         view[: len(data)] = data
         return len(data)
 
+    @abstractmethod
     def _next(self, size: int) -> bytes | memoryview:
-        raise NotImplementedError
+        """At most `size` bytes, none at the end."""
 
 
 class _GzipStream(_Stream):

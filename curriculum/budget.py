@@ -19,9 +19,11 @@ from itertools import pairwise
 from operator import mul
 
 from curriculum.errors import PlanError
-from curriculum.schedule import MAX_SEQ_LEN, Pacing, neighbours, require_int, warmup_steps_of
+from curriculum.limits import MAX_SEQ_LEN, neighbours, require_int
+from curriculum.schedule import Pacing
+from curriculum.warmup import warmup_steps_of
 
-MODES = ("segment", "truncate")
+MODES = ("segment", "truncate", "document", "best-fit")
 MAX_STEP_TOKENS = 2**31 - 1  # stored tokens of one step: a shard holds whole steps and fewer than 2**31 tokens
 MAX_EPOCHS = 2**31 - 1
 
@@ -116,8 +118,8 @@ class Budget:
 
 
 def consumed_per_step(batch: Batch, mode: str, seq_len: int, max_length: int) -> int:
-    """Stream tokens that one step uses up: truncated rows use `max_length` each."""
-    return batch.rows_per_step(seq_len) * (seq_len if mode == "segment" else max_length)
+    """Stream tokens that one step uses up: truncated rows use `max_length` each, all others what they hold."""
+    return batch.rows_per_step(seq_len) * (max_length if mode == "truncate" else seq_len)
 
 
 def weight_of_steps(pacing: Pacing, weights: Sequence[int], total_steps: int, warmup_steps: int) -> int:

@@ -18,7 +18,6 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from math import gcd, isqrt
 from typing import Any, NamedTuple, Self
 
@@ -34,7 +33,8 @@ from curriculum.plan_json import (
     require_schedule,
 )
 from curriculum.request import Request, require_mode
-from curriculum.schedule import MAX_TOTAL, ExplicitPhases, Pacing
+from curriculum.resolve import resolve
+from curriculum.schedule import MAX_TOTAL, ExplicitPhases, Pacing, Warmup
 
 __all__ = ["Batch", "Budget", "Phase", "Plan", "check_request", "compile_plan"]
 
@@ -115,7 +115,7 @@ class Plan:
 
     @property
     def dropped_tokens(self) -> int:
-        """What truncation cuts off; 0 in segment mode."""
+        """What truncation cuts off; 0 in all other modes."""
         return self.consumed_tokens - self.total_tokens
 
     @property
@@ -153,8 +153,8 @@ class Plan:
         return tuple(sorted({*small, *(common // n for n in small)}))
 
     def consumed_per_row(self, phase_index: int) -> int:
-        """Stream tokens that one row of this phase uses up."""
-        return self.phases[phase_index].seq_len if self.mode == "segment" else self.max_seq_len
+        """Stream tokens that one row of this phase uses up; in document and best-fit mode its slots for targets."""
+        return self.max_seq_len if self.mode == "truncate" else self.phases[phase_index].seq_len
 
     def locate(self, step: int) -> tuple[int, int]:
         """`(phase index, first row in that phase)` of a step."""
@@ -221,13 +221,23 @@ class Plan:
 def check_request(
     *,
     pacing: Pacing | ExplicitPhases,
-    warmup: Fraction | int | None,
+    warmup: Warmup | None,
     batch: Batch,
     budget: Budget,
     mode: str = "segment",
+    max_shapes: int | None = None,
+    shapes_by: str = "relative",
 ) -> None:
     """Refuse, before any data is read, what `compile_plan` would refuse however large the corpus is."""
-    request = Request(pacing=pacing, warmup=warmup, batch=batch, budget=budget, mode=mode)
+    request = Request(
+        pacing=pacing,
+        warmup=warmup,
+        batch=batch,
+        budget=budget,
+        mode=mode,
+        max_shapes=max_shapes,
+        shapes_by=shapes_by,
+    )
     if not request.needs_corpus:
         _assemble(request)
 
@@ -235,29 +245,44 @@ def check_request(
 def compile_plan(
     *,
     pacing: Pacing | ExplicitPhases,
-    warmup: Fraction | int | None,
+    warmup: Warmup | None,
     batch: Batch,
     budget: Budget,
     mode: str = "segment",
+    max_shapes: int | None = None,
+    shapes_by: str = "relative",
 ) -> Plan:
     """Solve the budget and lay out the phases.
 
     Args:
-        pacing: `Pacing`, or `ExplicitPhases`, which fix the total themselves.
-        warmup: fraction of the total steps, or a number of steps; None for constant and explicit phases.
+        pacing: `Pacing`, or `ExplicitPhases`, which fix the total themselves unless the last is `LEN:*`.
+        warmup: fraction of the total steps, a number of steps, or `TokenWarmup`; None for constant and explicit phases.
         batch: rows or tokens per step.
         budget: steps, trained tokens, or one pass over a corpus whose size must then be known.
-        mode: "segment" (every token is trained on) or "truncate" (rows are cut at the maximum and shortened).
+        mode: "segment" (every token is trained on), "truncate" (rows are cut at the maximum and shortened) or
+            "best-fit" (documents are packed whole); mode "document" has plans of its own.
+        max_shapes: at most so many lengths, chosen to stay nearest to the pacing; None for as many as it has.
+        shapes_by: what nearest means, "relative" or "absolute".
 
     Raises:
         PlanError: the request cannot work; the message names a setting that does.
     """
-    return _assemble(Request(pacing=pacing, warmup=warmup, batch=batch, budget=budget, mode=mode))
+    return _assemble(
+        Request(
+            pacing=pacing,
+            warmup=warmup,
+            batch=batch,
+            budget=budget,
+            mode=mode,
+            max_shapes=max_shapes,
+            shapes_by=shapes_by,
+        )
+    )
 
 
 def _assemble(request: Request) -> Plan:
     """Equal (seq_len, rows) entries become one phase, visited again through order."""
-    runs, schedule = request.resolve()
+    runs, schedule = resolve(request)
     num_steps: dict[int, int] = {}
     for seq_len, steps in runs:
         num_steps[seq_len] = num_steps.get(seq_len, 0) + steps

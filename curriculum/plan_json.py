@@ -14,11 +14,14 @@ from typing import Any, NamedTuple
 
 from curriculum.errors import DataError, PlanError
 from curriculum.json_object import JsonObject
-from curriculum.schedule import MAX_SEQ_LEN, MAX_TOTAL, ExplicitPhases, Pacing
+from curriculum.request import shaped_warmup
+from curriculum.schedule import MAX_SEQ_LEN, MAX_TOTAL, PACING_NAMES, ExplicitPhases, Pacing
 
 FORMAT = "curriculum-plan"
 VERSION = 1
 REMEDY = "The plan was damaged or edited: fetch or build it again."
+
+Runs = tuple[tuple[int, int], ...]  # (seq_len, num_steps)
 
 
 class PlanFields(NamedTuple):
@@ -82,27 +85,55 @@ def _read_run(value: object, where: str) -> tuple[int, int]:
     return numbers[0], numbers[1]
 
 
-def require_schedule(schedule: dict[str, int | str], runs: tuple[tuple[int, int], ...]) -> None:
-    """A schedule whose every key this release knows must give exactly these `(seq_len, num_steps)` runs."""
-    entries: dict[str, Any] = dict(schedule)
-    warmup_steps = entries.pop("length_warmup_steps", 1)
-    total_steps = sum(num_steps for _, num_steps in runs)
+def require_schedule(schedule: dict[str, int | str], runs: Runs) -> None:
+    """A schedule whose every key this release knows must give exactly these `(seq_len, num_steps)` runs.
+
+    Names of later releases, of installed pacing functions (never loaded because a file says so) and of document mode
+    are left alone: readers need phases and order only.
+    """
+    name, keys = schedule["name"], set(schedule)
     try:
-        if set(entries) == {"name", "max_length", "multiple_of"} and entries["name"] == ExplicitPhases.NAME:
-            phases = ExplicitPhases(steps_by_length=runs, multiple_of=entries["multiple_of"])
-            expected, described = phases.runs, phases.describe()
-        elif set(entries) in ({*_PACING_KEYS}, {*_PACING_KEYS, "degree"}):
-            pacing = Pacing(**entries)
-            expected, described = pacing.runs(total_steps, warmup_steps), pacing.describe(warmup_steps)
+        if name == ExplicitPhases.NAME and keys == {"name", "max_length", "multiple_of"}:
+            expected, described = _explicit(dict(schedule), runs)
+        elif name in PACING_NAMES and _ENDS <= keys <= _ENDS | _OPTIONAL:
+            expected, described = _paced(dict(schedule), runs)
         else:
             return
     except (PlanError, TypeError) as error:
         raise DataError(f"plan: schedule cannot work: {error} {REMEDY}") from error
-    if expected != runs or described != schedule or warmup_steps > total_steps:
-        raise DataError(f"plan: phases and order are not what schedule {entries['name']!r} gives. {REMEDY}")
+    if expected != runs or described != schedule:
+        raise DataError(f"plan: phases and order are not what schedule {name!r} gives. {REMEDY}")
 
 
-_PACING_KEYS = ("name", "start_length", "max_length", "multiple_of")
+_ENDS = {"name", "start_length", "max_length", "multiple_of"}
+_OPTIONAL = {"degree", "stages", "length_warmup_steps", "max_shapes", "shapes_by"}
+_MOST_COSTS = 2_000_000  # about a second of the dynamic program
+
+
+def _explicit(entries: dict[str, Any], runs: Runs) -> tuple[Runs, dict[str, int | str]]:
+    phases = ExplicitPhases(steps_by_length=runs, multiple_of=entries["multiple_of"])
+    return phases.runs, phases.describe()
+
+
+def _paced(entries: dict[str, Any], runs: Runs) -> tuple[Runs, dict[str, int | str]]:
+    """The runs and the schedule object that a pacing gives, for as many steps as `runs` have."""
+    warmup_steps = entries.pop("length_warmup_steps", 1)
+    shapes = {key: entries.pop(key) for key in ("max_shapes", "shapes_by") if key in entries}
+    pacing = Pacing(**entries)
+    described: dict[str, int | str] = pacing.describe(warmup_steps) | shapes
+    total_steps = sum(num_steps for _, num_steps in runs)
+    if not shapes:
+        if warmup_steps > total_steps:
+            raise PlanError(f"length_warmup_steps {warmup_steps} is above the total of {total_steps} steps.")
+        return pacing.runs(total_steps, warmup_steps), described
+    if len(shapes) == 1:
+        raise PlanError("max_shapes and shapes_by stand together or not at all.")
+    num_lengths, max_shapes = len(pacing.lengths), shapes["max_shapes"]
+    if max_shapes < num_lengths and num_lengths.bit_length() * num_lengths * max_shapes > _MOST_COSTS:
+        return runs, described  # opening a dataset must not take minutes because its manifest says so
+    # Only the number of steps at the maximum is free: the budget decided it.
+    *before, (top, _) = shaped_warmup(pacing, warmup_steps, **shapes)
+    return (*before, (top, total_steps - sum(num_steps for _, num_steps in before))), described
 
 
 def require_same_numbers(found: object, expected: object, where: str = "plan") -> None:

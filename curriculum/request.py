@@ -1,38 +1,36 @@
-"""A request: everything that was asked of a run, checked as one, and solved for the number of steps.
+"""A request: everything that was asked of a run, checked as one.
 
-In:  pacing or explicit phases, warmup, `Batch`, `Budget`, mode.
-Out: `Resolved`: the lengths of all steps as runs, and the schedule with its integers filled in.
+In:  pacing or explicit phases, warmup, `Batch`, `Budget`, mode, shape budget.
+Out: a `Request` whose parts fit together, its warmup as a share of the steps or as steps; `resolve` solves it.
 
 Guarantees: what cannot work is refused in one sentence that names a setting that does. Whatever can be judged
 without the corpus is judged when the request is made, before any data is read.
 
-    Request(pacing=Pacing(name="linear", start_length=8, max_length=1024), warmup=Fraction(3, 10),
-            batch=Batch(rows=16), budget=Budget(corpus_tokens=8_800_000), mode="segment")
-    -> 631 steps, of which the first round(0.3 * 631) = 189 warm up
+    linear 8 -> 16, Batch(rows=1), warmup=TokenWarmup(tokens=32)    duration = 3: 8 + 8 + 16 tokens, 4 steps train 40
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import NamedTuple, NoReturn
 
 from curriculum.budget import (
     MODES,
     Batch,
     Budget,
-    consumed_per_step,
     largest_total_steps,
-    least_steps,
-    weight_of_steps,
 )
 from curriculum.errors import PlanError
-from curriculum.schedule import ExplicitPhases, Pacing, require_int, warmup_steps_of
+from curriculum.schedule import (
+    DOCUMENT_CURRICULA,
+    MAX_SEQ_LEN,
+    ExplicitPhases,
+    Pacing,
+    TokenWarmup,
+    Warmup,
+    require_int,
+)
+from curriculum.shape_budget import SHAPES_BY, fit_shapes
 
-
-class Resolved(NamedTuple):
-    """`runs` = ((seq_len, num_steps), ...) in training order; `schedule` goes into the plan."""
-
-    runs: tuple[tuple[int, int], ...]
-    schedule: dict[str, int | str]
+Runs = tuple[tuple[int, int], ...]  # (seq_len, num_steps) in training order
 
 
 def require_mode(mode: str) -> str:
@@ -41,135 +39,121 @@ def require_mode(mode: str) -> str:
     return mode
 
 
+def shaped_warmup(pacing: Pacing, warmup_steps: int, max_shapes: int, shapes_by: str) -> Runs:
+    """The warmup's steps at no more than `max_shapes` lengths.
+
+    Every pacing is at the maximum on its last warmup step, so the last run is at the maximum, and so is, at no
+    deviation, whatever follows the warmup.
+    """
+    if pacing.start_length == pacing.max_length:
+        raise PlanError(
+            f"schedule {pacing.name!r} has one length, {pacing.max_length}, and max_shapes {max_shapes} has nothing to "
+            f"choose from; leave max_shapes out."
+        )
+    ends = (pacing.start_length, pacing.max_length)
+    return fit_shapes(pacing.runs(warmup_steps, warmup_steps), max_shapes=max_shapes, by=shapes_by, lengths=ends)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """`warmup` is a fraction of the total or a number of steps; None for constant and explicit phases."""
+    """`warmup` is a share of the total, a number of steps or of tokens; None for constant and explicit phases."""
 
     pacing: Pacing | ExplicitPhases
-    warmup: Fraction | int | None
+    warmup: Warmup | None
     batch: Batch
     budget: Budget
     mode: str
+    max_shapes: int | None = None
+    shapes_by: str = "relative"
+    duration: Fraction | int = field(init=False, repr=False, compare=False)  # of the warmup, tokens made steps
 
     def __post_init__(self) -> None:
         require_mode(self.mode)
+        if self.mode == "document":
+            raise PlanError(
+                f"mode 'document' has curricula of its own, {', '.join(DOCUMENT_CURRICULA)}; "
+                f"choose one of them, or mode 'segment' for this schedule."
+            )
         self._check_warmup()
         self.batch.rows_per_step(self.pacing.max_length)  # first: the longest needs the largest batch_tokens
         for seq_len in self.pacing.lengths:
             self.batch.rows_per_step(seq_len)
-        steps, tokens = self.budget.steps, self.budget.tokens
-        if isinstance(self.pacing, ExplicitPhases) and not self.budget.is_one_pass:
-            found = f"steps {steps}" if steps is not None else f"tokens {tokens}"
-            raise PlanError(
-                f"phases already fix the total at {self.pacing.total_steps} steps, and {found} is given too; "
-                f"leave one of them out."
-            )
-        if steps is not None and isinstance(self.warmup, int) and self.warmup > steps:
-            raise PlanError(
-                f"length_warmup_steps {self.warmup} is above the total of {steps} steps; "
-                f"use a warmup of {steps} or less, or more steps."
-            )
+        self._check_phases_budget()
+        self._check_shapes()
+        object.__setattr__(self, "duration", self._resolve_duration())
+        self._check_warmup_fits()
 
     def _check_warmup(self) -> None:
         warmup, pacing = self.warmup, self.pacing
         if isinstance(pacing, ExplicitPhases) or pacing.name == "constant":
             if warmup is not None:
                 kind = "phases have" if isinstance(pacing, ExplicitPhases) else "schedule 'constant' has"
-                raise PlanError(f"{kind} no warmup; leave frac and length_warmup_steps out.")
+                raise PlanError(f"{kind} no warmup; leave frac, length_warmup_steps and length_warmup_tokens out.")
         elif warmup is None:
             raise PlanError(
-                f"schedule {pacing.name!r} needs a warmup; "
-                f"give frac, such as 0.3, or length_warmup_steps, such as 1000."
+                f"schedule {pacing.name!r} needs a warmup; give frac, such as 0.3, or length_warmup_steps, such as "
+                f"1000, or length_warmup_tokens."
             )
-        elif not isinstance(warmup, Fraction):
+        elif isinstance(warmup, Fraction):
+            if not 0 < warmup <= 1:
+                raise PlanError(f"frac is {warmup}; choose a decimal above 0 and at most 1, such as 0.3.")
+        elif not isinstance(warmup, TokenWarmup):
             require_int("length_warmup_steps", warmup)
-        elif not 0 < warmup <= 1:
-            raise PlanError(f"frac is {warmup}; choose a decimal above 0 and at most 1, such as 0.3.")
+
+    def _check_phases_budget(self) -> None:
+        steps, tokens = self.budget.steps, self.budget.tokens
+        if not isinstance(self.pacing, ExplicitPhases) or self.pacing.is_open or self.budget.is_one_pass:
+            return
+        found = f"steps {steps}" if steps is not None else f"tokens {tokens}"
+        raise PlanError(
+            f"phases already fix the total at {self.pacing.total_steps} steps, and {found} is given too; "
+            f"leave one of them out, or let the last phase be LEN:*."
+        )
+
+    def _check_shapes(self) -> None:
+        if self.shapes_by not in SHAPES_BY:
+            raise PlanError(f"shapes_by is {self.shapes_by!r}; choose one of {', '.join(SHAPES_BY)}.")
+        if self.max_shapes is None:
+            return
+        require_int("max_shapes", self.max_shapes, least=2, most=MAX_SEQ_LEN)
+        if isinstance(self.pacing, ExplicitPhases):
+            raise PlanError(
+                f"phases already say which lengths there are, and max_shapes {self.max_shapes} is given too; "
+                f"leave one of them out."
+            )
+        shaped_warmup(self.pacing, 1, self.max_shapes, self.shapes_by)
+
+    def _resolve_duration(self) -> Fraction | int:
+        """The warmup as a share or as steps: the largest T whose first T steps train at most the tokens asked for."""
+        if self.warmup is None or isinstance(self.pacing, ExplicitPhases):
+            return 1  # constant is at its only length from the first step
+        if not isinstance(self.warmup, TokenWarmup):
+            return self.warmup
+        weights = [self.batch.tokens_per_step(seq_len) for seq_len in self.pacing.lengths]
+        warmup_steps = largest_total_steps(self.pacing, Fraction(1), weights, self.warmup.tokens)
+        if warmup_steps == 0:
+            raise PlanError(
+                f"length_warmup_tokens {self.warmup.tokens} is too small: a warmup of one step, at the maximum, trains "
+                f"{weights[-1]} tokens; use length_warmup_tokens {weights[-1]} or more, or a smaller batch."
+            )
+        return warmup_steps
+
+    def _check_warmup_fits(self) -> None:
+        steps, warmup_steps = self.budget.steps, self.duration
+        if steps is None or not isinstance(warmup_steps, int) or warmup_steps <= steps:
+            return
+        if isinstance(self.warmup, TokenWarmup):
+            raise PlanError(
+                f"length_warmup_tokens {self.warmup.tokens} last {warmup_steps} steps, above the total of {steps} "
+                f"steps; use steps {warmup_steps} or more, or fewer length_warmup_tokens."
+            )
+        raise PlanError(
+            f"length_warmup_steps {warmup_steps} is above the total of {steps} steps; "
+            f"use a warmup of {steps} or less, or more steps."
+        )
 
     @property
     def needs_corpus(self) -> bool:
         """True when the number of steps depends on a corpus whose size is still unknown."""
-        is_fixed = isinstance(self.pacing, ExplicitPhases) or not self.budget.is_one_pass
-        return not is_fixed and self.budget.corpus_tokens is None
-
-    def resolve(self) -> Resolved:
-        """The lengths of all steps; refused where the budget holds none or the corpus does not hold them."""
-        if isinstance(self.pacing, ExplicitPhases):
-            resolved = Resolved(self.pacing.runs, self.pacing.describe())
-        else:
-            total_steps = self.budget.steps or self._solve_total_steps(self.pacing)
-            warmup = self._warmup
-            warmup_steps = warmup_steps_of(warmup, total_steps) if isinstance(warmup, Fraction) else warmup
-            runs = self.pacing.runs(total_steps, warmup_steps)
-            resolved = Resolved(runs, self.pacing.describe(warmup_steps))
-        self._check_corpus(resolved.runs)
-        return resolved
-
-    @property
-    def _warmup(self) -> Fraction | int:
-        return 1 if self.warmup is None else self.warmup  # constant: at its only length from the first step
-
-    def _consumed(self, seq_len: int) -> int:
-        return consumed_per_step(self.batch, self.mode, seq_len, self.pacing.max_length)
-
-    def _solve_total_steps(self, pacing: Pacing) -> int:
-        """The most steps within `tokens`, or within one pass over the corpus."""
-        limit, weigh = self.budget.tokens, self.batch.tokens_per_step
-        if limit is None:
-            limit, weigh = self.budget.capacity, self._consumed
-        if limit is None:
-            raise PlanError(
-                "one pass over the corpus needs its size; "
-                "give corpus_tokens, a corpus or a token store, or a budget of steps or tokens."
-            )
-        weights = [weigh(seq_len) for seq_len in pacing.lengths]
-        total_steps = largest_total_steps(pacing, self._warmup, weights, limit)
-        if total_steps == 0:
-            fewest = least_steps(self._warmup)
-            self._refuse_zero_steps(fewest, weight_of_steps(pacing, weights, fewest, fewest))
-        return total_steps
-
-    def _refuse_zero_steps(self, fewest: int, needed: int) -> NoReturn:
-        corpus, epochs = self.budget.corpus_tokens, self.budget.epochs
-        shortest = f"the shortest plan of this schedule and batch, {fewest} step{'s' * (fewest > 1)},"
-        if self.budget.tokens is not None or corpus is None:
-            raise PlanError(
-                f"tokens {self.budget.tokens} is too small: {shortest} trains {needed} tokens; "
-                f"use tokens {needed} or more, or a smaller batch."
-            )
-        raise PlanError(
-            f"{_offer(self.budget)}, which is too few: {shortest} consumes {needed}; "
-            f"use a corpus of {-(-(needed + 1) // epochs)} tokens or more, "
-            f"epochs {-(-(needed + 1) // corpus)} or more, or a smaller batch."
-        )
-
-    def _check_corpus(self, runs: tuple[tuple[int, int], ...]) -> None:
-        consumed = sum(self._consumed(seq_len) * num_steps for seq_len, num_steps in runs)
-        corpus, capacity = self.budget.corpus_tokens, self.budget.capacity
-        if corpus is None or capacity is None or consumed <= capacity:
-            return
-        most = self._most_steps(runs, capacity)
-        remedy = f"use at most {most} steps, or" if most else "no number of steps fits, so use"
-        raise PlanError(
-            f"the plan of {sum(num_steps for _, num_steps in runs)} steps consumes {consumed} tokens, but "
-            f"{_offer(self.budget)}; {remedy} epochs {-(-(consumed + 1) // corpus)} or a larger corpus."
-        )
-
-    def _most_steps(self, runs: tuple[tuple[int, int], ...], capacity: int) -> int:
-        """The most steps that the corpus holds: of the schedule, or the leading ones of explicit phases."""
-        if isinstance(self.pacing, Pacing):
-            weights = [self._consumed(seq_len) for seq_len in self.pacing.lengths]
-            return largest_total_steps(self.pacing, self._warmup, weights, capacity)
-        most = 0
-        for seq_len, num_steps in runs:
-            fitting = min(num_steps, capacity // self._consumed(seq_len))
-            most, capacity = most + fitting, capacity - fitting * self._consumed(seq_len)
-            if fitting < num_steps:
-                break
-        return most
-
-
-def _offer(budget: Budget) -> str:
-    """ "1 epoch of 1000 corpus tokens offers 999": the first token of a stream is never a target."""
-    words = "epoch of {} corpus tokens offers" if budget.epochs == 1 else "epochs of {} corpus tokens offer"
-    return f"{budget.epochs} {words.format(budget.corpus_tokens)} {budget.capacity}"
+        is_fixed = isinstance(self.pacing, ExplicitPhases) and not self.pacing.is_open
+        return self.budget.is_one_pass and not is_fixed and self.budget.corpus_tokens is None

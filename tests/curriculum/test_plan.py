@@ -72,6 +72,13 @@ def test_truncation_counts_what_it_drops() -> None:
     assert linear_plan(warmup=Fraction(1)).dropped_tokens == 0
 
 
+def test_only_truncation_uses_up_more_than_a_row_holds() -> None:
+    for mode in ("segment", "best-fit"):
+        plan = linear_plan(warmup=Fraction(1), batch=Batch(rows=2), mode=mode)
+        assert (plan.consumed_per_row(0), plan.dropped_tokens, plan.consumed_tokens) == (8, 0, 2 * 512_512)
+        assert Plan.from_json(plan.to_json()) == plan
+
+
 def test_truncation_budgets_the_corpus_by_full_rows_and_tokens_by_trained_ones() -> None:
     one_pass = linear_plan(budget=Budget(corpus_tokens=16 * 1024 * 50 + 1), mode="truncate")
     assert one_pass.total_steps == 50
@@ -154,11 +161,35 @@ def test_phases_and_orders_are_checked_where_they_are_made_by_hand() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("start", "top", "warmup_steps", "rows", "tokens", "total_steps"),
+    [
+        (64, 2048, 36_000, 2048, 300 * 10**9, 89_032),  # BigScience 104B: the 89,033rd step passes the budget
+        (80, 2048, 110_000, 512, 300 * 10**9, 339_168),  # GPT-3 1.3B, seqlen_truncate
+        (64, 1024, 45_000, 4096, 157_286_400_000, 58_768),  # GPT-2 1.5B
+    ],
+)
+def test_published_token_budgets_take_the_published_number_of_steps(
+    start: int, top: int, warmup_steps: int, rows: int, tokens: int, total_steps: int
+) -> None:
+    """slw.md 3.4 counts the step that passes the budget; a plan stays within it."""
+    pacing = Pacing(name="linear", start_length=start, max_length=top)
+    plan = linear_plan(pacing=pacing, warmup=warmup_steps, batch=Batch(rows=rows), budget=Budget(tokens=tokens))
+    assert plan.total_steps == total_steps
+    assert plan.total_tokens <= tokens < plan.total_tokens + rows * top
+
+
+def test_the_bigscience_schedule_dwells_145_steps_on_most_of_249_lengths() -> None:
+    runs = Pacing(name="linear", start_length=64, max_length=2048).runs(36_000, 36_000)
+    assert len(runs) == 249
+    assert {num_steps for _, num_steps in runs} == {145, 146, 1}
+
+
 def config_plan(name: str) -> Plan:
     """As the command line reads it, without the command line."""
     text = (CONFIGS / name).read_text()
-    assert text.splitlines()[0].startswith("# ")
-    assert text.splitlines()[1].startswith("# Source: ")
+    assert text.startswith("# ")
+    assert "\n# Source: " in text
     c = tomllib.loads(text, parse_float=Decimal)
     p = (
         Pacing.constant(c["max_length"], c["multiple_of"])

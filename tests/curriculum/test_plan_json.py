@@ -3,6 +3,7 @@
 import copy
 import json
 from fractions import Fraction
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ HOSTILE: list[tuple[str, list[Any], Any]] = [
     ("version 2", ["version"], 2),
     ("version bool", ["version"], True),
     ("version text", ["version"], "1"),
-    ("mode", ["mode"], "best-fit"),
+    ("mode", ["mode"], "pack"),
     ("mode null", ["mode"], None),
     ("total_steps", ["total_steps"], 4),
     ("total_steps bool", ["total_steps"], True),
@@ -142,8 +143,72 @@ def test_what_is_no_plan_at_all_is_refused(value: object) -> None:
 
 def test_a_schedule_key_of_a_later_release_does_not_lock_readers_out() -> None:
     """Readers need phases and order only; `requires` in the manifest is how a later release locks them out."""
-    later = edited(GOOD, ["schedule", "max_shapes"], 8)
-    assert Plan.from_json(later).schedule["max_shapes"] == 8
+    later = edited(GOOD, ["schedule", "smoothness"], 8)
+    assert Plan.from_json(later).schedule["smoothness"] == 8
+    assert Plan.from_json(edited(GOOD, ["schedule", "name"], "grow-p2")).schedule["name"] == "grow-p2"
+
+
+SHAPED = linear_plan(max_shapes=4).to_json()
+STEPPED = linear_plan(pacing=Pacing(name="step", start_length=8, max_length=24, stages=2)).to_json()
+CURVED = linear_plan(pacing=Pacing(name="cosine", start_length=8, max_length=24)).to_json()
+
+
+def test_plans_of_every_kind_of_schedule_are_accepted() -> None:
+    for good in (SHAPED, STEPPED, CURVED):
+        assert Plan.from_json(json.loads(json.dumps(good))).to_json() == good
+
+
+@pytest.mark.parametrize(
+    ("good", "path", "value"),
+    [
+        (SHAPED, ["schedule", "max_shapes"], 5),
+        (SHAPED, ["schedule", "max_shapes"], 1),
+        (SHAPED, ["schedule", "max_shapes"], "4"),
+        (SHAPED, ["schedule", "max_shapes"], 2**62),
+        (SHAPED, ["schedule", "max_shapes"], DELETE),
+        (SHAPED, ["schedule", "shapes_by"], DELETE),
+        (SHAPED, ["schedule", "shapes_by"], "absolute"),
+        (SHAPED, ["schedule", "shapes_by"], "nearest"),
+        (SHAPED, ["schedule", "shapes_by"], 7),
+        (SHAPED, ["schedule", "length_warmup_steps"], 301),
+        (SHAPED, ["schedule", "start_length"], 1024),
+        (STEPPED, ["schedule", "stages"], 3),
+        (STEPPED, ["schedule", "stages"], "2"),
+        (STEPPED, ["schedule", "stages"], DELETE),
+        (STEPPED, ["schedule", "degree"], 1),
+        (STEPPED, ["schedule", "name"], "sine"),
+        (CURVED, ["schedule", "name"], "sine"),
+        (CURVED, ["schedule", "stages"], 2),
+        (CURVED, ["schedule", "length_warmup_steps"], 299),
+    ],
+)
+def test_an_edited_schedule_of_any_kind_is_refused(good: dict[str, Any], path: list[Any], value: Any) -> None:
+    with pytest.raises(DataError):
+        Plan.from_json(edited(good, path, value))
+
+
+def test_an_edited_shaped_plan_is_refused_but_for_the_steps_at_the_maximum() -> None:
+    """The budget decides how many steps the maximum gets; the other runs follow from T alone."""
+    longer, other = (
+        linear_plan(pacing=parse_phases(text), warmup=None, budget=Budget()).to_json()
+        for text in (phases_text(SHAPED, more=(0, 0, 0, 7)), phases_text(SHAPED, more=(1, -1, 0, 0)))
+    )
+    assert Plan.from_json({**longer, "schedule": SHAPED["schedule"]}).total_steps == SHAPED["total_steps"] + 7
+    with pytest.raises(DataError, match="not what schedule 'linear' gives"):
+        Plan.from_json({**other, "schedule": SHAPED["schedule"]})
+
+
+def phases_text(plan: dict[str, Any], more: tuple[int, ...]) -> str:
+    steps = [f"{p['seq_len']}:{p['num_steps'] + n}" for p, n in zip(plan["phases"], more, strict=True)]
+    return ",".join(steps)
+
+
+def test_a_schedule_that_would_take_minutes_to_check_does_not_hold_a_reader_up() -> None:
+    wide = Pacing(name="linear", start_length=8, max_length=8 * 65_536).describe(10**6)
+    plan = edited(GOOD, ["schedule"], {**wide, "max_shapes": 1000, "shapes_by": "relative"})
+    started = perf_counter()
+    assert Plan.from_json(plan).total_steps == 3
+    assert perf_counter() - started < 1
 
 
 json_values = st.recursive(

@@ -9,7 +9,7 @@ import pytest
 from curriculum.budget import Batch, Budget
 from curriculum.errors import CursorError, PlanError
 from curriculum.plan import Plan, check_request, compile_plan
-from curriculum.schedule import Pacing, parse_phases
+from curriculum.schedule import Pacing, TokenWarmup, parse_phases
 
 LINEAR = Pacing(name="linear", start_length=8, max_length=1024)
 
@@ -20,6 +20,7 @@ def linear_plan(**change: Any) -> Plan:
 
 
 PHASES = parse_phases("8:10,16:10")
+OPEN = parse_phases("8:10,16:10,32:*")
 
 REFUSED: list[tuple[str, Callable[[], object], str]] = [
     (
@@ -48,7 +49,17 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     ),  # type: ignore[arg-type]
     ("no corpus", lambda: Budget(corpus_tokens=0), "corpus_tokens is 0; choose"),
     ("zero epochs", lambda: Budget(epochs=0), "epochs is 0; choose"),
-    ("mode", lambda: linear_plan(mode="pack"), "mode is 'pack'; choose one of segment, truncate."),
+    ("mode", lambda: linear_plan(mode="pack"), "mode is 'pack'; choose one of segment, truncate, document, best-fit."),
+    (
+        "document mode",
+        lambda: linear_plan(mode="document"),
+        "mode 'document' has curricula of its own, natural, grow-linear, grow-p2; choose one of them, or mode",
+    ),
+    (
+        "document mode with phases",
+        lambda: linear_plan(pacing=PHASES, warmup=None, mode="document", budget=Budget()),
+        "mode 'document' has curricula of its own",
+    ),
     (
         "small batch",
         lambda: linear_plan(batch=Batch(tokens=8191)),
@@ -90,6 +101,73 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
         "phases steps",
         lambda: linear_plan(pacing=PHASES, warmup=None),
         "phases already fix the total at 20 steps, and steps 1000 is given too",
+    ),
+    (
+        "open phase and few steps",
+        lambda: linear_plan(pacing=OPEN, warmup=None, budget=Budget(steps=20)),
+        "steps 20 leave none for the last phase, 32:*, after the 20 steps before it; use steps 21 or more.",
+    ),
+    (
+        "open phase and few tokens",
+        lambda: linear_plan(pacing=OPEN, warmup=None, budget=Budget(tokens=4351)),
+        "tokens 4351 is too small: the shortest plan of this schedule and batch, 21 steps, trains 4352 tokens",
+    ),
+    (
+        "open phase and a small corpus",
+        lambda: linear_plan(pacing=OPEN, warmup=None, budget=Budget(corpus_tokens=4352)),
+        "21 steps, consumes 4352; use a corpus of 4353 tokens or more, epochs 2 or more",
+    ),
+    (
+        "open phase without a size",
+        lambda: linear_plan(pacing=OPEN, warmup=None, budget=Budget()),
+        "one pass over the corpus needs its size",
+    ),
+    (
+        "warmup of no step",
+        lambda: linear_plan(warmup=TokenWarmup(tokens=16_383)),
+        "length_warmup_tokens 16383 is too small: a warmup of one step, at the maximum, trains 16384 tokens; "
+        "use length_warmup_tokens 16384 or more",
+    ),
+    (
+        "token warmup longer than the run",
+        lambda: linear_plan(warmup=TokenWarmup(tokens=8_200_192), budget=Budget(steps=999)),
+        "length_warmup_tokens 8200192 last 1000 steps, above the total of 999 steps; use steps 1000 or more",
+    ),
+    (
+        "token warmup above the tokens",
+        lambda: linear_plan(warmup=TokenWarmup(tokens=8_200_192), budget=Budget(tokens=8_200_191)),
+        "tokens 8200191 is too small: the 1000 warmup steps of length_warmup_tokens 8200192, the shortest plan, "
+        "trains 8200192 tokens; use tokens 8200192 or more, or fewer length_warmup_tokens.",
+    ),
+    (
+        "token warmup above the corpus",
+        lambda: linear_plan(warmup=TokenWarmup(tokens=8_200_192), budget=Budget(corpus_tokens=8_200_192)),
+        "use a corpus of 8200193 tokens or more, epochs 2 or more, or fewer length_warmup_tokens.",
+    ),
+    ("zero token warmup", lambda: TokenWarmup(tokens=0), "length_warmup_tokens is 0; choose"),
+    ("float token warmup", lambda: TokenWarmup(tokens=1e9), "length_warmup_tokens is 1000000000.0"),  # type: ignore[arg-type]
+    (
+        "token warmup of phases",
+        lambda: linear_plan(pacing=PHASES, warmup=TokenWarmup(tokens=9), budget=Budget()),
+        "phases have no warmup; leave frac, length_warmup_steps and length_warmup_tokens out.",
+    ),
+    ("one shape", lambda: linear_plan(max_shapes=1), "max_shapes is 1; choose a whole number from 2 to"),
+    ("bool shapes", lambda: linear_plan(max_shapes=True), "max_shapes is True; it must be a whole number"),
+    ("shapes by", lambda: linear_plan(shapes_by="log"), "shapes_by is 'log'; choose one of relative, absolute."),
+    (
+        "shapes of phases",
+        lambda: linear_plan(pacing=PHASES, warmup=None, budget=Budget(), max_shapes=4),
+        "phases already say which lengths there are, and max_shapes 4 is given too; leave one of them out.",
+    ),
+    (
+        "shapes of constant",
+        lambda: linear_plan(pacing=Pacing.constant(1024), warmup=None, max_shapes=4),
+        "schedule 'constant' has one length, 1024, and max_shapes 4 has nothing to choose from; leave max_shapes out.",
+    ),
+    (
+        "shaped and beyond",
+        lambda: linear_plan(budget=Budget(steps=1000, corpus_tokens=10**7), max_shapes=4),
+        "1 epoch of 10000000 corpus tokens offers 9999999; use fewer steps, or epochs 2 or a larger corpus.",
     ),
     (
         "phases tokens",
@@ -167,6 +245,14 @@ def test_the_least_values_that_refusals_name_do_work() -> None:
     assert linear_plan(batch=Batch(tokens=8192)).phases[-1].rows_per_step == 8
     assert linear_plan(budget=Budget(tokens=16_384)).total_steps == 1
     assert linear_plan(warmup=1000, budget=Budget(tokens=8_200_192)).total_steps == 1000
+    tokens = TokenWarmup(tokens=8_200_192)
+    assert linear_plan(warmup=tokens, budget=Budget(tokens=8_200_192)).total_steps == 1000
+    assert linear_plan(warmup=tokens, budget=Budget(corpus_tokens=8_200_193)).total_steps == 1000
+    assert linear_plan(warmup=tokens, budget=Budget(steps=1000)).total_steps == 1000
+    assert linear_plan(warmup=TokenWarmup(tokens=16_384)).schedule["length_warmup_steps"] == 1
+    assert linear_plan(pacing=OPEN, warmup=None, budget=Budget(steps=21)).total_steps == 21
+    assert linear_plan(pacing=OPEN, warmup=None, budget=Budget(tokens=4352)).total_steps == 21
+    assert linear_plan(pacing=OPEN, warmup=None, budget=Budget(corpus_tokens=4353)).total_steps == 21
     assert linear_plan(budget=Budget(corpus_tokens=16_385)).total_steps == 1
     assert linear_plan(budget=Budget(corpus_tokens=16_384, epochs=2)).total_steps == 1
     assert linear_plan(budget=Budget(corpus_tokens=5462, epochs=3)).total_steps == 1
@@ -187,9 +273,16 @@ def test_checking_a_request_needs_no_corpus_and_misses_nothing_that_can_be_known
     check()
     check(budget=Budget(tokens=10**9))
     check(pacing=PHASES, warmup=None)
+    check(pacing=OPEN, warmup=None)
+    check(warmup=TokenWarmup(tokens=10**6), max_shapes=4)
     for change in (
         {"batch": Batch(tokens=8191)},
         {"mode": "pack"},
+        {"mode": "document"},
+        {"warmup": TokenWarmup(tokens=16_383)},
+        {"warmup": TokenWarmup(tokens=10**6), "budget": Budget(tokens=10**6 - 5000)},
+        {"pacing": OPEN, "warmup": None, "budget": Budget(tokens=4351)},
+        {"pacing": Pacing.constant(1024), "warmup": None, "max_shapes": 4},
         {"warmup": None},
         {"budget": Budget(tokens=100)},
         {"budget": Budget(steps=2**60)},

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curriculum.errors import PlanError
-from curriculum.schedule import ExplicitPhases, Pacing, parse_frac, parse_phases, warmup_steps_of
+from curriculum.schedule import Pacing, parse_frac, warmup_steps_of
 
 
 def pacing(start: int, top: int, degree: int = 1, multiple_of: int = 8) -> Pacing:
@@ -206,7 +206,34 @@ REFUSED_PACINGS: list[tuple[dict[str, Any], str]] = [
     ({"start_length": 8.0}, "start_length is 8.0; it must be a whole number"),
     ({"start_length": True}, "start_length is True; it must be a whole number"),
     ({"max_length": "1024"}, "max_length is '1024'; it must be a whole number"),
-    ({"name": "cosine"}, "schedule is 'cosine'; choose one of linear, root, constant."),
+    (
+        {"name": "zigzag"},
+        "schedule is 'zigzag'; choose one of linear, root, exponential, sine, cosine, logarithmic, step, doubling, "
+        "constant. Installed entry points of group 'curriculum.pacing': none.",
+    ),
+    ({"name": "phases"}, "schedule is 'phases', which is no pacing function; choose one of linear, root"),
+    ({"name": "grow-p2"}, "schedule is 'grow-p2', which is no pacing function; choose one of linear, root"),
+    ({"name": "step"}, "schedule 'step' needs stages, how many lengths it has; give stages, such as 2."),
+    ({"name": "step", "stages": 1}, "stages is 1; choose a whole number from 2 to 65536."),
+    ({"name": "step", "stages": 2.0}, "stages is 2.0; it must be a whole number"),
+    (
+        {"name": "step", "stages": 129},
+        "stages 129 is more than the 128 aligned lengths from 8 to 1024; use at most 128.",
+    ),
+    (
+        {"name": "step", "stages": 2, "start_length": 1024},
+        "stages 2 is more than the 1 aligned lengths from 1024 to 1024; use schedule 'constant'.",
+    ),
+    ({"stages": 2}, "stages 2 does not apply to schedule 'linear'; use schedule 'step' or leave stages out."),
+    ({"name": "sine", "degree": 2}, "degree 2 does not apply to schedule 'sine'; use schedule 'root'"),
+    (
+        {"name": "doubling", "max_length": 1000},
+        "max_length 1000 is not start_length 8 doubled a whole number of times; use 512 or 1024.",
+    ),
+    (
+        {"name": "doubling", "start_length": 2**30, "max_length": 2**30 + 8},
+        "max_length 1073741832 is not start_length 1073741824 doubled a whole number of times; use 1073741824.",
+    ),
     ({"degree": 2}, "degree 2 does not apply to schedule 'linear'; use schedule 'root' or leave degree out."),
     ({"name": "root", "degree": 0}, "degree is 0; choose a whole number from 1 to 64."),
     ({"name": "root", "degree": 65}, "degree is 65; choose"),
@@ -228,46 +255,6 @@ def test_a_schedule_that_cannot_work_is_refused_in_one_sentence(change: dict[str
 def test_a_step_or_a_warmup_outside_the_schedule_is_refused(step: int, warmup_steps: int) -> None:
     with pytest.raises(PlanError):
         pacing(8, 1024).length(step, warmup_steps)
-
-
-def test_explicit_phases_may_shrink_and_revisit() -> None:
-    phases = parse_phases("128:1000, 1024:500,128:20")
-    assert phases.runs == ((128, 1000), (1024, 500), (128, 20))
-    assert (phases.total_steps, phases.max_length, phases.lengths) == (1520, 1024, (128, 1024))
-
-
-def test_neighbouring_phases_of_equal_length_are_one_run() -> None:
-    assert parse_phases("8:1,8:2,16:3,8:4,8:5").runs == ((8, 3), (16, 3), (8, 9))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "phase 1 of phases is ''; write LEN:STEPS"),
-        ("128", "phase 1 of phases is '128'; write LEN:STEPS"),
-        ("128:10,", "phase 2 of phases is ''; write LEN:STEPS"),
-        ("128:10:3", "phase 1 of phases is '128:10:3'"),
-        ("128:1e3", "phase 1 of phases is '128:1e3'"),
-        ("128:-5", "phase 1 of phases is '128:-5'"),
-        ("128:1_000", "phase 1 of phases is '128:1_000'"),
-        ("128:²", "phase 1 of phases is '128:²'"),
-        ("8:" + "9" * 10_000_000, "phase 1 of phases is '8:999"),
-        ("128:0", "the number of steps of phase 1 is 0; choose"),
-        ("0:5", "the length of phase 1 is 0; choose"),
-        ("8:5,100:5", "the length of phase 2, 100 is not a multiple of multiple_of 8; use 96 or 104."),
-        ("8:4611686018427387904,16:1", "the number of steps of all phases together is 4611686018427387905"),
-    ],
-)
-def test_phases_that_cannot_work_are_refused(text: str, message: str) -> None:
-    with pytest.raises(PlanError) as refusal:
-        parse_phases(text)
-    assert message in str(refusal.value)
-    assert len(str(refusal.value)) < 300
-
-
-def test_no_phases_at_all_are_refused() -> None:
-    with pytest.raises(PlanError, match="phases is empty"):
-        ExplicitPhases(steps_by_length=())
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,15 @@
 
 In:  a mapped shard and a range of its rows.   Out: numpy views, made when they are asked for.
 Guarantee: nothing is copied; arrays are read-only; the cursor is the same on every rank and for every world size.
+Only `labels` and the `has_target` of packed rows are computed, into new memory, each time they are asked for.
 
     batch.tokens    [rows, seq_len + 1]   5 6 7 0 8
     batch.inputs    [rows, seq_len]       5 6 7 0
     batch.targets   [rows, seq_len]         6 7 0 8
+
+    packed row of the pieces 5 6 0 and 8 9 0, then padding: num_tokens 6, doc_starts [3]
+    tokens   5 6 0 8 9 0 0 0     an input whose next token is another piece or padding has no target:
+    labels     6 0 -100 9 0 -100 -100
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ from curriculum.errors import CursorError
 from curriculum.shard_format import Shard
 
 TokenArray = np.ndarray[Any, Any]
+IGNORED = -100
+"""The label of an input without a target: what cross-entropy of PyTorch and Hugging Face models leaves out."""
 
 
 class Batch:
@@ -81,6 +88,51 @@ class Batch:
         return self._shard.document[self._start : self._stop]
 
     @property
+    def num_tokens(self) -> np.ndarray[Any, np.dtype[np.uint32]] | None:
+        """uint32 [rows]: stored tokens of each row before its padding; None where rows are not packed"""
+        num_tokens = self._shard.num_tokens
+        return None if num_tokens is None else num_tokens[self._start : self._stop]
+
+    @property
+    def piece_offset(self) -> np.ndarray[Any, np.dtype[np.uint64]] | None:
+        """uint64 [n], parallel to the positions of `doc_starts`: stream position of the first token of the piece that
+        begins there (`offset` is that of a row's first piece); None where rows are not packed"""
+        return self._of_pieces(self._shard.piece_offset)
+
+    @property
+    def piece_document(self) -> np.ndarray[Any, np.dtype[np.uint64]] | None:
+        """uint64 [n], parallel to the positions of `doc_starts`: ordinal of the document that the piece is of
+        (`document` is that of a row's first piece); None where rows are not packed"""
+        return self._of_pieces(self._shard.piece_document)
+
+    @property
+    def has_target(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """bool [rows, seq_len]: input j has a target, tokens[j + 1], iff j + 1 < num_tokens and no piece begins there
+
+        Where rows are not packed it is True throughout and takes no memory: one value, broadcast, read-only. A loop
+        that wants to skip masking altogether asks `batch.num_tokens is None`.
+        """
+        shape = (len(self), self.seq_len)
+        if self._shard.num_tokens is None:
+            return np.broadcast_to(np.True_, shape)
+        has_target = np.ones(shape, np.bool_)
+        has_target.put(self._without_target(), False)
+        return has_target
+
+    @property
+    def labels(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """int64 [rows, seq_len]: targets, with -100 for inputs without one; new memory each time"""
+        labels = np.empty((len(self), self.seq_len), np.int64)
+        self.write_labels(labels)
+        return labels
+
+    def write_labels(self, out: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        """Write `labels` into `out`, int64 [rows, seq_len]."""
+        np.copyto(out, self.targets)
+        if self._shard.num_tokens is not None:
+            out.put(self._without_target(), IGNORED)
+
+    @property
     def seq_len(self) -> int:
         """Inputs per row."""
         return int(self._shard.tokens.shape[1]) - 1
@@ -95,6 +147,30 @@ class Batch:
         if self._cursor is None:
             raise CursorError("a validation batch has no cursor: resume from the cursor of the last training batch.")
         return Cursor(*self._cursor)
+
+    def _of_pieces(
+        self, values: np.ndarray[Any, np.dtype[np.uint64]] | None
+    ) -> np.ndarray[Any, np.dtype[np.uint64]] | None:
+        if values is None:
+            return None
+        edges = self._shard.doc_offsets
+        return values[edges[self._start] : edges[self._stop]]
+
+    def _without_target(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """int64 [n]: flat index, row * seq_len + j, of every input j of packed rows that has no target.
+
+        Few inputs are: listing them costs less than a mask of all of them.
+        """
+        assert self.num_tokens is not None
+        seq_len = self.seq_len
+        positions, edges = self.doc_starts
+        first_inputs = np.arange(len(self)) * seq_len
+        boundaries = np.repeat(first_inputs - 1, np.diff(edges)) + positions
+        padding = seq_len + 1 - self.num_tokens.astype(np.int64)
+        # The last padding[i] inputs of row i, ranges laid end to end without a loop.
+        shift = first_inputs + seq_len - np.cumsum(padding)
+        tails = np.arange(padding.sum()) + np.repeat(shift, padding)
+        return np.concatenate((boundaries, tails))
 
     def __len__(self) -> int:
         return self._stop - self._start

@@ -6,16 +6,21 @@ JSON (sorted keys, no spaces, UTF-8) without `id`. A path that could leave the d
 a required feature that this version does not know is refused before any shard is opened.
 
     {"format": "curriculum-dataset", "version": 1, "requires": [], "id": "sha256:...", "plan": {...}, ...}
+
+`requires` is how the format grows: a release that does not know a name in it refuses the dataset in one sentence,
+instead of training on padding. It is [] or, where rows are packed (mode document and best-fit), ["packed"].
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curriculum.accounting import Accounting as Accounting
+from curriculum.accounting import read_accounting, require_adds_up
 from curriculum.errors import DataError
 from curriculum.json_object import JsonObject
 from curriculum.plan import Plan
@@ -23,7 +28,10 @@ from curriculum.shard_format import token_dtype, token_itemsize
 
 FORMAT = "curriculum-dataset"
 VERSION = 1
-KNOWN_FEATURES: frozenset[str] = frozenset()
+PACKED = "packed"
+"""Rows are pieces of documents laid end to end, then padding: three more columns, inputs without a target."""
+PACKED_MODES = ("document", "best-fit")
+KNOWN_FEATURES: frozenset[str] = frozenset({PACKED})
 """Names that `requires` may hold; later versions of the format add some."""
 FILE_NAME = "manifest.json"
 
@@ -93,26 +101,6 @@ class BuildEntry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Accounting:
-    """Where every token of the corpus went.
-
-    corpus = trained + truncated + validation + unused - repeated
-    """
-
-    corpus_tokens: int
-    trained_tokens: int
-    truncated_tokens: int
-    validation_tokens: int
-    unused_tokens: int
-    repeated_tokens: int
-    context_tokens: int
-    """the part of unused that is stored as an input only"""
-    documents: int
-    empty_documents: int
-    skipped_records: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """A dataset, described. `id` is derived from everything else."""
 
@@ -134,6 +122,11 @@ class Manifest:
         if self._id is None:
             object.__setattr__(self, "_id", content_id(self._body()))
         return self._id or ""
+
+    @property
+    def packed(self) -> bool:
+        """Rows of the phases (never the held-out ones) are packed: not every input has a target."""
+        return PACKED in self.requires
 
     @property
     def itemsize(self) -> int:
@@ -164,8 +157,13 @@ class Manifest:
             "phases": [asdict(phase) for phase in self.phases],
             "validation": asdict(self.validation) if self.validation else None,
             "sources": [asdict(source) for source in self.sources],
-            "accounting": asdict(self.accounting),
+            "accounting": self.accounting.to_json(),
         }
+
+
+def required_features(mode: str) -> tuple[str, ...]:
+    """What `requires` lists for a plan of this mode."""
+    return (PACKED,) if mode in PACKED_MODES else ()
 
 
 def canonical_json(value: Any) -> bytes:
@@ -220,6 +218,7 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
             f"{where}: id is {claimed[:80]}, its content gives {found}. "
             f"The manifest was edited or damaged: copy it again, or build the dataset again."
         )
+    requires = tuple(top.strings("requires"))
     manifest = Manifest(
         plan=Plan.from_json(top.value("plan")),
         tokenizer=_tokenizer(top.object("tokenizer")),
@@ -229,8 +228,8 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
         phases=tuple(_phase(phase) for phase in top.objects("phases")),
         validation=_phase(top.object("validation")) if top.value("validation") is not None else None,
         sources=tuple(_source(source) for source in top.objects("sources")),
-        accounting=_accounting(top.object("accounting")),
-        requires=tuple(top.strings("requires")),
+        accounting=read_accounting(top.object("accounting"), packed=PACKED in requires),
+        requires=requires,
     )
     top.no_others()
     object.__setattr__(manifest, "_id", claimed)  # hashing 100,000 shards again would take a second
@@ -245,6 +244,11 @@ def check_consistent(manifest: Manifest, where: str) -> None:
         DataError: names the first contradiction.
     """
     plan = manifest.plan
+    if manifest.requires != required_features(plan.mode):
+        raise DataError(
+            f"{where}: requires is {list(manifest.requires)}, but a dataset of mode {plan.mode!r} requires "
+            f"{list(required_features(plan.mode))}. The manifest was edited or damaged: copy it again."
+        )
     if manifest.dtype != token_dtype(manifest.tokenizer.vocab_size):
         raise DataError(f"{where}: dtype {manifest.dtype} does not fit vocab_size {manifest.tokenizer.vocab_size}.")
     if len(manifest.phases) != len(plan.phases):
@@ -258,7 +262,8 @@ def check_consistent(manifest: Manifest, where: str) -> None:
         _check_shards(entry, f"{where}: phase {i}", manifest.itemsize, phase.rows_per_step)
     if manifest.validation:
         _check_shards(manifest.validation, f"{where}: validation", manifest.itemsize, 1)
-    _check_accounting(manifest, where)
+    source_tokens = sum(source.tokens for source in manifest.sources)
+    require_adds_up(manifest.accounting, plan, source_tokens=source_tokens, packed=manifest.packed, where=where)
 
 
 def _check_shards(entry: PhaseEntry, where: str, itemsize: int, rows_per_step: int) -> None:
@@ -270,20 +275,6 @@ def _check_shards(entry: PhaseEntry, where: str, itemsize: int, rows_per_step: i
         least = shard.data_offset + shard.num_rows * (entry.seq_len + 1) * itemsize
         if shard.num_bytes < least:
             raise DataError(f"{where}: shard {shard.path!r} has {shard.num_bytes} bytes, its rows need {least}.")
-
-
-def _check_accounting(manifest: Manifest, where: str) -> None:
-    a, plan = manifest.accounting, manifest.plan
-    accounted = a.trained_tokens + a.truncated_tokens + a.validation_tokens + a.unused_tokens - a.repeated_tokens
-    if a.corpus_tokens != accounted:
-        raise DataError(f"{where}: accounting has {a.corpus_tokens} corpus tokens but its parts sum to {accounted}.")
-    if (a.trained_tokens, a.truncated_tokens) != (plan.total_tokens, plan.dropped_tokens):
-        raise DataError(
-            f"{where}: accounting has {a.trained_tokens} trained and {a.truncated_tokens} truncated tokens, "
-            f"the plan {plan.total_tokens} and {plan.dropped_tokens}."
-        )
-    if a.corpus_tokens != sum(source.tokens for source in manifest.sources):
-        raise DataError(f"{where}: accounting has {a.corpus_tokens} corpus tokens, the sources do not sum to that.")
 
 
 def _tokenizer(o: JsonObject) -> TokenizerEntry:
@@ -338,11 +329,5 @@ def _source(o: JsonObject) -> SourceEntry:
         weight=o.number("weight"),
         fingerprint=o.string("fingerprint"),
     )
-    o.no_others()
-    return entry
-
-
-def _accounting(o: JsonObject) -> Accounting:
-    entry = Accounting(**{item.name: o.integer(item.name) for item in fields(Accounting)})
     o.no_others()
     return entry

@@ -183,6 +183,7 @@ class Reader:
             num_rows=shard.num_rows,
             num_bytes=shard.num_bytes,
             data_offset=shard.data_offset,
+            packed=self.manifest.packed and phase >= 0,  # held-out rows are plain
         )
 
     def __reduce__(self) -> tuple[type[Reader], tuple[str]]:

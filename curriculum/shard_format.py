@@ -1,7 +1,8 @@
 """One shard: an Arrow IPC file whose single record batch is read as numpy views.
 
 In:  the path of a shard and what the manifest says about it.
-Out: `Shard`, read-only views of the mapped file: tokens [num_rows, seq_len + 1], doc_starts, offset, document.
+Out: `Shard`, read-only views of the mapped file: tokens [num_rows, seq_len + 1], doc_starts, offset, document, and
+where rows are packed num_tokens, piece_offset, piece_document.
 Guarantee: nothing is copied, and a file that is truncated, compressed or not ours is refused before it is mapped into
 a training loop (reading past the end of a truncated mapping kills the process with SIGBUS).
 
@@ -10,41 +11,53 @@ a training loop (reading past the end of a truncated mapping kills the process w
     doc_starts  [[4], [4]]                     positions >= 1 where a document begins
     offset      [0, 4]      document [0, 1]    position in the stream, ordinal of the document at that position
 
+    packed, seq_len 7: pieces 5 6 0 of document 0 and 8 9 1 of document 1, then padding with the EOS
+    tokens [5 6 0 8 9 1 0 0]   num_tokens 6   doc_starts [3]   piece_offset [3]   piece_document [1]
+
 The same file opens with pyarrow, polars, duckdb and `datasets`, without any code of this project.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from curriculum.errors import DataError
 
+_Item = TypeVar("_Item", bound=np.generic)
+_REPAIR = "Copy the shard again, or build the dataset again with --overwrite."
 MAX_SHARDS_PER_FOLDER = 1000
 """The Hugging Face Hub allows 10,000 files in a folder; file browsers are slow long before."""
 
 
-def shard_schema(seq_len: int, dtype: str) -> pa.Schema:
-    """Schema of a shard: four columns, none nullable.
+def shard_schema(seq_len: int, dtype: str, packed: bool = False) -> pa.Schema:
+    """Schema of a shard: four columns, none nullable; seven where rows are packed.
 
     Args:
         seq_len: inputs of a row; `seq_len + 1` tokens are stored.
         dtype: "uint16" or "uint32".
+        packed: rows are pieces laid end to end, then padding.
     """
     token = pa.field("item", pa.uint16() if dtype == "uint16" else pa.uint32(), nullable=False)
     position = pa.field("item", pa.uint32(), nullable=False)
-    return pa.schema(
-        [
-            pa.field("tokens", pa.list_(token, seq_len + 1), nullable=False),
-            pa.field("doc_starts", pa.list_(position), nullable=False),
-            pa.field("offset", pa.uint64(), nullable=False),
-            pa.field("document", pa.uint64(), nullable=False),
+    columns = [
+        pa.field("tokens", pa.list_(token, seq_len + 1), nullable=False),
+        pa.field("doc_starts", pa.list_(position), nullable=False),
+        pa.field("offset", pa.uint64(), nullable=False),
+        pa.field("document", pa.uint64(), nullable=False),
+    ]
+    if packed:
+        of_piece = pa.list_(pa.field("item", pa.uint64(), nullable=False))
+        columns += [
+            pa.field("num_tokens", pa.uint32(), nullable=False),
+            pa.field("piece_offset", of_piece, nullable=False),
+            pa.field("piece_document", of_piece, nullable=False),
         ]
-    )
+    return pa.schema(columns)
 
 
 def token_dtype(vocab_size: int) -> Literal["uint16", "uint32"]:
@@ -57,9 +70,12 @@ def token_itemsize(dtype: str) -> int:
     return 2 if dtype == "uint16" else 4
 
 
-def row_bytes(seq_len: int, dtype: str) -> int:
-    """Bytes of a stored row: tokens, offset, document and one list offset; 4 more for each document start in it."""
-    return (seq_len + 1) * token_itemsize(dtype) + 8 + 8 + 4
+def row_bytes(seq_len: int, dtype: str, packed: bool = False) -> int:
+    """Bytes of a stored row: tokens, offset, document and one list offset; 4 more for each document start in it.
+
+    Packed rows add num_tokens and two list offsets, and 16 more bytes for each further piece.
+    """
+    return (seq_len + 1) * token_itemsize(dtype) + 8 + 8 + 4 + (4 + 2 * 4 if packed else 0)
 
 
 def phase_folder(phase_index: int, seq_len: int) -> str:
@@ -95,10 +111,23 @@ class Shard:
     """uint64 [num_rows]: ordinal of the document that holds the row's first token"""
     data_offset: int
     """byte of the file where the token values begin"""
+    num_tokens: np.ndarray[Any, np.dtype[np.uint32]] | None = None
+    """uint32 [num_rows]: stored tokens before the padding, 2 to seq_len + 1; None where rows are not packed"""
+    piece_offset: np.ndarray[Any, np.dtype[np.uint64]] | None = None
+    """uint64 [num_doc_starts], parallel to doc_positions: stream position of the piece that begins there; or None"""
+    piece_document: np.ndarray[Any, np.dtype[np.uint64]] | None = None
+    """uint64 [num_doc_starts], parallel to doc_positions: ordinal of the piece's document; or None"""
 
 
 def open_shard(
-    path: Path, *, seq_len: int, dtype: str, num_rows: int, num_bytes: int, data_offset: int | None = None
+    path: Path,
+    *,
+    seq_len: int,
+    dtype: str,
+    num_rows: int,
+    num_bytes: int,
+    data_offset: int | None = None,
+    packed: bool = False,
 ) -> Shard:
     """Map a shard and check everything that can be checked without reading the tokens.
 
@@ -106,9 +135,11 @@ def open_shard(
         path: the file.
         seq_len, dtype, num_rows, num_bytes, data_offset: what the manifest says; `data_offset=None` skips that check
             (the writer asks for it).
+        packed: the manifest requires "packed", and the shard is one of a phase: held-out rows are plain.
 
     Raises:
-        DataError: the file is missing, has another size, is no Arrow file, is compressed or has another layout.
+        DataError: the file is missing, has another size, is no Arrow file, is compressed or has another layout; or
+            the pieces of a packed row do not fit it, which would make its labels wrong.
     """
     try:
         size = path.stat().st_size
@@ -125,7 +156,7 @@ def open_shard(
             f"file: copy it again, or build the dataset again with --overwrite."
         )
     batch, base = _map_single_batch(path)
-    expected = shard_schema(seq_len, dtype)
+    expected = shard_schema(seq_len, dtype, packed)
     if not batch.schema.equals(expected):
         raise DataError(
             f"{path}: its columns are {_one_line(batch.schema)}, the manifest asks for {_one_line(expected)}. "
@@ -133,7 +164,8 @@ def open_shard(
         )
     if batch.num_rows != num_rows:
         raise DataError(f"{path}: {batch.num_rows:,} rows on disk, the manifest says {num_rows:,}. Copy it again.")
-    return _views(path, batch, base, size, data_offset)
+    shard = _views(path, batch, base, size, data_offset)
+    return _with_pieces(path, shard, batch) if packed else shard
 
 
 def _map_single_batch(path: Path) -> tuple[pa.RecordBatch, int]:
@@ -155,13 +187,12 @@ def _map_single_batch(path: Path) -> tuple[pa.RecordBatch, int]:
 
 
 def _views(path: Path, batch: pa.RecordBatch, base: int, size: int, data_offset: int | None) -> Shard:
-    tokens, doc_starts, offset, document = batch.columns
-    buffers = [*tokens.buffers(), *doc_starts.buffers(), *offset.buffers(), *document.buffers()]
-    # validity, child validity, tokens | validity, list offsets, child validity, positions | validity, values | ...
-    validities = [buffers[i] for i in (0, 1, 3, 5, 7, 9)]
-    if any(buffer is not None for buffer in validities):
+    # Buffers of a column: validity and values; of a list: validity, list offsets (none where its size is fixed),
+    # validity of the items, items.
+    buffers = {name: column.buffers() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+    if any(of_column[0] is not None or of_column[-2] is not None for of_column in buffers.values()):
         raise DataError(f"{path}: a column holds nulls, which a shard never does. Copy the shard again.")
-    data, list_offsets, positions, offset_data, document_data = (buffers[i] for i in (2, 4, 6, 8, 10))
+    tokens, data = batch.column("tokens"), buffers["tokens"][-1]
     if data is None or not base <= data.address < base + size:
         raise DataError(
             f"{path}: the shard is compressed, which rules out reading it in place. "
@@ -172,15 +203,57 @@ def _views(path: Path, batch: pa.RecordBatch, base: int, size: int, data_offset:
         raise DataError(f"{path}: token values begin at byte {found}, the manifest says {data_offset}. Copy it again.")
     num_rows, row_tokens = len(tokens), tokens.type.list_size
     dtype = np.uint16 if tokens.type.value_type == pa.uint16() else np.uint32
-    num_starts = len(doc_starts.values)
     return Shard(
         tokens=np.frombuffer(data, dtype, num_rows * row_tokens).reshape(num_rows, row_tokens),
-        doc_positions=np.frombuffer(positions, np.uint32, num_starts) if num_starts else np.empty(0, np.uint32),
-        doc_offsets=np.frombuffer(list_offsets, np.int32, num_rows + 1),
-        offset=np.frombuffer(offset_data, np.uint64, num_rows),
-        document=np.frombuffer(document_data, np.uint64, num_rows),
+        doc_positions=_items(batch, "doc_starts", np.uint32),
+        doc_offsets=_list_offsets(batch, "doc_starts"),
+        offset=np.frombuffer(buffers["offset"][-1], np.uint64, num_rows),
+        document=np.frombuffer(buffers["document"][-1], np.uint64, num_rows),
         data_offset=found,
     )
+
+
+def _with_pieces(path: Path, shard: Shard, batch: pa.RecordBatch) -> Shard:
+    """The three columns of packed rows; checked as far as labels depend on them, in O(rows)."""
+    seq_len = shard.tokens.shape[1] - 1
+    for name in ("piece_offset", "piece_document"):
+        if len(batch.column(name).values) != len(shard.doc_positions) or not np.array_equal(
+            _list_offsets(batch, name), shard.doc_offsets
+        ):
+            raise DataError(
+                f"{path}: the lists of {name} and doc_starts have different lengths, and a packed row has one entry "
+                f"of each for every piece but its first. {_REPAIR}"
+            )
+    num_tokens = np.frombuffer(batch.column("num_tokens").buffers()[-1], np.uint32, len(shard.tokens))
+    wrong = (num_tokens < 2) | (num_tokens > seq_len + 1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(
+            f"{path}: row {row} has num_tokens {num_tokens[row]}, expected 2 to {seq_len + 1} in rows of {seq_len} "
+            f"inputs. {_REPAIR}"
+        )
+    outside = (shard.doc_positions < 1) | (shard.doc_positions > seq_len)
+    if outside.any():
+        found = shard.doc_positions[int(np.argmax(outside))]
+        raise DataError(f"{path}: doc_starts holds the position {found}, expected 1 to {seq_len}. {_REPAIR}")
+    return replace(
+        shard,
+        num_tokens=num_tokens,
+        piece_offset=_items(batch, "piece_offset", np.uint64),
+        piece_document=_items(batch, "piece_document", np.uint64),
+    )
+
+
+def _list_offsets(batch: pa.RecordBatch, name: str) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """int32 [num_rows + 1]: where each row's list begins among the items of all."""
+    return np.frombuffer(batch.column(name).buffers()[1], np.int32, batch.num_rows + 1)
+
+
+def _items(batch: pa.RecordBatch, name: str, dtype: type[_Item]) -> np.ndarray[Any, np.dtype[_Item]]:
+    """[number of items], row after row; a column without items may have no buffer for them."""
+    column = batch.column(name)
+    count = len(column.values)
+    return np.frombuffer(column.buffers()[-1], dtype, count) if count else np.empty(0, dtype)
 
 
 def _one_line(schema: pa.Schema) -> str:

@@ -41,7 +41,7 @@ class WindowText:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """The four columns of consecutive rows."""
+    """The columns of consecutive rows: four, or seven where rows are packed."""
 
     tokens: TokenArray
     """[num_rows, seq_len + 1]"""
@@ -50,6 +50,12 @@ class Rows:
     """[num_rows + 1]: row i owns doc_positions[doc_offsets[i] : doc_offsets[i + 1]]"""
     offset: np.ndarray[Any, np.dtype[np.uint64]]
     document: np.ndarray[Any, np.dtype[np.uint64]]
+    num_tokens: np.ndarray[Any, np.dtype[np.uint32]] | None = None
+    """[num_rows]: stored tokens before the padding; this and the next two are all there, or none is"""
+    piece_offset: np.ndarray[Any, np.dtype[np.uint64]] | None = None
+    """[num_doc_starts], parallel to doc_positions: stream position of the piece that begins there"""
+    piece_document: np.ndarray[Any, np.dtype[np.uint64]] | None = None
+    """[num_doc_starts], parallel to doc_positions: ordinal of the document of that piece"""
 
 
 def deal_rows(

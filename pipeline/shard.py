@@ -2,13 +2,15 @@
 
 In:  rows in training order.  Out: the published file and its manifest entry.
 Guarantee: uncompressed, one record batch, no nulls; the file is on the disk before its entry exists, and the entry's
-digest is of the bytes that were written.
+digest is of the bytes that were written. Packed rows (`Rows.num_tokens` is there) get their three further columns.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from curriculum.manifest import ShardEntry
@@ -27,7 +29,8 @@ def write_shard(root: Path, aside_folder: Path, path: str, rows: Rows) -> ShardE
         rows: what to write.
     """
     num_rows, row_tokens = rows.tokens.shape
-    schema = shard_schema(row_tokens - 1, rows.tokens.dtype.name)
+    packed = rows.num_tokens is not None
+    schema = shard_schema(row_tokens - 1, rows.tokens.dtype.name, packed)
     batch = pa.record_batch(_columns(rows, schema), schema=schema)
     with Aside(aside_folder, root / path, hashed=True) as file:
         with pa.ipc.new_file(file, schema) as writer:
@@ -40,23 +43,37 @@ def write_shard(root: Path, aside_folder: Path, path: str, rows: Rows) -> ShardE
             dtype=rows.tokens.dtype.name,
             num_rows=num_rows,
             num_bytes=num_bytes,
+            packed=packed,
         )
     return ShardEntry(path=path, num_rows=num_rows, num_bytes=num_bytes, data_offset=written.data_offset, sha256=digest)
 
 
 def _columns(rows: Rows, schema: pa.Schema) -> list[pa.Array]:
     """Arrow arrays over the numpy memory, nothing copied."""
-    num_rows, row_tokens = rows.tokens.shape
-    tokens_type, starts_type = schema.field("tokens").type, schema.field("doc_starts").type
+    num_rows = len(rows.tokens)
 
-    def values(type_: pa.DataType, array: object, length: int) -> pa.Array:
-        return pa.Array.from_buffers(type_, length, [None, pa.py_buffer(array)])
+    def values(type_: pa.DataType, array: np.ndarray[Any, Any]) -> pa.Array:
+        return pa.Array.from_buffers(type_, array.size, [None, pa.py_buffer(array)])
 
-    token_values = values(tokens_type.value_type, rows.tokens, num_rows * row_tokens)
-    start_values = values(pa.uint32(), rows.doc_positions, len(rows.doc_positions))
-    return [
+    def lists(name: str, items: np.ndarray[Any, Any]) -> pa.Array:
+        type_ = schema.field(name).type
+        children = [values(type_.value_type, items)]
+        return pa.Array.from_buffers(type_, num_rows, [None, pa.py_buffer(rows.doc_offsets)], children=children)
+
+    tokens_type = schema.field("tokens").type
+    token_values = values(tokens_type.value_type, rows.tokens)
+    columns = [
         pa.Array.from_buffers(tokens_type, num_rows, [None], children=[token_values]),
-        pa.Array.from_buffers(starts_type, num_rows, [None, pa.py_buffer(rows.doc_offsets)], children=[start_values]),
-        values(pa.uint64(), rows.offset, num_rows),
-        values(pa.uint64(), rows.document, num_rows),
+        lists("doc_starts", rows.doc_positions),
+        values(pa.uint64(), rows.offset),
+        values(pa.uint64(), rows.document),
     ]
+    if rows.num_tokens is not None:
+        assert rows.piece_offset is not None
+        assert rows.piece_document is not None
+        columns += [
+            values(pa.uint32(), rows.num_tokens),
+            lists("piece_offset", rows.piece_offset),
+            lists("piece_document", rows.piece_document),
+        ]
+    return columns

@@ -2,16 +2,18 @@
 
 In:  a dataset (a path or a `Reader`), and which share of every step this process trains on.
 Out: {"input_ids", "labels"} per micro-batch, int64 [rows, seq_len]; `labels` are shifted already: labels[i, j] is the
-token after input_ids[i, j].
+token after input_ids[i, j], or -100 where packed rows have no target (`Batch.labels`).
 Guarantee: one widening copy per batch and no other work (torch cannot embed uint16); the state is the same on every
 rank and fits every world size; nothing of torch.distributed is called.
 
     dataset = CurriculumDataset("curriculum-data", rank=0, world_size=8, micro_batches=4)
     loader = DataLoader(dataset, batch_size=None, num_workers=0)        # or iterate over `dataset` itself
     stored row  5 6 7 0 8   ->   input_ids  5 6 7 0     labels  6 7 0 8
+    packed row  5 6 0 8 0   ->   input_ids  5 6 0 8     labels  6 0 -100 0        pieces 5 6 0 and 8 0
 
 `input_ids` and `labels` are two views of one copy, so their rows are not back to back: flatten them with
 `labels.flatten()` or `.reshape(-1)`; `.view(-1)` refuses. `contiguous=True` widens twice for code that insists on it.
+Packed rows are always widened twice: a -100 in one shared memory would also be an input.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ class CurriculumDataset(IterableDataset[Example]):
             micro_batches: batches per step and rank.
             reuse_buffer: widen into the same memory again and again: a batch is valid only until the next one is asked
                 for. Several times faster than fresh memory once a batch exceeds the processor's cache.
-            contiguous: give each of the two tensors memory of its own, at the price of a second widening.
+            contiguous: give each of the two tensors memory of its own, at the price of a second widening. Tensors of
+                packed rows always are.
         """
         super().__init__()
         self.reader = dataset if isinstance(dataset, Reader) else curriculum.open(dataset)
@@ -121,11 +124,10 @@ class CurriculumDataset(IterableDataset[Example]):
     def _widened(self, batches: Iterator[Batch]) -> Iterator[Example]:
         memory: _Memory | None = None
         for batch in batches:
-            tokens = batch.tokens
-            if memory is None or not self.reuse_buffer or memory.shape != tokens.shape:
-                memory = _Memory(tokens, contiguous=self.contiguous)
+            if memory is None or not self.reuse_buffer or memory.shape != batch.tokens.shape:
+                memory = _Memory(batch, contiguous=self.contiguous)
             else:
-                memory.refill(tokens)
+                memory.refill(batch)
             self._cursor = batch.cursor
             yield {"input_ids": memory.input_ids, "labels": memory.labels}
         self._start = Cursor(self.reader.id, 0)
@@ -145,11 +147,12 @@ class _Memory:
 
     __slots__ = ("_arrays", "input_ids", "labels", "shape")
 
-    def __init__(self, tokens: TokenArray, *, contiguous: bool) -> None:
+    def __init__(self, batch: Batch, *, contiguous: bool) -> None:
+        tokens = batch.tokens
         self.shape = tokens.shape
         self._arrays: tuple[TokenArray, ...]
-        if contiguous:
-            inputs, labels = tokens[:, :-1].astype(np.int64), tokens[:, 1:].astype(np.int64)
+        if contiguous or batch.num_tokens is not None:
+            inputs, labels = tokens[:, :-1].astype(np.int64), batch.labels
             self._arrays = (inputs, labels)
         else:
             whole = tokens.astype(np.int64)
@@ -158,10 +161,10 @@ class _Memory:
         self.input_ids = torch.from_numpy(inputs)
         self.labels = torch.from_numpy(labels)
 
-    def refill(self, tokens: TokenArray) -> None:
-        """The same memory with other tokens of the same shape."""
+    def refill(self, batch: Batch) -> None:
+        """The same memory with another batch of the same shape."""
         if len(self._arrays) == 1:
-            np.copyto(self._arrays[0], tokens)
+            np.copyto(self._arrays[0], batch.tokens)
         else:
-            np.copyto(self._arrays[0], tokens[:, :-1])
-            np.copyto(self._arrays[1], tokens[:, 1:])
+            np.copyto(self._arrays[0], batch.inputs)
+            batch.write_labels(self._arrays[1])

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 import curriculum
 from curriculum.adapters.pytorch import CurriculumDataset
 from curriculum.errors import ConfigError, CursorError
+from packed_dataset import write_packed_dataset
 from pipeline.build import BuildResult
 
 Example = dict[str, torch.Tensor]
@@ -51,6 +53,53 @@ def test_tensors_are_the_rows_of_the_reader_widened(small_dataset: Path, reuse_b
         assert torch.equal(example["labels"][:, :-1], example["input_ids"][:, 1:]), "already shifted"
         count += 1
     assert count == len(dataset) == 2 * len(reader)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of pieces with boundaries and padding; treat it as read-only."""
+    root = tmp_path_factory.mktemp("packed")
+    write_packed_dataset(root)
+    return root
+
+
+@pytest.mark.parametrize("reuse_buffer", [False, True])
+@pytest.mark.parametrize("contiguous", [False, True])
+def test_packed_rows_have_their_ids_as_inputs_and_the_labels_of_the_batch(
+    packed: Path, reuse_buffer: bool, contiguous: bool
+) -> None:
+    """Inputs and labels that shared their memory would turn masked labels into inputs of -100: an index error on the
+    CPU, a device assert without a line number on a GPU."""
+    reader = curriculum.open(packed)
+    dataset = CurriculumDataset(
+        reader, rank=1, world_size=2, micro_batches=2, reuse_buffer=reuse_buffer, contiguous=contiguous
+    )
+    masked = 0
+    for example, batch in zip(dataset, reader.steps(0, 1, 2, 2), strict=True):
+        assert example["input_ids"].dtype == example["labels"].dtype == torch.int64
+        assert example["input_ids"].tolist() == batch.inputs.tolist()
+        assert example["labels"].tolist() == batch.labels.tolist()
+        assert example["input_ids"].is_contiguous()
+        assert example["labels"].is_contiguous()
+        masked += int((example["labels"] == -100).sum())
+    assert masked > 0
+
+
+def test_cross_entropy_leaves_out_inputs_without_a_target(packed: Path) -> None:
+    """-100 is what torch ignores by default: the mean is over as many targets as the manifest counts."""
+    reader = curriculum.open(packed)
+    generator = torch.Generator().manual_seed(0)
+    total, counted = 0.0, 0
+    for example, batch in zip(CurriculumDataset(reader), reader, strict=True):
+        logits = torch.randn(*example["labels"].shape, 257, generator=generator)
+        losses = cross_entropy(logits.flatten(0, 1), example["labels"].flatten(), reduction="none")
+        has_target = torch.from_numpy(batch.has_target.ravel())
+        assert torch.equal(losses != 0, has_target)
+        mean = cross_entropy(logits.flatten(0, 1), example["labels"].flatten())
+        assert torch.allclose(mean, losses[has_target].mean())
+        total, counted = total + float(mean), counted + int(has_target.sum())
+    assert total > 0
+    assert counted == reader.manifest.accounting.trained_tokens
 
 
 def test_uint32_tokens_above_the_signed_range_stay_positive(
@@ -122,6 +171,18 @@ def test_ranks_together_see_each_global_batch(small_dataset: Path, world_size: i
     assert len(pieces) == per_step * len(whole)
     for step, expected in enumerate(whole):
         assert torch.equal(torch.cat(pieces[step * per_step : (step + 1) * per_step]), expected)
+
+
+def test_a_packed_dataset_resumes_with_the_same_labels(packed: Path) -> None:
+    """The state knows nothing of packing: what follows a restart is what would have followed without it."""
+    everything = copies(CurriculumDataset(packed, micro_batches=2))
+    dataset = CurriculumDataset(packed, micro_batches=2)
+    iterator = iter(dataset)
+    for _ in range(7):
+        next(iterator)
+    resumed = pickle.loads(pickle.dumps(CurriculumDataset(packed, micro_batches=2, reuse_buffer=True)))
+    resumed.load_state_dict(dataset.state_dict())
+    assert_same(copies(resumed), everything[7:])
 
 
 @pytest.mark.parametrize("loader", [False, True], ids=["bare", "DataLoader"])

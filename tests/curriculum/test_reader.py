@@ -314,6 +314,7 @@ def test_importing_and_reading_stay_light(small_dataset: Path) -> None:
         reader = curriculum.open(sys.argv[2], check=True)
         for batch in reader.steps(reader[1].cursor, 1, 2, 2):
             batch.inputs, batch.targets, batch.doc_starts, batch.offset, batch.document, batch.cursor
+            batch.labels, batch.has_target, batch.num_tokens, batch.piece_offset, batch.piece_document
         print(*[name for name in added() if not name.lstrip("_").startswith("cython")])
     """
     command = [sys.executable, "-I", "-W", "error", "-c", code, str(ROOT), str(small_dataset)]

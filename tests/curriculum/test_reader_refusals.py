@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import random
 import shutil
@@ -17,6 +15,7 @@ import pytest
 import curriculum
 from curriculum.errors import DataError
 from curriculum.reader import Reader
+from forged_shards import last_shard, read_manifest, replace_last_shard, with_type, write_manifest
 
 Manifest = dict[str, Any]
 
@@ -25,50 +24,6 @@ Manifest = dict[str, Any]
 def dataset(small_dataset: Path, tmp_path: Path) -> Path:
     """A copy that may be damaged."""
     return shutil.copytree(small_dataset, tmp_path / "dataset")
-
-
-def read_manifest(dataset: Path) -> Manifest:
-    return json.loads((dataset / "manifest.json").read_bytes())
-
-
-def write_manifest(dataset: Path, manifest: Manifest, *, fix_id: bool) -> None:
-    """Write it; `fix_id` as an attacker would, who recomputes the digest that the format documents."""
-    if fix_id:
-        body = {key: value for key, value in manifest.items() if key != "id"}
-        text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        manifest["id"] = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
-    (dataset / "manifest.json").write_text(json.dumps(manifest))
-
-
-def last_shard(manifest: Manifest) -> Manifest:
-    """The manifest's entry for the last shard of the longest phase."""
-    return manifest["phases"][-1]["shards"][-1]
-
-
-def replace_last_shard(
-    dataset: Path, change: Callable[[pa.Table], pa.Table], *, pieces: int = 1, compression: str | None = None
-) -> Path:
-    """Write the last shard anew with pyarrow, and a manifest that agrees with it."""
-    manifest = read_manifest(dataset)
-    entry = last_shard(manifest)
-    path = dataset / entry["path"]
-    with pa.ipc.open_file(path) as reader:
-        table = change(reader.read_all())
-    path.unlink()  # a new file: an open map of the old one stays whole
-    options = pa.ipc.IpcWriteOptions(compression=compression)
-    with pa.ipc.new_file(path, table.schema, options=options) as writer:
-        writer.write_table(table, max_chunksize=-(-len(table) // pieces))
-    entry["num_bytes"] = path.stat().st_size
-    entry["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    write_manifest(dataset, manifest, fix_id=True)
-    return path
-
-
-def with_type(table: pa.Table, name: str, type_: pa.DataType, *, nullable: bool = False) -> pa.Table:
-    """The table with one column of another type."""
-    i = table.schema.get_field_index(name)
-    column = pa.array(table.column(name).to_pylist(), type_)
-    return table.set_column(i, pa.field(name, type_, nullable=nullable), column)
 
 
 @pytest.mark.parametrize("change_bytes", [-1, 1, -5_000, None], ids=["1 less", "1 more", "5,000 less", "empty"])
@@ -180,6 +135,8 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "an empty path": (lambda m: last_shard(m).update(path=""), "relative path"),
     "validation elsewhere": (lambda m: m["validation"]["shards"][0].update(path="../v.arrow"), "relative path"),
     "an unknown feature": (lambda m: m.update(requires=["padding"]), "requires 'padding', which this release"),
+    "a feature that it does not use": (lambda m: m.update(requires=["packed"]), "'padding_tokens' is missing"),
+    "padding in plain rows": (lambda m: m["accounting"].update(padding_tokens=0), "unknown key 'padding_tokens'"),
     "a later version": (lambda m: m.update(version=2), "format version 2, this release reads version 1"),
     "another format": (lambda m: m.update(format="curriculum-plan"), "another kind of file"),
     "an unknown key": (lambda m: m.update(hook="x"), "unknown key 'hook'"),

@@ -170,7 +170,7 @@ def summarize(samples: list[Sample], text_bytes: int) -> dict[str, Any]:
 def profile_build(values: dict[str, Any], out: Path) -> dict[str, float]:
     """Seconds of one build per stage, in this process with one worker, under the profiler."""
     from pipeline.build import build
-    from pipeline.options import load_options
+    from pipeline.option_sources import load_options
     from pipeline.progress import Silent
 
     clear(out)

@@ -11,35 +11,35 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curriculum.errors import BuildError, PlanError
 from curriculum.manifest import (
     FILE_NAME,
-    Accounting,
+    PACKED,
     BuildEntry,
     Manifest,
     PhaseEntry,
     ShardEntry,
     SourceEntry,
     TokenizerEntry,
+    required_features,
 )
 from curriculum.plan import Plan
 from curriculum.shard_format import row_bytes, token_itemsize
+from pipeline.accounting import account
 from pipeline.build_log import BuildLog
 from pipeline.card import dataset_card
 from pipeline.corpus import SOURCE, Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
-from pipeline.cut import (
-    CutJob,
-    WindowTask,
-    cut_validation,
-    cut_window,
-    finished_window,
-)
+from pipeline.corpus_plan import CorpusPlan, StoredCorpus, plan_corpus
+from pipeline.cut import CutJob, WindowTask, cut_validation, cut_window, finished_window
+from pipeline.cut_packed import BucketRows
+from pipeline.document_rows import DocumentRows
 from pipeline.engines.local import Workers, local_workers
-from pipeline.holdout import HeldOut, hold_out
+from pipeline.holdout import HeldOut
 from pipeline.layout import LOG_NAME, WORK_FOLDER, aside_folder
 from pipeline.lock import locked
 from pipeline.options import Options
@@ -48,9 +48,10 @@ from pipeline.progress import Progress
 from pipeline.publish import publish_bytes, publish_json, remove
 from pipeline.store import ALGORITHM, claim_store, remove_store
 from pipeline.store import aside_folder as store_aside_folder
-from pipeline.stream import StreamSpec, count_partitions, lay_out_stream, overlapping
+from pipeline.stream import lay_out_stream, overlapping
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
-from pipeline.windows import lay_out_shards, split_windows, window_size
+from pipeline.window_counts import WindowCounts
+from pipeline.windows import ShardSlot, Window, lay_out_shards, rows_by_phase, split_windows, window_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +71,7 @@ class BuildResult:
             "already_finished": self.already_finished,
             "total_steps": plan.total_steps,
             "total_tokens": plan.total_tokens,
-            "accounting": asdict(self.manifest.accounting),
+            "accounting": self.manifest.accounting.to_json(),
         }
 
 
@@ -105,7 +106,7 @@ def _import_stages() -> None:
     import tokenizers  # noqa: F401
 
 
-def prepare_plan(options: Options, progress: Progress) -> tuple[Plan, TokenizedCorpus, HeldOut]:
+def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, TokenizedCorpus]:
     """The plan for a corpus, which is tokenized into the store for it; a later build uses that store.
 
     Raises:
@@ -116,8 +117,11 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[Plan, TokenizedC
     with locked(options.store_folder()), local_workers(options.num_workers()) as workers:
         claim_store(options.store_folder())
         tokenized = tokenize_corpus(options, corpus, workers, progress)
-        held_out = held_out_documents(options, tokenized.part_names)
-        return options.compile_plan(tokenized.tokens - held_out.tokens), tokenized, held_out
+        return plan_corpus(options, _stored(tokenized), workers, progress), tokenized
+
+
+def _stored(tokenized: TokenizedCorpus) -> StoredCorpus:
+    return StoredCorpus(parts=tokenized.part_names, tokens=tokenized.tokens, dtype=tokenized.tokenizer.dtype)
 
 
 def _remove_unfinished(options: Options) -> None:
@@ -131,47 +135,34 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
     with log.stage("tokenize"):
         tokenized = tokenize_corpus(options, corpus, workers, progress)
     with log.stage("plan"):
-        held_out = held_out_documents(options, tokenized.part_names)
-        plan = options.compile_plan(tokenized.tokens - held_out.tokens)
+        planned = plan_corpus(options, _stored(tokenized), workers, progress)
+        plan, held_out = planned.plan, planned.held_out
         _check_validation(plan, held_out)
-    spec = StreamSpec(
-        store=str(options.store_folder()),
-        parts=tokenized.part_names,
-        dtype=tokenized.tokenizer.dtype,
-        seed=options.seed,
-        held_out_below=held_out.below,
-        num_partitions=count_partitions(tokenized.tokens - held_out.tokens),
+    job = CutJob(
+        root=options.out,
+        plan=plan,
+        stream=planned.stream,
+        window_tokens=window_size(plan, options.shuffle_window),
+        eos_id=tokenized.tokenizer.eos_id,
     )
-    size = window_size(plan, options.shuffle_window)
-    job = CutJob(root=options.out, plan=plan, stream=spec, window_tokens=size)
     with log.stage("cut"):
-        phases = _cut(job, options, workers, progress)
+        phases, counts = _cut(job, planned, options, workers, progress)
         validation = None
         if held_out.tokens:
             shards = cut_validation(job, options.shard_bytes)
             validation = PhaseEntry(seq_len=plan.max_seq_len, shards=shards)
-    manifest = _manifest(options, plan, tokenized, held_out, size, phases, validation)
-    _finish(root, manifest, tokenized, corpus, log, options, held_out.below)
+    manifest = _manifest(options, job, tokenized, held_out, counts, phases, validation)
+    facts = log.to_json(manifest, tokenized, corpus, options, held_out.below, counts.summary(plan))
+    _finish(root, manifest, Path(tokenized.tokenizer.path), facts, options)
     return manifest
 
 
-def _cut(job: CutJob, options: Options, workers: Workers, progress: Progress) -> tuple[PhaseEntry, ...]:
+def _cut(
+    job: CutJob, planned: CorpusPlan, options: Options, workers: Workers, progress: Progress
+) -> tuple[tuple[PhaseEntry, ...], WindowCounts]:
     """Cut all windows that an earlier run did not finish; the shards of each phase in row order."""
-    plan = job.plan
-    windows = split_windows(plan, job.window_tokens)
-    itemsize = token_itemsize(job.stream.dtype)
-    layout = lay_out_shards(plan, windows, shard_bytes=options.shard_bytes, itemsize=itemsize)
-    pieces = lay_out_stream(job.stream, plan.consumed_tokens + 1)
-    identity = job.identity
-    tasks = [
-        WindowTask(
-            build=identity,
-            window=window,
-            slots=slots,
-            pieces=tuple(overlapping(pieces, window.offset, window.num_tokens)),
-        )
-        for window, slots in zip(windows, layout, strict=True)
-    ]
+    plan, itemsize = job.plan, token_itemsize(job.stream.dtype)
+    tasks = _window_tasks(job, planned, options)
     left = [task for task in tasks if finished_window(job, task) is None]
     _check_space(job, left)
     done = plan.consumed_tokens - sum(task.window.num_tokens for task in left)
@@ -180,29 +171,72 @@ def _cut(job: CutJob, options: Options, workers: Workers, progress: Progress) ->
         for number, _ in workers.run(cut_window, [(job, task) for task in left]):
             advance(left[number].window.num_tokens * itemsize)
     shards: list[list[ShardEntry]] = [[] for _ in plan.phases]
+    counts = WindowCounts()
     for task in tasks:
-        entries = finished_window(job, task)
-        if entries is None:
+        finished = finished_window(job, task)
+        if finished is None:
             raise BuildError(
                 f"{job.root}: the record of window {task.window.index} vanished. Run the same command again."
             )
-        for slot, entry in zip(task.slots, entries, strict=True):
+        counts += finished.counts
+        for slot, entry in zip(task.slots, finished.shards, strict=True):
             shards[slot.phase].append(entry)
-    return tuple(
-        PhaseEntry(seq_len=phase.seq_len, shards=tuple(of_phase))
-        for phase, of_phase in zip(plan.phases, shards, strict=True)
-    )
+    phases = zip(plan.phases, shards, strict=True)
+    return tuple(PhaseEntry(seq_len=phase.seq_len, shards=tuple(of_phase)) for phase, of_phase in phases), counts
+
+
+def _window_tasks(job: CutJob, planned: CorpusPlan, options: Options) -> list[WindowTask]:
+    """One task per window, with the pieces of the stream that it reads."""
+    plan = job.plan
+    windows = split_windows(plan, job.window_tokens)
+    itemsize = token_itemsize(job.stream.dtype)
+    layout = lay_out_shards(plan, windows, shard_bytes=options.shard_bytes, itemsize=itemsize)
+    if planned.document_rows is not None:
+        return list(_document_tasks(job, planned.document_rows, zip(windows, layout, strict=True)))
+    pieces = lay_out_stream(job.stream, plan.consumed_tokens + 1)
+    identity = job.identity
+    return [
+        WindowTask(
+            build=identity,
+            window=window,
+            slots=slots,
+            pieces=tuple(overlapping(pieces, window.offset, window.num_tokens)),
+        )
+        for window, slots in zip(windows, layout, strict=True)
+    ]
+
+
+def _document_tasks(
+    job: CutJob, rows: DocumentRows, windows: Iterable[tuple[Window, tuple[ShardSlot, ...]]]
+) -> Iterator[WindowTask]:
+    """In document mode a window owns the next rows of each bucket, wherever they lie in the stream."""
+    plan, identity = job.plan, job.identity
+    used = dict.fromkeys(rows.buckets, 0)
+    for window, slots in windows:
+        first_rows = tuple(used.values())
+        for phase, count in rows_by_phase(plan, window).items():
+            used[plan.phases[phase].seq_len] += count
+        read = rows.overlapping(list(zip(first_rows, used.values(), strict=True)))
+        before = tuple(tuple(line) for line in rows.rows_before[read.start : read.stop].tolist())
+        yield WindowTask(
+            build=identity,
+            window=window,
+            slots=slots,
+            pieces=rows.pieces[read.start : read.stop],
+            owned=BucketRows(buckets=rows.buckets, first_rows=first_rows, rows_before=before),
+        )
 
 
 def _manifest(
     options: Options,
-    plan: Plan,
+    job: CutJob,
     tokenized: TokenizedCorpus,
     held_out: HeldOut,
-    window_tokens: int,
+    counts: WindowCounts,
     phases: tuple[PhaseEntry, ...],
     validation: PhaseEntry | None,
 ) -> Manifest:
+    plan = job.plan
     tokenizer = tokenized.tokenizer
     source = SourceEntry(
         name=SOURCE,
@@ -223,46 +257,22 @@ def _manifest(
         dtype=tokenizer.dtype,
         seed=options.seed,
         build=BuildEntry(
-            algorithm=ALGORITHM, window_tokens=window_tokens, shard_bytes=options.shard_bytes, bos=options.bos
+            algorithm=ALGORITHM, window_tokens=job.window_tokens, shard_bytes=options.shard_bytes, bos=options.bos
         ),
         phases=phases,
         validation=validation,
         sources=(source,),
-        accounting=_account(plan, tokenized, held_out),
+        accounting=account(plan, tokenized, held_out.tokens, counts),
+        requires=required_features(plan.mode),
     )
 
 
-def _account(plan: Plan, tokenized: TokenizedCorpus, held_out: HeldOut) -> Accounting:
-    stream_tokens = tokenized.tokens - held_out.tokens
-    unused = max(0, stream_tokens - plan.consumed_tokens)
-    return Accounting(
-        corpus_tokens=tokenized.tokens,
-        trained_tokens=plan.total_tokens,
-        truncated_tokens=plan.dropped_tokens,
-        validation_tokens=held_out.tokens,
-        unused_tokens=unused,
-        repeated_tokens=max(0, plan.consumed_tokens - stream_tokens),
-        context_tokens=min(1, unused),  # the first token of the stream is an input, never a target
-        documents=tokenized.documents,
-        empty_documents=sum(part.empty_documents for part in tokenized.parts),
-        skipped_records=sum(part.skipped_records for part in tokenized.parts),
-    )
-
-
-def _finish(
-    root: Path,
-    manifest: Manifest,
-    tokenized: TokenizedCorpus,
-    corpus: Corpus,
-    log: BuildLog,
-    options: Options,
-    held_out_below: int,
-) -> None:
+def _finish(root: Path, manifest: Manifest, tokenizer: Path, facts: dict[str, Any], options: Options) -> None:
     """Everything beside the shards; the manifest last, since its presence says that all the rest is there."""
     aside = aside_folder(root)
-    publish_bytes(aside, root / "tokenizer.json", Path(tokenized.tokenizer.path).read_bytes())
+    publish_bytes(aside, root / "tokenizer.json", tokenizer.read_bytes())
     publish_bytes(aside, root / "README.md", dataset_card(manifest).encode())
-    publish_json(aside, root / LOG_NAME, log.to_json(manifest, tokenized, corpus, options, held_out_below))
+    publish_json(aside, root / LOG_NAME, facts)
     sweep(root, manifest)
     _publish_in_order(aside, root / FILE_NAME, manifest.to_json())
     remove(store_aside_folder(options.store_folder()))
@@ -284,13 +294,6 @@ def _request(options: Options, corpus: Corpus) -> dict[str, Any]:
     return request
 
 
-def held_out_documents(options: Options, parts: tuple[str, ...]) -> HeldOut:
-    """What the options hold out of a tokenized corpus."""
-    return hold_out(
-        options.store_folder(), parts, num_tokens=options.validation_tokens, frac=options.validation_share()
-    )
-
-
 def _check_validation(plan: Plan, held_out: HeldOut) -> None:
     if held_out.tokens and held_out.tokens <= plan.max_seq_len:
         raise PlanError(
@@ -301,8 +304,9 @@ def _check_validation(plan: Plan, held_out: HeldOut) -> None:
 
 def _check_space(job: CutJob, tasks: list[WindowTask]) -> None:
     slots = [slot for task in tasks for slot in task.slots]
+    packed = PACKED in required_features(job.plan.mode)
     needed = sum(
-        (slot.stop_row - slot.first_row) * row_bytes(job.plan.phases[slot.phase].seq_len, job.stream.dtype)
+        (slot.stop_row - slot.first_row) * row_bytes(job.plan.phases[slot.phase].seq_len, job.stream.dtype, packed)
         for slot in slots
     )
     free = shutil.disk_usage(job.root).free

@@ -47,7 +47,13 @@ class BuildLog:
         self._seconds[name] = round(time.perf_counter() - began, 3)
 
     def to_json(
-        self, manifest: Manifest, tokenized: TokenizedCorpus, corpus: Corpus, options: Options, held_out_below: int
+        self,
+        manifest: Manifest,
+        tokenized: TokenizedCorpus,
+        corpus: Corpus,
+        options: Options,
+        held_out_below: int,
+        packing: dict[str, Any] | None,
     ) -> dict[str, Any]:
         """Everything known at the end of a build."""
         text_bytes = sum(part.text_bytes for part in tokenized.parts)
@@ -72,6 +78,7 @@ class BuildLog:
             "parts": list(tokenized.part_names),
             "held_out_below": held_out_below,
             "skipped_examples": examples[:MAX_EXAMPLES],
+            "packing": packing,
         }
 
 

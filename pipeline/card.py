@@ -30,7 +30,9 @@ def _front_matter(manifest: Manifest) -> str:
 
 def _body(manifest: Manifest) -> str:
     plan, tokens = manifest.plan, manifest.accounting
-    counts = "\n".join(f"| {name.replace('_', ' ')} | {getattr(tokens, name):,} |" for name in tokens.__slots__)
+    # Where rows are packed, not every input has a target: labels are -100 there.
+    trained, targets = (", some of them padding", "batch.labels") if manifest.packed else ("", "batch.targets")
+    counts = "\n".join(f"| {name.replace('_', ' ')} | {number:,} |" for name, number in tokens.to_json().items())
     phases = "\n".join(
         f"| {config_name(i, phase.seq_len)} | {phase.seq_len:,} | {phase.rows_per_step:,} | {phase.num_steps:,} "
         f"| {phase.num_tokens:,} |"
@@ -38,9 +40,9 @@ def _body(manifest: Manifest) -> str:
     )
     return f"""# Compiled sequence-length curriculum
 
-{plan.total_steps:,} steps, {plan.total_tokens:,} trained tokens, {len(plan.phases)} phases of up to
+{plan.total_steps:,} steps, {tokens.trained_tokens:,} trained tokens, {len(plan.phases)} phases of up to
 {plan.max_seq_len:,} tokens; mode `{plan.mode}`, seed {manifest.seed}.
-Rows lie in training order, each of `seq_len + 1` tokens.
+Rows lie in training order, each of `seq_len + 1` tokens{trained}.
 
 - id: `{manifest.id}`
 - tokenizer: `tokenizer.json`, {manifest.tokenizer.vocab_size:,} entries, sha256 `{manifest.tokenizer.sha256}`
@@ -51,7 +53,7 @@ import curriculum  # pip install seqlen-curriculum
 
 reader = curriculum.open("PATH")
 for batch in reader.steps(start=0, rank=0, world_size=1):
-    batch.inputs, batch.targets  # [rows, seq_len], targets are shifted already
+    batch.inputs, {targets}  # [rows, seq_len], targets are shifted already
 ```
 
 | accounting | |

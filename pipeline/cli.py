@@ -10,23 +10,13 @@ import errno
 import json
 import sys
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from curriculum.errors import ConfigError, CurriculumError, DataError, PlanError
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def number(value: str) -> Decimal:
-    """A decimal number, kept exact."""
-    try:
-        return Decimal(value)
-    except InvalidOperation:
-        raise click.BadParameter(f"{value!r} is not a decimal number such as 0.3.") from None
+from pipeline.cli_options import IMPORTERS, model_size_options, plan_options
 
 
 class _Group(click.Group):
@@ -68,96 +58,50 @@ def main() -> None:
     """
 
 
-def _plan_options(command: Command) -> Command:
-    """The options that `plan` and `build` share; names are those of `pipeline.options.Options`."""
-    whole, exact, text = int, number, str
-    table: list[tuple[str, Any, str]] = [
-        ("--schedule", click.Choice(["linear", "root", "constant"]), "Pacing function.  [default: linear]"),
-        ("--degree", whole, "Degree of the root schedule.  [default: 2]"),
-        ("--frac", exact, "Share of the steps in which the length grows.  [default: 0.3]"),
-        ("--length-warmup-steps", whole, "The same as a number of steps."),
-        ("--start-length", whole, "Length of the first step, in tokens.  [default: 8]"),
-        ("--max-length", whole, "Length at the end, in tokens.  [default: 1024]"),
-        ("--multiple-of", whole, "All lengths are multiples of this.  [default: 8]"),
-        ("--phases", text, "Explicit phases LEN:STEPS,LEN:STEPS,... instead of a schedule."),
-        ("--batch-rows", whole, "Sequences per step, at every length.  [default: 16]"),
-        ("--batch-tokens", whole, "Tokens per step, at every length (instead of --batch-rows)."),
-        (
-            "--rows-multiple-of",
-            whole,
-            "Rows per step are a multiple of this.  [default: 1, with --batch-tokens 8]",
-        ),
-        ("--steps", whole, "Train this many steps.  [default: one pass over the corpus]"),
-        ("--tokens", whole, "Train at most this many tokens."),
-        ("--epochs", whole, "Passes over the corpus that a budget may take.  [default: 1]"),
-        (
-            "--mode",
-            click.Choice(["segment", "truncate"]),
-            "Use every token, or cut rows short.  [default: segment]",
-        ),
-        ("--tokenizer", text, "tokenizer.json, train:N or bytes.  [default: train:8192]"),
-        ("--eos", text, "End-of-document token.  [default: the tokenizer's]"),
-        ("--bos", click.Choice(["none", "document"]), "Put a BOS before each document.  [default: none]"),
-        ("--text-key", text, "Key or column that holds the text.  [default: text]"),
-        (
-            "--on-bad-record",
-            click.Choice(["stop", "skip"]),
-            "What to do with unreadable records.  [default: stop]",
-        ),
-        ("--validation-tokens", whole, "Hold out documents with at least this many tokens."),
-        ("--validation-frac", exact, "Hold out this share of the documents."),
-        ("--seed", whole, "Order of documents and rows.  [default: 0]"),
-        (
-            "--shuffle-window",
-            whole,
-            "Tokens that are shuffled together.  [default: total/1024, 32 Mi to 128 Mi]",
-        ),
-        ("--shard-bytes", whole, "Token bytes of a shard at most.  [default: 256 MiB]"),
-        ("--unit-bytes", whole, "Text bytes of a work unit.  [default: by file size, 8 to 128 MiB]"),
-        (
-            "--backend",
-            click.Choice(["auto", "tokenizers", "fastokens"]),
-            "Tokenizer backend.  [default: auto]",
-        ),
-        ("--workers", whole, "Worker processes.  [default: one per core]"),
-        ("--store", text, "Folder of the token store.  [default: OUT.store]"),
-    ]
-    for flag, kind, help_text in reversed(table):
-        command = click.option(flag, type=kind, default=None, help=help_text)(command)
-    config = click.Path(exists=True, dir_okay=False, path_type=Path)
-    command = click.option("--config", type=config, default=None, help="TOML file with these options.")(command)
-    command = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
-    return click.argument("corpus", nargs=-1)(command)
-
-
 @main.command()
-@_plan_options
+@plan_options
+@model_size_options
 @click.option("--corpus-tokens", type=int, default=None, help="Training tokens of the corpus, if it is not at hand.")
+@click.option("--census", is_flag=True, help="With --json: what the document lengths of the corpus mean for the plan.")
+@click.option("--shape-table", is_flag=True, help="What a budget of 2, 3, ... shapes costs.")
 @click.option("--all-phases", is_flag=True, help="Show every phase in the table.")
-def plan(config: Path | None, as_json: bool, all_phases: bool, **flags: Any) -> None:
+def plan(
+    config: Path | None,
+    as_json: bool,
+    all_phases: bool,
+    census: bool,
+    shape_table: bool,
+    params: int | None,
+    layers: int | None,
+    hidden: int | None,
+    **flags: Any,
+) -> None:
     """Show what a schedule trains, step by step, before anything is built.
 
     \b
     curriculum plan --steps 1000 --frac 0.3 --batch-rows 512
+    curriculum plan --steps 1000 --max-shapes 8 --params 1500000000 --layers 48 --hidden 1600
     curriculum plan --schedule root --degree 2 --max-length 2048 --tokens 300_000_000_000 --batch-tokens 4194304
+    curriculum plan --from-deepspeed ds_config.json --steps 2000
     curriculum plan corpus/ --tokenizer tokenizer.json      one pass; tokenizes the corpus into the store
     """
-    from pipeline.planning import plan_request
+    from pipeline.planning import PlanRequest, plan_request, with_analysis
     from pipeline.progress import Terminal
     from pipeline.report import plan_report
 
-    options = _options(config, flags)
-    outcome = plan_request(options, Terminal())
+    size = (params, layers, hidden)
+    request = PlanRequest(options=_options(config, flags), model_size=size, shape_table=shape_table)
+    outcome = plan_request(request, Terminal())
     for warning in outcome.warnings:
         click.echo(f"Warning: {warning}", err=True)
     if as_json:
-        _print_json(outcome.plan.to_json())
+        _print_json(with_analysis(outcome, census=census, shape_table=shape_table))
     else:
         plan_report(outcome, all_phases=all_phases)
 
 
 @main.command()
-@_plan_options
+@plan_options
 @click.option("--out", type=str, default=None, help="Folder of the dataset.  [default: ./curriculum-data]")
 @click.option("--engine", type=click.Choice(["local"]), default=None, help="Where the work is done.  [default: local]")
 @click.option("--keep-store/--no-keep-store", default=None, help="Keep the token store for later builds.")
@@ -260,10 +204,19 @@ def cat(
 
 
 def _options(config: Path | None, flags: dict[str, Any]) -> Any:
-    from pipeline.options import load_options
+    from pipeline.option_sources import load_options
 
+    imports = {name: path for name in IMPORTERS if (path := flags.pop(f"from_{name}")) is not None}
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
-    return load_options(config, given)
+    if not imports:
+        return load_options(config, given)
+    from pipeline.importers import import_schedule
+
+    imported = import_schedule(imports, max_length=given.get("max_length"), steps=given.get("steps"))
+    if "skyladder" in imports:
+        given.pop("max_length", None)  # it completed the name of the schedule
+    click.echo(f"{imported.source}: {imported.differs}", err=True)
+    return load_options(config, given, imported.options)
 
 
 def _show(report: Any, as_text: Callable[[Any], str], as_json: bool) -> None:

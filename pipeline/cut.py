@@ -8,6 +8,7 @@ Guarantee: a pure task. Run twice, or on another worker, it writes the same byte
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,12 +18,14 @@ import orjson
 from curriculum.manifest import ShardEntry
 from curriculum.plan import Plan
 from curriculum.shard_format import shard_path
+from pipeline.cut_packed import BucketRows, lay_window, pack_interval
 from pipeline.layout import aside_folder, read_object, windows_folder
 from pipeline.publish import publish_json
-from pipeline.segment import WindowText, cut_rows, deal_rows
+from pipeline.segment import Rows, WindowText, cut_rows, deal_rows
 from pipeline.shard import write_shard
 from pipeline.store import ALGORITHM
 from pipeline.stream import StreamPiece, StreamSpec, fill, held_out_documents, read_interval
+from pipeline.window_counts import WindowCounts
 from pipeline.windows import ShardSlot, Window, rows_by_phase
 
 
@@ -34,6 +37,7 @@ class CutJob:
     plan: Plan
     stream: StreamSpec
     window_tokens: int
+    eos_id: int
 
     @property
     def identity(self) -> str:
@@ -53,11 +57,41 @@ class WindowTask:
     window: Window
     slots: tuple[ShardSlot, ...]
     pieces: tuple[StreamPiece, ...]
+    owned: BucketRows | None = None
+    """document mode only"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinishedWindow:
+    """What a window that was cut has left behind."""
+
+    shards: tuple[ShardEntry, ...]
+    counts: WindowCounts
 
 
 def cut_window(job: CutJob, task: WindowTask) -> None:
     """Cut a window and publish its shards, in the order of `task.slots`, and the record that lists them."""
-    window, plan, root = task.window, job.plan, Path(job.root)
+    root, aside = Path(job.root), aside_folder(Path(job.root))
+    rows, counts = _rows_of_window(job, task)
+    entries = [write_shard(root, aside, slot.path, rows(slot)) for slot in task.slots]
+    record = {"build": task.build, "shards": [asdict(entry) for entry in entries], "counts": counts.to_json()}
+    publish_json(aside, record_path(root, task.window.index), record)
+
+
+def _rows_of_window(job: CutJob, task: WindowTask) -> tuple[Callable[[ShardSlot], Rows], WindowCounts]:
+    """The rows of any shard of the window, by the mode of the plan."""
+    if job.plan.mode == "best-fit":
+        packed = pack_interval(job.plan, job.stream, task.window, task.pieces, job.eos_id)
+        return packed.rows, packed.counts
+    if task.owned is not None:
+        packed = lay_window(job.plan, job.stream, task.window, task.pieces, task.owned, job.eos_id)
+        return packed.rows, packed.counts
+    return _cut_interval(job, task), WindowCounts()
+
+
+def _cut_interval(job: CutJob, task: WindowTask) -> Callable[[ShardSlot], Rows]:
+    """Segment and truncate mode: rows tile the window's interval of the stream."""
+    window, plan = task.window, job.plan
     text = read_interval(job.stream, task.pieces, window.offset, window.num_tokens)
     rows = rows_by_phase(plan, window)
     dealt = deal_rows(
@@ -67,17 +101,16 @@ def cut_window(job: CutJob, task: WindowTask) -> None:
         seed=job.stream.seed,
         window=window.index,
     )
-    entries = []
-    for slot in task.slots:
+
+    def of_slot(slot: ShardSlot) -> Rows:
         offsets = dealt[slot.phase][slot.first_row : slot.stop_row]
-        cut = cut_rows(text, offsets, plan.phases[slot.phase].seq_len)
-        entries.append(write_shard(root, aside_folder(root), slot.path, cut))
-    record = {"build": task.build, "shards": [asdict(entry) for entry in entries]}
-    publish_json(aside_folder(root), record_path(root, window.index), record)
+        return cut_rows(text, offsets, plan.phases[slot.phase].seq_len)
+
+    return of_slot
 
 
-def finished_window(job: CutJob, task: WindowTask) -> tuple[ShardEntry, ...] | None:
-    """The entries of a window that was cut, in this run or an interrupted one; None if it has to be cut."""
+def finished_window(job: CutJob, task: WindowTask) -> FinishedWindow | None:
+    """What a window left that was cut, in this run or an interrupted one; None if it has to be cut."""
     record = read_object(record_path(Path(job.root), task.window.index))
     if record is None or record.get("build") != task.build:
         return None
@@ -86,7 +119,9 @@ def finished_window(job: CutJob, task: WindowTask) -> tuple[ShardEntry, ...] | N
     complete = all(
         path.is_file() and path.stat().st_size == entry.num_bytes for path, entry in zip(on_disk, entries, strict=True)
     )
-    return entries if complete and [entry.path for entry in entries] == [slot.path for slot in task.slots] else None
+    if not complete or [entry.path for entry in entries] != [slot.path for slot in task.slots]:
+        return None
+    return FinishedWindow(shards=entries, counts=WindowCounts.from_json(record["counts"]))
 
 
 def cut_validation(job: CutJob, shard_bytes: int) -> tuple[ShardEntry, ...]:

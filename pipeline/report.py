@@ -17,7 +17,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from curriculum.manifest import Manifest
 from curriculum.plan import Plan
+from pipeline.recommendation import percent
 
 if TYPE_CHECKING:
     from pipeline.build import BuildResult
@@ -31,16 +33,43 @@ SHOWN_PHASES = 24
 
 
 def plan_report(outcome: PlanOutcome, *, all_phases: bool) -> None:
-    """Print the phases, the curve and the facts of a plan."""
+    """Print the phases, the curve, the facts of a plan, and what is known about its shapes and documents."""
     from pipeline.planning import plan_facts
+    from pipeline.report_analysis import (
+        LEGEND,
+        advice_lines,
+        analysis_table,
+        census_facts,
+        census_table,
+        flops_facts,
+        shape_budget_table,
+    )
 
     console = Console(highlight=False)
     console.print(_phase_table(outcome.plan, all_phases))
     console.print("\n".join(length_chart(outcome.plan)), markup=False)
-    facts = Table(box=None, show_header=False)
-    for label, value in plan_facts(outcome).items():
-        facts.add_row(label, value)
-    console.print(facts)
+    facts = plan_facts(outcome)
+    if outcome.flops is not None:
+        facts |= flops_facts(outcome.flops)
+    if outcome.analysis is not None:
+        facts |= census_facts(outcome.analysis.census)
+    console.print(_facts(facts))
+    if outcome.shapes:
+        console.print()
+        console.print(shape_budget_table(outcome.shapes, by=outcome.shapes_by))
+    if outcome.analysis is not None:
+        console.print()
+        console.print(census_table(outcome.analysis.census))
+        console.print()
+        console.print(analysis_table(outcome.analysis, all_phases=all_phases))
+        console.print("\n".join(["", LEGEND, "", *advice_lines(outcome.analysis)]), markup=False)
+
+
+def _facts(values: dict[str, str]) -> Table:
+    table = Table(box=None, show_header=False)
+    for label, value in values.items():
+        table.add_row(label, value)
+    return table
 
 
 def build_report(result: BuildResult) -> None:
@@ -51,13 +80,24 @@ def build_report(result: BuildResult) -> None:
     lines = [
         f"{result.path} {state}.",
         f"  id      {manifest.id}",
-        f"  plan    {plan.total_steps:,} steps, {plan.total_tokens:,} tokens, {len(plan.phases)} phases "
-        f"up to length {plan.max_seq_len:,}",
+        f"  plan    {plan.total_steps:,} steps, {manifest.accounting.trained_tokens:,} trained tokens, "
+        f"{len(plan.phases)} phases up to length {plan.max_seq_len:,}",
         f"  corpus  {manifest.accounting.documents:,} documents, {manifest.accounting.corpus_tokens:,} tokens, "
         f"{manifest.accounting.unused_tokens:,} unused",
+        *_packing_lines(manifest),
         f"  next    curriculum verify {result.path}",
     ]
     console.print("\n".join(lines), markup=False)
+
+
+def _packing_lines(manifest: Manifest) -> Iterator[str]:
+    tokens = manifest.accounting
+    if tokens.padding_tokens is not None:
+        slots = manifest.plan.total_tokens
+        yield (
+            f"  rows    {percent(tokens.padding_tokens / slots)} of {slots:,} targets are padding or the start of a "
+            f"document, {tokens.truncated_tokens:,} tokens found no place"
+        )
 
 
 def length_chart(plan: Plan) -> Iterator[str]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from curriculum.manifest import Manifest
 from pipeline.rows import CatRow
 from pipeline.summary import Summary
 from pipeline.verify import VerifyReport
@@ -33,16 +34,16 @@ def verify_report(report: VerifyReport) -> str:
     manifest, plan = report.manifest, report.manifest.plan
     checked = "sizes and footers fit (--quick read no tokens)" if report.quick else "every byte was checked"
     held_out = f", {manifest.validation.num_rows:,} validation rows" if manifest.validation else ""
-    rows = sum(phase.num_rows for phase in manifest.phases)
+    rows, trained = sum(phase.num_rows for phase in manifest.phases), manifest.accounting.trained_tokens
     lines = [
         *_fact("dataset", f"{report.path}: {checked}"),
         *_fact("id", report.id),
         *_fact("shards", f"{report.num_shards:,} shards, {_size(report.num_bytes)}"),
-        *_fact("rows", f"{plan.total_steps:,} steps, {rows:,} rows, {plan.total_tokens:,} trained tokens{held_out}"),
+        *_fact("rows", f"{plan.total_steps:,} steps, {rows:,} rows, {trained:,} trained tokens{held_out}"),
     ]
     if not report.quick:
         windows = "1 window" if report.num_windows == 1 else f"{report.num_windows:,} windows"
-        lines += _fact("stream", f"the rows tile {plan.consumed_tokens:,} tokens of the stream, {windows}")
+        lines += _fact("stream", f"{_tiling(manifest)}, {windows}")
     counts = report.documents
     if counts is not None:
         # In a few rows one repeat is many deviations of a tiny, skewed number: that would only alarm.
@@ -58,16 +59,26 @@ def verify_report(report: VerifyReport) -> str:
     return "\n".join(lines)
 
 
+def _tiling(manifest: Manifest) -> str:
+    padding = manifest.accounting.padding_tokens
+    if padding is None:
+        return f"the rows tile {manifest.plan.consumed_tokens:,} tokens of the stream"
+    return (
+        f"no token is a target twice in its window; {padding:,} of {manifest.plan.total_tokens:,} targets are padding "
+        f"or the start of a document"
+    )
+
+
 def summary_report(summary: Summary) -> str:
     """A dataset at a glance."""
     manifest, plan = summary.manifest, summary.manifest.plan
-    tokenizer = manifest.tokenizer
+    tokenizer, trained = manifest.tokenizer, manifest.accounting.trained_tokens
     bos = "" if tokenizer.bos_id is None else f", BOS {tokenizer.bos_id} before each document"
     missing = f", {summary.missing_shards:,} of them missing" if summary.missing_shards else ""
     lines = [
         *_fact("dataset", summary.path),
         *_fact("id", manifest.id),
-        *_fact("plan", f"{plan.total_steps:,} steps, {plan.total_tokens:,} trained tokens, mode {plan.mode}"),
+        *_fact("plan", f"{plan.total_steps:,} steps, {trained:,} trained tokens, mode {plan.mode}"),
         *_fact("shapes", f"{plan.num_shapes:,}, up to {plan.max_seq_len:,} tokens per row"),
         *_fact("schedule", ", ".join(f"{key} {value}" for key, value in plan.schedule.items())),
         *_fact("ranks", f"world sizes that divide every step: {_numbers(plan.world_sizes)}"),
@@ -121,6 +132,8 @@ def _cat_lines(row: CatRow) -> Iterator[str]:
             yield f"  {label:.^{COLUMNS - 2}}"
         for line in text.split("\n"):
             yield from _folded(printable_text(line))
+    if padding := row.seq_len + 1 - row.num_tokens:
+        yield f"  {f' {padding:,} tokens of padding ':.^{COLUMNS - 2}}"
     yield ""
 
 

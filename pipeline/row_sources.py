@@ -66,9 +66,9 @@ def document_sources(
                 f"{root}: there is no build-log.json of this dataset, which names the parts of the store."
             )
         spec = _stream_spec(manifest, log, store)
-        _check_counts(spec, manifest)
-        pieces = lay_out_stream(spec, manifest.plan.consumed_tokens + 1)
-        return _look_up(spec, pieces, sorted(set(ordinals)))
+        wanted = sorted(set(ordinals))
+        pieces = lay_out_stream(spec, _stop(spec, manifest, wanted))
+        return _look_up(spec, pieces, wanted)
     except (CurriculumError, OSError, LookupError, TypeError, ValueError) as error:
         if store is None:
             return {}  # the sources of rows are extra: without the store, rows are shown without them
@@ -94,12 +94,17 @@ def _stream_spec(manifest: Manifest, log: dict[str, Any], store: Path | None) ->
     )
 
 
-def _check_counts(spec: StreamSpec, manifest: Manifest) -> None:
-    """A store that was changed since the build would name other files: refuse it."""
-    first_epoch = int(partition_totals(spec)[1].sum())
+def _stop(spec: StreamSpec, manifest: Manifest, ordinals: Sequence[int]) -> int:
+    """Stream position at the end of the epoch that holds the last of these documents.
+
+    Raises:
+        ConfigError: the store was changed since the build and would name other files.
+    """
+    documents, tokens = (int(counts.sum()) for counts in partition_totals(spec))
     expected = manifest.accounting.corpus_tokens - manifest.accounting.validation_tokens
-    if first_epoch != expected:
-        raise ConfigError(f"its parts hold {first_epoch:,} training tokens, the dataset was cut from {expected:,}.")
+    if tokens != expected:
+        raise ConfigError(f"its parts hold {tokens:,} training tokens, the dataset was cut from {expected:,}.")
+    return (max(ordinals, default=0) // documents + 1) * tokens
 
 
 def _look_up(spec: StreamSpec, pieces: Sequence[StreamPiece], ordinals: Sequence[int]) -> dict[int, Source]:

@@ -47,6 +47,8 @@ class CatRow:
     """positions, from 1, where further documents begin"""
     token_ids: tuple[int, ...]
     """seq_len + 1 ids"""
+    num_tokens: int
+    """of those, tokens before the padding; seq_len + 1 where rows are not packed"""
     texts: tuple[str, ...]
     """decoded text of each document in the row"""
     file: str | None
@@ -71,6 +73,7 @@ class CatRow:
             "document": self.document,
             "doc_starts": list(self.doc_starts),
             "token_ids": list(self.token_ids),
+            "num_tokens": self.num_tokens,
             "texts": list(self.texts),
             "text": self.text,
             "source": None if self.file is None else {"file": self.file, "position": self.position},
@@ -177,6 +180,7 @@ def _cat_row(
     ids = batch.tokens[index].tolist()
     positions, edges = batch.doc_starts
     starts = positions[edges[index] : edges[index + 1]].tolist()
+    num_tokens = len(ids) if batch.num_tokens is None else int(batch.num_tokens[index])
     return CatRow(
         step=batch.step,
         phase=batch.phase,
@@ -187,7 +191,8 @@ def _cat_row(
         document=int(batch.document[index]),
         doc_starts=tuple(starts),
         token_ids=tuple(ids),
-        texts=_decode(tokenizer, ids, starts),
+        num_tokens=num_tokens,
+        texts=_decode(tokenizer, ids[:num_tokens], starts),
         file=file,
         position=position,
     )

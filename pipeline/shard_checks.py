@@ -54,6 +54,7 @@ class ShardPlace:
     consumed: int
     """stream tokens that a row uses up"""
     dtype: str
+    packed: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,19 +83,11 @@ def check_shard(root: Path, place: ShardPlace, rules: TokenRules, offsets: IntAr
         DataError: the first thing that is wrong with it.
         OSError: it cannot be read.
     """
-    path = root / place.entry.path
-    shard = open_shard(
-        path,
-        seq_len=place.seq_len,
-        dtype=place.dtype,
-        num_rows=place.entry.num_rows,
-        num_bytes=place.entry.num_bytes,
-        data_offset=place.entry.data_offset,
-    )
-    _check_digest(path, place.entry.sha256)
+    path, shard = root / place.entry.path, open_place(root, place)
+    check_digest(path, place.entry.sha256)
     rows, positions = _doc_starts(shard)
     _check_positions(path, rows, positions, place.seq_len)
-    _check_ids(path, shard, rules)
+    check_ids(path, shard, rules)
     _check_tokens_at_starts(path, shard, rows, positions, rules)
     if rules.eos_only_ends:
         _check_every_eos(path, shard, rows, positions, rules)
@@ -110,7 +103,21 @@ def check_shard(root: Path, place: ShardPlace, rules: TokenRules, offsets: IntAr
     )
 
 
-def _check_digest(path: Path, expected: str) -> None:
+def open_place(root: Path, place: ShardPlace) -> Shard:
+    """Map a shard as the manifest describes it."""
+    return open_shard(
+        root / place.entry.path,
+        seq_len=place.seq_len,
+        dtype=place.dtype,
+        num_rows=place.entry.num_rows,
+        num_bytes=place.entry.num_bytes,
+        data_offset=place.entry.data_offset,
+        packed=place.packed,
+    )
+
+
+def check_digest(path: Path, expected: str) -> None:
+    """Refuse a file with other bytes than the manifest says."""
     with open(path, "rb", buffering=0) as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
@@ -144,15 +151,16 @@ def _check_positions(path: Path, rows: IntArray, positions: IntArray, seq_len: i
         )
 
 
-def _blocks(shard: Shard) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+def row_blocks(shard: Shard) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
     """(first row, tokens [rows, seq_len + 1]) of consecutive rows, about `BLOCK_TOKENS` at a time."""
     rows = max(1, BLOCK_TOKENS // shard.tokens.shape[1])
     for first in range(0, len(shard.tokens), rows):
         yield first, shard.tokens[first : first + rows]
 
 
-def _check_ids(path: Path, shard: Shard, rules: TokenRules) -> None:
-    for first, block in _blocks(shard):
+def check_ids(path: Path, shard: Shard, rules: TokenRules) -> None:
+    """Refuse an id beyond the vocabulary."""
+    for first, block in row_blocks(shard):
         if int(block.max()) >= rules.vocab_size:
             row, column = divmod(int(np.argmax(block >= rules.vocab_size)), block.shape[1])
             raise DataError(
@@ -183,7 +191,7 @@ def _check_every_eos(path: Path, shard: Shard, rows: IntArray, positions: IntArr
     """
     row_tokens = shard.tokens.shape[1]
     listed = rows * row_tokens + positions  # ascending, as _check_positions has shown
-    for first, block in _blocks(shard):
+    for first, block in row_blocks(shard):
         inside = np.flatnonzero(block[:, :-1] == rules.eos_id)
         row, column = np.divmod(inside, row_tokens - 1)
         cell = (first + row) * row_tokens + column

@@ -223,8 +223,13 @@ def _collect(spec: StreamSpec, choose: Any, *, held_out: bool) -> Documents:
         index = index.rows(np.flatnonzero((index.text_hash < spec.held_out_below) == held_out))
         indices.append(index)
         parts.append(np.full(len(index.key_high), number, np.int64))
-    columns = {name: np.concatenate([getattr(index, name) for index in indices]) for name in INDEX_SCHEMA.names}
-    return Documents(index=PartIndex(**columns), part=np.concatenate(parts))
+    return join([Documents(index=index, part=part) for index, part in zip(indices, parts, strict=True)])
+
+
+def join(parts: Sequence[Documents]) -> Documents:
+    """The documents of all parts, one after the other."""
+    columns = {name: np.concatenate([getattr(part.index, name) for part in parts]) for name in INDEX_SCHEMA.names}
+    return Documents(index=PartIndex(**columns), part=np.concatenate([part.part for part in parts]))
 
 
 def _key_slice(index: PartIndex, low: int, high: int) -> slice:

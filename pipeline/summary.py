@@ -10,15 +10,14 @@ Guarantee: reads the manifest, the build log and the sizes of files, never a tok
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from curriculum.manifest import Accounting, Manifest, load_manifest
+from curriculum.manifest import Manifest, load_manifest
 from pipeline.layout import read_build_log
 from pipeline.manifest_checks import all_shards
 
-TOKEN_COUNTS = tuple(item.name for item in fields(Accounting) if item.name.endswith("_tokens"))
 BUILD_FACTS = (
     "finished",
     "seconds",
@@ -32,6 +31,7 @@ BUILD_FACTS = (
     "versions",
     "corpus",
     "store",
+    "packing",
 )
 """What the build log tells about how the dataset came to be."""
 
@@ -60,9 +60,9 @@ class Summary:
     @property
     def percentages(self) -> dict[str, float]:
         """Each token count of the accounting as a percentage of the corpus."""
-        accounting = self.manifest.accounting
-        corpus = max(1, accounting.corpus_tokens)
-        return {name: 100 * getattr(accounting, name) / corpus for name in TOKEN_COUNTS}
+        counts = self.manifest.accounting.to_json()
+        corpus = max(1, counts["corpus_tokens"])
+        return {name: 100 * count / corpus for name, count in counts.items() if name.endswith("_tokens")}
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -86,7 +86,7 @@ class Summary:
             "tokenizer": asdict(manifest.tokenizer),
             "settings": asdict(manifest.build),
             "sources": [asdict(source) for source in manifest.sources],
-            "accounting": asdict(manifest.accounting),
+            "accounting": manifest.accounting.to_json(),
             "accounting_percent": self.percentages,
             "world_sizes": list(plan.world_sizes),
             "shards": self.num_shards,

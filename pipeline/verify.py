@@ -14,14 +14,13 @@ which only the fingerprint of the sources names.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from curriculum.errors import DataError
-from curriculum.manifest import Manifest, load_manifest
-from curriculum.shard_format import open_shard
+from curriculum.manifest import FILE_NAME, Manifest, load_manifest
 from pipeline.diversity import DocumentCounts, diversity_notes, merge_counts
 from pipeline.engines.local import local_workers
 from pipeline.manifest_checks import (
@@ -34,7 +33,7 @@ from pipeline.manifest_checks import (
     window_shards,
 )
 from pipeline.progress import Progress
-from pipeline.shard_checks import REPAIR, ShardPlace, TokenRules
+from pipeline.shard_checks import REPAIR, ShardPlace, TokenRules, open_place
 from pipeline.tiling import Fault, compare_ends
 from pipeline.window_checks import VALIDATION, WindowFindings, check_window
 
@@ -75,8 +74,8 @@ class VerifyReport:
             "steps": plan.total_steps,
             "rows": sum(phase.num_rows for phase in self.manifest.phases),
             "validation_rows": held_out.num_rows if held_out else 0,
-            "trained_tokens": plan.total_tokens,
-            "accounting": asdict(self.manifest.accounting),
+            "trained_tokens": self.manifest.accounting.trained_tokens,
+            "accounting": self.manifest.accounting.to_json(),
             "documents_per_batch": self.documents.to_json() if self.documents else None,
             "extra_files": list(self.extra_files),
             "notes": list(self.notes),
@@ -106,6 +105,7 @@ def verify_dataset(root: Path, *, quick: bool, workers: int, progress: Progress)
         findings = _check_windows(root, manifest, windows, rules, workers, progress)
         _raise_first([fault for found in findings for fault in found.faults])
         _raise_first(_compare_windows(root, findings))
+        _check_padding(root, manifest, findings)
         counts = merge_counts([found.counts for found in findings])
     extra = extra_files(manifest, root)
     return VerifyReport(
@@ -129,14 +129,7 @@ def _check_files(root: Path, places: Sequence[ShardPlace]) -> None:
         try:
             if not path.exists():
                 raise DataError(_missing(root, place, places))
-            open_shard(
-                path,
-                seq_len=place.seq_len,
-                dtype=place.dtype,
-                num_rows=place.entry.num_rows,
-                num_bytes=place.entry.num_bytes,
-                data_offset=place.entry.data_offset,
-            )
+            open_place(root, place)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}. {REPAIR}") from error
 
@@ -185,6 +178,16 @@ def _compare_windows(root: Path, findings: Sequence[WindowFindings]) -> list[Fau
             if fault is not None:
                 faults.append(Fault(rank=fault.rank, path=fault.path, sentence=f"{root}/{fault.sentence}"))
     return faults
+
+
+def _check_padding(root: Path, manifest: Manifest, findings: Sequence[WindowFindings]) -> None:
+    """What no window can say alone: the slots without a target of the whole dataset."""
+    found, claimed = sum(window.padding_tokens for window in findings), manifest.accounting.padding_tokens or 0
+    if found != claimed:
+        raise DataError(
+            f"{root / FILE_NAME}: accounting: padding_tokens is {claimed}, the shards have {found} places without a "
+            f"target. {REPAIR}"
+        )
 
 
 def _raise_first(faults: Sequence[Fault]) -> None:

@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from curriculum.errors import DataError
+from curriculum.limits import MAX_TOTAL
 from curriculum.manifest import FILE_NAME, Manifest, load_manifest
 from curriculum.plan import Plan
 from pipeline.diversity import DocumentCounts, count_documents, shares_of_interval, shares_of_rows
 from pipeline.manifest_checks import WindowShards, validation_shards, window_shards
 from pipeline.order import IntArray
+from pipeline.packed_checks import PieceFacts, check_packed_shard, prove_disjoint
 from pipeline.segment import deal_rows
 from pipeline.shard_checks import REPAIR, RowFacts, ShardPlace, TokenRules, check_shard
 from pipeline.store import ALGORITHM
@@ -40,6 +42,8 @@ class WindowFindings:
     faults: tuple[Fault, ...]
     ends: Ends | None
     counts: DocumentCounts | None
+    padding_tokens: int = 0
+    """slots without a target"""
 
 
 def check_window(root: str, dataset_id: str, index: int, rules: TokenRules) -> WindowFindings:
@@ -49,6 +53,8 @@ def check_window(root: str, dataset_id: str, index: int, rules: TokenRules) -> W
         return _check_validation(Path(root), manifest, rules)
     task = windows[index]
     window = task.window
+    if manifest.packed:
+        return _check_packed(Path(root), manifest.plan, task, rules)
     dealt = _dealt(manifest, window)
     facts, faults = _check_shards(Path(root), task.places, rules, dealt, range(window.offset, _stop(window)))
     if faults:
@@ -58,6 +64,39 @@ def check_window(root: str, dataset_id: str, index: int, rules: TokenRules) -> W
     if isinstance(proof, Fault):
         return WindowFindings(faults=(_absolute(root, proof),), ends=None, counts=None)
     return WindowFindings(faults=(), ends=proof, counts=_count(manifest.plan, window, table))
+
+
+def _check_packed(root: Path, plan: Plan, task: WindowShards, rules: TokenRules) -> WindowFindings:
+    """Rows that hold pieces of documents: no interval to tile in document mode, gaps where documents meet."""
+    facts: list[PieceFacts] = []
+    faults: list[Fault] = []
+    for place in task.places:
+        try:
+            facts.append(check_packed_shard(root, place, rules))
+        except DataError as error:
+            faults.append(Fault(rank=place.rank, path=place.entry.path, sentence=str(error)))
+        except OSError as error:
+            sentence = f"{root / place.entry.path}: cannot be read: {error.strerror}. {REPAIR}"
+            faults.append(Fault(rank=place.rank, path=place.entry.path, sentence=sentence))
+    if faults:
+        return WindowFindings(faults=tuple(faults), ends=None, counts=None)
+    # In document mode the rows of a window lie anywhere in the stream.
+    interval = range(task.window.offset, _stop(task.window)) if plan.mode == "best-fit" else range(MAX_TOTAL)
+    fault = prove_disjoint(task.places, facts, interval)
+    if fault is not None:
+        return WindowFindings(faults=(_absolute(str(root), fault),), ends=None, counts=None)
+    of_phase: dict[int, list[IntArray]] = {}
+    for place, of_shard in zip(task.places, facts, strict=True):
+        of_phase.setdefault(place.rank[0], []).append(of_shard.row_documents)
+    documents = {phase: np.concatenate(rows) for phase, rows in of_phase.items()}
+    shares = shares_of_rows(np.concatenate(list(documents.values())))
+    slots = sum(place.entry.num_rows * place.seq_len for place in task.places)
+    return WindowFindings(
+        faults=(),
+        ends=None,
+        counts=count_documents(plan, task.window, documents, shares),
+        padding_tokens=slots - sum(of_shard.num_targets for of_shard in facts),
+    )
 
 
 def _stop(window: Window) -> int:

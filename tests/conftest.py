@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 
 from pipeline.build import BuildResult, build
-from pipeline.options import load_options
+from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 from small_corpus import real_texts
 

@@ -16,7 +16,7 @@ import torch
 
 import curriculum
 from pipeline.build import build
-from pipeline.options import load_options
+from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 
 PAGE = Path(__file__).parents[1] / "docs" / "trainers.md"
@@ -27,8 +27,8 @@ Step = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The one Python script of the page, as a file."""
-    [text] = [block.split("```")[0] for block in PAGE.read_text("utf-8").split("```python\n")[1:]]
+    """The first Python block of the page, a whole script, as a file."""
+    text = PAGE.read_text("utf-8").split("```python\n")[1].split("```")[0]
     path = tmp_path_factory.mktemp("script") / "train.py"
     path.write_text(text, "utf-8")
     return path

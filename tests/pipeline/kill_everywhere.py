@@ -23,7 +23,7 @@ from typing import Any
 import pipeline.backends  # everything a build imports, once
 import pipeline.build
 import pipeline.publish
-from pipeline.options import load_options
+from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 
 BASE: dict[str, Any] = {

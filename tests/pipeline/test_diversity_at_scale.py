@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.build import build
 from pipeline.engines.local import num_cores
-from pipeline.options import load_options
+from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 from pipeline.verify import verify_dataset
 

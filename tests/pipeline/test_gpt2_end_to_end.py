@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 import curriculum
 from gpt2 import gpt2_tokenizer_json
 from pipeline.build import build
-from pipeline.options import load_options
+from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 from small_corpus import read_rows
 

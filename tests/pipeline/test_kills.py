@@ -66,7 +66,7 @@ def test_killed_with_workers_at_any_time(tmp_path: Path, small_dataset: Path, co
         "import sys\n"
         "from conftest import SMALL\n"
         "from pipeline.build import build\n"
-        "from pipeline.options import load_options\n"
+        "from pipeline.option_sources import load_options\n"
         "from pipeline.progress import Silent\n"
         "if __name__ == '__main__':\n"
         "    own = {'corpus': (sys.argv[1],), 'out': sys.argv[2], 'workers': 2, 'validation_tokens': 6_000}\n"

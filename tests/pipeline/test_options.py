@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from curriculum.document_plan import DocumentCurriculum
 from curriculum.errors import ConfigError, CurriculumError
-from pipeline.options import CHANGES_BYTES, CHANGES_NOTHING, Options, load_options
+from pipeline.option_sources import load_options
+from pipeline.options import CHANGES_BYTES, CHANGES_NOTHING, Options
 
 
 def write(folder: Path, text: str) -> Path:
@@ -38,6 +40,22 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     assert (constant.frac, constant.start_length, constant.pacing().max_length) == (None, None, 64)
 
 
+def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
+    """Flags over the file over what was imported: a DeepSpeed schedule with another mode, or shapes, is one flag away."""
+    imported = {"schedule": "linear", "start_length": 8, "length_warmup_steps": 100, "mode": "truncate"}
+    options = load_options(write(tmp_path, "frac = 0.5\nmax_length = 512\n"), {"mode": "segment"}, imported)
+    assert (options.schedule, options.length_warmup_steps, options.mode) == ("linear", None, "segment")
+    assert (options.warmup(), options.max_length) == (Fraction(1, 2), 512)
+    document = load_options(None, {"mode": "document"}, imported)
+    assert document.curriculum() == DocumentCurriculum(name="grow-p2", start_length=8, max_length=1024)
+    back = load_options(write(tmp_path, 'mode = "document"\nschedule = "natural"\n'), {"mode": "best-fit"})
+    assert (back.schedule_name, back.mode) == ("linear", "best-fit")
+    paced = load_options(write(tmp_path, 'phases = "8:5,16:*"\n'), {"max_length": 64})
+    assert (paced.phases, paced.schedule_name) == (None, "linear")
+    assert load_options(write(tmp_path, 'phases = "8:5,16:*"\n'), {"steps": 9}).phases == "8:5,16:*"
+    assert load_options(write(tmp_path, 'phases = "8:5,16:4"\n'), {"steps": 9}).phases is None
+
+
 def test_corpus_paths_of_a_file_are_relative_to_the_file(tmp_path: Path) -> None:
     """So a config works from any folder."""
     assert load_options(write(tmp_path, 'corpus = ["texts"]\n'), {}).corpus == (str(tmp_path / "texts"),)
@@ -54,7 +72,15 @@ def test_corpus_paths_of_a_file_are_relative_to_the_file(tmp_path: Path) -> None
         ('frac = "0.3"', r"frac is '0.3', expected a number"),
         ("mode = 3", r"mode is 3, expected a string"),
         ('corpus = "texts"', r"corpus is 'texts', expected a list of strings"),
-        ('schedule = "linnear"', r"schedule is 'linnear'; allowed are linear, root, constant"),
+        ('mode = "documents"', r"mode is 'documents'; allowed are segment, truncate, document, best-fit"),
+        ("frac = 0.3\nlength_warmup_tokens = 3", r"frac and length_warmup_tokens are both given"),
+        ('phases = "8:3"\nmax_shapes = 4', r"max_shapes is given together with phases"),
+        ('schedule = "constant"\nmax_shapes = 4', r"max_shapes is given together with schedule 'constant'"),
+        ("stages = 3", r"stages is given together with schedule 'linear'"),
+        ("cycles = 3", r"cycles is given together with schedule 'linear'"),
+        ('schedule = "grow-p2"', r"schedule is 'grow-p2' in mode 'segment'; .* use mode document"),
+        ('mode = "document"\nfrac = 0.3', r"frac is given together with mode 'document'"),
+        ('mode = "document"\nschedule = "natural"\ncycles = 2', r"cycles is given together with schedule 'natural'"),
         ("steps = [", r"not valid TOML"),
         ("frac = 0.3\nlength_warmup_steps = 3", r"frac and length_warmup_steps are both given"),
         ("steps = 3\ntokens = 3", r"steps and tokens are both given"),
@@ -79,6 +105,11 @@ def test_a_wrong_file_is_one_clear_sentence(tmp_path: Path, text: str, message: 
     [
         ({"max_length": 1023}, "1016 or 1024"),
         ({"start_length": 12}, "8 or 16"),
+        ({"schedule": "linnear"}, "linear, root, exponential"),
+        ({"mode": "document", "schedule": "linear"}, "natural, grow-linear, grow-p2"),
+        ({"mode": "document", "max_length": 1000}, "512 or 1024"),
+        ({"schedule": "doubling", "max_length": 1000}, "512"),
+        ({"max_shapes": 1}, "max_shapes is 1"),
         ({"start_length": 2048}, "start_length 2048"),
         ({"batch_rows": 10, "rows_multiple_of": 4}, "8 or 12"),
         ({"batch_tokens": 100}, "8192"),

@@ -15,8 +15,8 @@ import pytest
 import curriculum
 from curriculum.errors import BuildError, ConfigError, PlanError
 from pipeline.build import BuildResult
-from pipeline.options import load_options
-from pipeline.planning import plan_request
+from pipeline.option_sources import load_options
+from pipeline.planning import PlanRequest, plan_request
 from pipeline.progress import Silent
 from pipeline.tokenizer import train_tokenizer
 from small_corpus import real_texts
@@ -166,7 +166,8 @@ def test_a_plan_of_the_store_holds_out_what_the_build_does(corpus: Path, build_s
     """Else the plan shows steps that the build will not have."""
     options = {"tokenizer": "bytes", "max_length": 64, "validation_frac": Decimal("0.2")}
     build_small(tmp_path / "out", start_length=None, batch_rows=None, store=str(tmp_path / "store"), **options)
-    planned = plan_request(load_options(None, {**options, "store": str(tmp_path / "store")}), Silent())
+    request = PlanRequest(options=load_options(None, {**options, "store": str(tmp_path / "store")}))
+    planned = plan_request(request, Silent())
     assert planned.plan == curriculum.open(tmp_path / "out").plan
 
 

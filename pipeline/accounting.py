@@ -1,0 +1,39 @@
+"""Where every token of the corpus went.
+
+In:  a plan, the corpus, what is held out, and what the packing of rows counted.   Out: `Accounting`.
+Guarantee: corpus = trained + truncated + validation + unused - repeated, whatever the mode.
+
+    1,000 tokens, segment mode, 996 trained      truncated 0, unused 4 (of which 1 is the first input), repeated 0
+"""
+
+from __future__ import annotations
+
+from curriculum.accounting import Accounting
+from curriculum.manifest import PACKED, required_features
+from curriculum.plan import Plan
+from pipeline.corpus import TokenizedCorpus
+from pipeline.window_counts import WindowCounts
+
+
+def account(plan: Plan, tokenized: TokenizedCorpus, held_out_tokens: int, counts: WindowCounts) -> Accounting:
+    """The accounting of a finished build."""
+    packed = PACKED in required_features(plan.mode)
+    trained = plan.total_tokens - counts.padding_tokens
+    truncated = counts.dropped_tokens if packed else plan.dropped_tokens
+    left = tokenized.tokens - held_out_tokens - trained - truncated
+    unused = max(0, left)
+    # Where rows continue each other, the first token of the stream is the only one that is never a target.
+    context = counts.context_tokens if packed else 1
+    return Accounting(
+        corpus_tokens=tokenized.tokens,
+        trained_tokens=trained,
+        truncated_tokens=truncated,
+        validation_tokens=held_out_tokens,
+        unused_tokens=unused,
+        repeated_tokens=max(0, -left),
+        context_tokens=min(context, unused),
+        documents=tokenized.documents,
+        empty_documents=sum(part.empty_documents for part in tokenized.parts),
+        skipped_records=sum(part.skipped_records for part in tokenized.parts),
+        padding_tokens=counts.padding_tokens if packed else None,
+    )

@@ -1,0 +1,108 @@
+"""The options that `plan` and `build` share, as the command line shows them.
+
+Names are those of `pipeline.options.Options`; a flag that is not given stays None, so that files and defaults decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+IMPORTERS = {
+    "deepspeed": "ds_config.json of DeepSpeed (curriculum_learning or data_efficiency).",
+    "composer": "YAML of Composer (seq_length_warmup).",
+    "olmo": "JSON or YAML of OLMo-core (sequence length scheduler, or variable sequence lengths).",
+    "skyladder": "Name of a SkyLadder schedule, such as dm8 or sin8.",
+}
+
+
+def number(value: str) -> Decimal:
+    """A decimal number, kept exact."""
+    try:
+        return Decimal(value)
+    except InvalidOperation:
+        raise click.BadParameter(f"{value!r} is not a decimal number such as 0.3.") from None
+
+
+PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
+    (
+        "--schedule",
+        str,
+        "linear, root, exponential, sine, cosine, logarithmic, step, doubling, constant, or an installed function; "
+        "with --mode document: natural, grow-linear, grow-p2.  [default: linear; grow-p2]",
+    ),
+    ("--degree", int, "Degree of the root schedule.  [default: 2]"),
+    ("--stages", int, "Number of stages of the step schedule.  [default: 2]"),
+    ("--cycles", int, "Cycles of grow-linear and grow-p2.  [default: 8]"),
+    ("--frac", number, "Share of the steps in which the length grows.  [default: 0.3]"),
+    ("--length-warmup-steps", int, "The same as a number of steps."),
+    ("--length-warmup-tokens", int, "The same as a number of trained tokens."),
+    ("--start-length", int, "Length of the first step, in tokens.  [default: 8]"),
+    ("--max-length", int, "Length at the end, in tokens.  [default: 1024]"),
+    ("--multiple-of", int, "All lengths are multiples of this.  [default: 8]"),
+    ("--max-shapes", int, "Use at most this many lengths, chosen to stay closest to the schedule."),
+    (
+        "--shapes-by",
+        click.Choice(["relative", "absolute"]),
+        "Closest by the ratio or by the difference of lengths.  [default: relative]",
+    ),
+    ("--phases", str, "Explicit phases LEN:STEPS,LEN:STEPS,... instead of a schedule; the last may be LEN:*."),
+    ("--batch-rows", int, "Sequences per step, at every length.  [default: 16]"),
+    ("--batch-tokens", int, "Tokens per step, at every length (instead of --batch-rows)."),
+    ("--rows-multiple-of", int, "Rows per step are a multiple of this.  [default: 1, with --batch-tokens 8]"),
+    ("--steps", int, "Train this many steps.  [default: one pass over the corpus]"),
+    ("--tokens", int, "Train at most this many tokens."),
+    ("--epochs", int, "Passes over the corpus that a budget may take.  [default: 1]"),
+    (
+        "--mode",
+        click.Choice(["segment", "truncate", "document", "best-fit"]),
+        "Use every token; cut rows short; never cross a document; pack whole documents.  [default: segment]",
+    ),
+    ("--tokenizer", str, "tokenizer.json, train:N or bytes.  [default: train:8192]"),
+    ("--eos", str, "End-of-document token.  [default: the tokenizer's]"),
+    ("--bos", click.Choice(["none", "document"]), "Put a BOS before each document.  [default: none]"),
+    ("--text-key", str, "Key or column that holds the text.  [default: text]"),
+    ("--on-bad-record", click.Choice(["stop", "skip"]), "What to do with unreadable records.  [default: stop]"),
+    ("--validation-tokens", int, "Hold out documents with at least this many tokens."),
+    ("--validation-frac", number, "Hold out this share of the documents."),
+    ("--seed", int, "Order of documents and rows.  [default: 0]"),
+    ("--shuffle-window", int, "Tokens that are shuffled together.  [default: total/1024, 32 Mi to 128 Mi]"),
+    ("--shard-bytes", int, "Token bytes of a shard at most.  [default: 256 MiB]"),
+    ("--unit-bytes", int, "Text bytes of a work unit.  [default: by file size, 8 to 128 MiB]"),
+    ("--backend", click.Choice(["auto", "tokenizers", "fastokens"]), "Tokenizer backend.  [default: auto]"),
+    ("--workers", int, "Worker processes.  [default: one per core]"),
+    ("--store", str, "Folder of the token store.  [default: OUT.store]"),
+)
+
+
+def plan_options(command: Command) -> Command:
+    """Everything that decides a plan or a build, with the corpus as arguments."""
+    for name, what in reversed(IMPORTERS.items()):
+        command = click.option(f"--from-{name}", type=str, default=None, help=f"Take the schedule from a {what}")(
+            command
+        )
+    balanced = "The same number of steps of every length (grow-linear, grow-p2)."
+    command = click.option("--balanced", is_flag=True, default=None, help=balanced)(command)
+    for flag, kind, help_text in reversed(PLAN_OPTIONS):
+        command = click.option(flag, type=kind, default=None, help=help_text)(command)
+    config = click.Path(exists=True, dir_okay=False, path_type=Path)
+    command = click.option("--config", type=config, default=None, help="TOML file with these options.")(command)
+    command = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
+    return click.argument("corpus", nargs=-1)(command)
+
+
+def model_size_options(command: Command) -> Command:
+    """The size of a model, to count floating-point operations for."""
+    for flag, help_text in (
+        ("--hidden", "Hidden size of that model."),
+        ("--layers", "Layers of that model."),
+        ("--params", "Count training FLOPs for a model of this many parameters."),
+    ):
+        command = click.option(flag, type=int, default=None, help=help_text)(command)
+    return command

@@ -1,0 +1,104 @@
+"""Where options come from: flags, a TOML file, and the configuration of another tool.
+
+In:  flags; a TOML file whose keys are the flags' names with underscores; options that an importer translated.
+Out: `Options`.   Guarantee: flags win over the file, the file over what was imported, also where two names contradict
+each other; an unknown key is an error that suggests the nearest.
+
+    # small.toml
+    frac = 0.3
+    max_length = 512      ->  load_options(Path("small.toml"), {"max_length": 256}).max_length == 256
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from curriculum.errors import ConfigError
+from pipeline.options import (
+    DOCUMENT_CURRICULA,
+    EXCLUSIVE,
+    NOT_WITH_DOCUMENTS,
+    NOT_WITH_PHASES,
+    ONLY_FOR_SCHEDULE,
+    ONLY_GROWING,
+    Options,
+)
+
+
+def load_options(config: Path | None, flags: Mapping[str, Any], imported: Mapping[str, Any] | None = None) -> Options:
+    """Options from what an importer translated, a TOML file and flags; the later ones win.
+
+    Raises:
+        ConfigError: a key is unknown or has the wrong type, or two options contradict each other.
+    """
+    layers = (imported or {}, _read_toml(config) if config else {}, flags)
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values = {name: value for name, value in values.items() if name not in _contradicted(values, layer)}
+        values.update(layer)
+    return Options(**values)
+
+
+def _contradicted(values: Mapping[str, Any], above: Mapping[str, Any]) -> set[str]:
+    """Options that make no sense beside those of the layer above: --steps replaces tokens of the file."""
+    gone = {other for pair in EXCLUSIVE for one, other in (pair, pair[::-1]) if one in above}
+    schedule, mode = above.get("schedule"), above.get("mode")
+    if schedule == "constant":
+        gone |= set(ONLY_GROWING)
+    if schedule is not None:
+        gone |= {option for option, schedules in ONLY_FOR_SCHEDULE.items() if schedule not in schedules}
+    if "phases" in above:
+        gone |= set(NOT_WITH_PHASES) | {"steps", "tokens"}
+    elif set(NOT_WITH_PHASES) & set(above) or ({"steps", "tokens"} & set(above) and _is_closed(values.get("phases"))):
+        gone |= {"phases"}
+    if mode == "document":
+        gone |= set(NOT_WITH_DOCUMENTS)
+    if mode is not None and (mode == "document") != (values.get("schedule") in DOCUMENT_CURRICULA):
+        gone |= {"schedule", "cycles", "balanced"}
+    return gone - set(above)
+
+
+def _is_closed(phases: Any) -> bool:
+    return isinstance(phases, str) and not phases.rstrip().endswith("*")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}.") from None
+    hints = get_type_hints(Options)
+    values = {}
+    for key, value in table.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key.replace("-", "_"), hints, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(hints)}."
+            raise ConfigError(f"{path}: unknown key {key!r}; {hint}")
+        values[key] = _typed(path, key, value, hints[key])
+    return values
+
+
+def _typed(path: Path, key: str, value: Any, hint: Any) -> Any:
+    """The value as the option's type; booleans are not integers, integers are decimals."""
+    wanted = (
+        [kind for kind in get_args(hint) if kind is not type(None)] if isinstance(hint, types.UnionType) else [hint]
+    )
+    kind = wanted[0]
+    if kind == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(str(path.parent / item) for item in value)
+    if kind is Decimal and isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return Decimal(value)
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    name = {int: "an integer", str: "a string", bool: "true or false", Decimal: "a number"}.get(
+        kind, "a list of strings"
+    )
+    raise ConfigError(f"{path}: {key} is {value!r}, expected {name}.")

@@ -15,10 +15,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 from curriculum.errors import CurriculumError, DataError
-from curriculum.manifest import FILE_NAME, Manifest, PhaseEntry
+from curriculum.manifest import FILE_NAME, Manifest, PhaseEntry, load_manifest
 from curriculum.shard_format import shard_path
 from pipeline.shard_checks import ShardPlace, TokenRules
 from pipeline.windows import Window, lay_out_shards, split_windows, window_size
@@ -57,10 +58,25 @@ def window_shards(manifest: Manifest, root: Path) -> tuple[WindowShards, ...]:
             number = len(expected[slot.phase])
             expected[slot.phase].append((slot.path, slot.stop_row - slot.first_row))
             if number < len(manifest.phases[slot.phase].shards):
-                members[window.index].append(_place(manifest, slot.phase, number))
+                members[window.index].append(shard_place(manifest, slot.phase, number))
     for index, (phase, of_phase) in enumerate(zip(manifest.phases, expected, strict=True)):
         _compare_shards(phase, of_phase, f"{root / FILE_NAME}: phase {index}")
     return tuple(WindowShards(window=w, places=tuple(p)) for w, p in zip(windows, members, strict=True))
+
+
+@lru_cache(maxsize=4)
+def open_windows(root: str, dataset_id: str) -> tuple[Manifest, tuple[WindowShards, ...]]:
+    """Manifest and windows, once per worker.
+
+    Raises:
+        DataError: it is no longer the manifest that verification began with.
+    """
+    manifest = load_manifest(Path(root))
+    if manifest.id != dataset_id:
+        raise DataError(
+            f"{root}/{FILE_NAME}: changed while the dataset was verified. Run verify again once nothing writes there."
+        )
+    return manifest, window_shards(manifest, Path(root))
 
 
 def validation_shards(manifest: Manifest, root: Path) -> tuple[ShardPlace, ...]:
@@ -85,7 +101,7 @@ def validation_shards(manifest: Manifest, root: Path) -> tuple[ShardPlace, ...]:
     rows = [min(per_shard, num_rows - number * per_shard) for number in range(count)]
     expected = [(shard_path("validation", number, count), of_shard) for number, of_shard in enumerate(rows)]
     _compare_shards(manifest.validation, expected, where)
-    return tuple(_place(manifest, -1, number) for number in range(count))
+    return tuple(shard_place(manifest, -1, number) for number in range(count))
 
 
 def check_accounting(manifest: Manifest, root: Path) -> None:
@@ -97,7 +113,7 @@ def check_accounting(manifest: Manifest, root: Path) -> None:
     found, plan = manifest.accounting, manifest.plan
     packed = manifest.packed
     trained = plan.total_tokens - (found.padding_tokens or 0)
-    # What packing drops and where documents begin depends on their lengths: taken from the manifest, and bounded.
+    # What packing leaves out and where documents begin is seen in the shards: `packed_proof` compares it.
     truncated = found.truncated_tokens if packed else plan.dropped_tokens
     left = found.corpus_tokens - found.validation_tokens - trained - truncated
     unused = max(0, left)
@@ -166,12 +182,14 @@ def all_shards(manifest: Manifest) -> Iterator[ShardPlace]:
     """Every shard in the order of the manifest, validation last."""
     for index, phase in enumerate(manifest.phases):
         for number in range(len(phase.shards)):
-            yield _place(manifest, index, number)
+            yield shard_place(manifest, index, number)
     for number in range(len(manifest.validation.shards) if manifest.validation else 0):
-        yield _place(manifest, -1, number)
+        yield shard_place(manifest, -1, number)
 
 
-def _place(manifest: Manifest, phase: int, number: int) -> ShardPlace:
+def shard_place(manifest: Manifest, phase: int, number: int) -> ShardPlace:
+    """A shard by its rank; phase -1, or one after the last, means the held-out rows."""
+    phase = phase if phase < len(manifest.phases) else -1
     entry = manifest.phases[phase] if phase >= 0 else manifest.validation
     assert entry is not None
     return ShardPlace(

@@ -1,11 +1,9 @@
 """Check packed rows from their bytes: pieces of documents laid end to end, padding after them.
 
-In:  a packed shard, what the manifest says about it, what ids mean; then the pieces of all shards of a window.
-Out: `PieceFacts`, a few numbers per piece; or a `DataError` or `Fault` that names the shard.
-Guarantee: every byte is read. Proven: pieces fill their rows without gaps and overlap nowhere in their window, so no
-token is a target twice there; a document that continues in another piece shares one token with it; the EOS stands at the
-end of a document and nowhere else; padding is EOS. Not proven: that each row is where the seed deals it, and, in
-document mode, that windows do not overlap each other: both depend on the lengths of documents.
+In:  a packed shard, what the manifest says about it, what ids mean.
+Out: `PieceFacts`, a few numbers per piece; or a `DataError` that names the shard.
+Guarantee: every byte is read. Pieces fill their rows without gaps; padding is EOS; where text never makes an EOS, none
+stands inside a piece. How pieces of different rows fit together is for `piece_table` and `packed_proof`.
 
     seq_len 4, EOS 0     [5 6 0 8 9], num_tokens 5, doc_starts [3]   fine: the pieces 5 6 0 and 8 9
                          [5 0 6 8 9], num_tokens 5, doc_starts [3]   refused: text after the EOS of a document
@@ -14,7 +12,6 @@ document mode, that windows do not overlap each other: both depend on the length
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from curriculum.errors import DataError
+from curriculum.limits import MAX_TOTAL
 from curriculum.shard_format import Shard
 from pipeline.order import IntArray
 from pipeline.shard_checks import REPAIR, ShardPlace, TokenRules, check_digest, check_ids, open_place, row_blocks
-from pipeline.tiling import Fault
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +30,8 @@ class PieceFacts:
     """The pieces of a shard, or of several. Arrays are [num_pieces] unless said otherwise."""
 
     row: IntArray
+    position: IntArray
+    """of the first token in its row"""
     offset: IntArray
     num_tokens: IntArray
     document: IntArray
@@ -55,63 +54,78 @@ def check_packed_shard(root: Path, place: ShardPlace, rules: TokenRules) -> Piec
     """
     path, shard = root / place.entry.path, open_place(root, place)
     check_digest(path, place.entry.sha256)
-    facts, position = _pieces(path, shard, place.seq_len)
+    facts = read_pieces(path, shard)
     check_ids(path, shard, rules)
     _check_padding(path, shard, rules)
     if rules.eos_only_ends:
-        _check_every_eos(path, shard, facts, position, rules)
+        _check_every_eos(path, shard, facts, rules)
     return facts
 
 
-def _pieces(path: Path, shard: Shard, seq_len: int) -> tuple[PieceFacts, IntArray]:
-    """The pieces of a shard, row after row, and the position of each in its row."""
+def read_pieces(path: Path, shard: Shard) -> PieceFacts:
+    """The pieces of a shard, row after row; of its tokens only the first and the last of each are read.
+
+    Raises:
+        DataError: they do not lie end to end in their row, or lie where no stream has tokens.
+    """
     assert shard.num_tokens is not None
     assert shard.piece_offset is not None
     assert shard.piece_document is not None
     stored = shard.num_tokens.astype(np.int64)
-    _refuse(path, (stored < 2) | (stored > seq_len + 1), stored, f"stores {{}} tokens, expected 2 to {seq_len + 1}")
     edges = shard.doc_offsets.astype(np.int64)
-    num_rows, further = len(stored), np.diff(edges)
-    row = np.repeat(np.arange(num_rows), further + 1)
-    first = edges[:-1] - edges[0] + np.arange(num_rows)
+    num_rows = len(stored)
+    row = np.repeat(np.arange(num_rows), np.diff(edges) + 1)
     is_first = np.zeros(len(row), np.bool_)
-    is_first[first] = True
+    is_first[edges[:-1] - edges[0] + np.arange(num_rows)] = True
     listed = slice(int(edges[0]), int(edges[-1]))
-    columns = {}
-    for name, of_first, of_further in (
-        ("position", np.zeros(num_rows, np.int64), shard.doc_positions[listed]),
-        ("offset", shard.offset, shard.piece_offset[listed]),
-        ("document", shard.document, shard.piece_document[listed]),
-    ):
-        values = np.empty(len(row), np.int64)
-        values[is_first], values[~is_first] = of_first.astype(np.int64), of_further.astype(np.int64)
-        columns[name] = values
-    position = columns.pop("position")
+
+    def of_pieces(of_first: np.ndarray[Any, Any], of_further: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        values = np.empty(len(row), of_further.dtype)
+        values[is_first], values[~is_first] = of_first, of_further[listed]
+        return values
+
+    position = of_pieces(np.zeros(num_rows, np.uint32), shard.doc_positions).astype(np.int64)
+    offset = of_pieces(shard.offset, shard.piece_offset)
+    document = of_pieces(shard.document, shard.piece_document)
     ends = np.append(position[1:], 0)
     ends[np.append(is_first[1:], True)] = stored
     num_tokens = ends - position
-    bad = num_tokens < 2
-    if bad.any():
-        at = int(np.argmax(bad))
-        raise DataError(
-            f"{path}: row {row[at]} has a piece of {num_tokens[at]} tokens at position {position[at]}, expected 2 or "
-            f"more: its doc_starts are not ascending, or lie beyond its num_tokens. {REPAIR}"
-        )
-    facts = PieceFacts(
+    _refuse(
+        path,
+        row,
+        num_tokens < 2,
+        "has a piece of {} tokens at position {}, expected 2 or more: its doc_starts are not ascending, or lie "
+        "beyond its num_tokens",
+        num_tokens,
+        position,
+    )
+    # Every document has a token, so its ordinal is never above the position; also keeps int64 arithmetic exact.
+    _refuse(path, row, offset > MAX_TOTAL, f"has a piece at {{}} of the stream, expected at most {MAX_TOTAL}", offset)
+    beyond = "has a piece at {} of the stream, of document {}: at most as many documents as tokens come before it"
+    _refuse(path, row, document > offset, beyond, offset, document)
+    return PieceFacts(
         row=row,
+        position=position,
+        offset=offset.astype(np.int64),
         num_tokens=num_tokens,
+        document=document.astype(np.int64),
         first_token=shard.tokens[row, position],
         last_token=shard.tokens[row, ends - 1],
         row_documents=shard.document.astype(np.int64),
-        **columns,
     )
-    return facts, position
 
 
-def _refuse(path: Path, wrong: np.ndarray[Any, np.dtype[np.bool_]], values: IntArray, what: str) -> None:
+def _refuse(
+    path: Path,
+    row: IntArray,
+    wrong: np.ndarray[Any, np.dtype[np.bool_]],
+    what: str,
+    *values: np.ndarray[Any, Any],
+) -> None:
+    """Refuse the first piece that is wrong; its values fill the braces of the sentence."""
     if wrong.any():
         at = int(np.argmax(wrong))
-        raise DataError(f"{path}: row {at} {what.format(values[at])}. {REPAIR}")
+        raise DataError(f"{path}: row {row[at]} {what.format(*(of_piece[at] for of_piece in values))}. {REPAIR}")
 
 
 def _check_padding(path: Path, shard: Shard, rules: TokenRules) -> None:
@@ -128,11 +142,11 @@ def _check_padding(path: Path, shard: Shard, rules: TokenRules) -> None:
             )
 
 
-def _check_every_eos(path: Path, shard: Shard, facts: PieceFacts, position: IntArray, rules: TokenRules) -> None:
-    """Inside a piece no EOS but the last token, which then ends the document (or the first, where it is the BOS too)."""
+def _check_every_eos(path: Path, shard: Shard, facts: PieceFacts, rules: TokenRules) -> None:
+    """In a piece no EOS but the last token, which then ends the document (or the first, where it is the BOS too)."""
     row_tokens = shard.tokens.shape[1]
     last = np.zeros(len(shard.tokens) * row_tokens, np.bool_)
-    cells = facts.row * row_tokens + position
+    cells = facts.row * row_tokens + facts.position
     last[cells + facts.num_tokens - 1] = True
     if rules.bos_id == rules.eos_id:
         last[cells] = True
@@ -146,49 +160,6 @@ def _check_every_eos(path: Path, shard: Shard, facts: PieceFacts, position: IntA
         if wrong.any():
             row, column = divmod(int(np.argmax(wrong)), row_tokens)
             raise DataError(
-                f"{path}: row {first + row} has the EOS {rules.eos_id} at position {column}, inside a piece: a document "
-                f"ends with its EOS. {REPAIR}"
+                f"{path}: row {first + row} has the EOS {rules.eos_id} at position {column}, inside a piece: a "
+                f"document ends with its EOS. {REPAIR}"
             )
-
-
-def prove_disjoint(places: Sequence[ShardPlace], facts: Sequence[PieceFacts], interval: range) -> Fault | None:
-    """Prove that no token of the stream is a target twice among these pieces, or say where.
-
-    Args:
-        places: shards of one window.
-        facts: their pieces.
-        interval: stream positions that the window may use, the last shared with the next.
-    """
-    shard = np.repeat(np.arange(len(places)), [len(of_shard.offset) for of_shard in facts])
-    row, offset, num_tokens, document, first_token, last_token = (
-        np.concatenate([getattr(of_shard, name) for of_shard in facts])
-        for name in ("row", "offset", "num_tokens", "document", "first_token", "last_token")
-    )
-
-    def fault(piece: int, problem: str) -> Fault:
-        place = places[int(shard[piece])]
-        sentence = f"{place.entry.path}: row {row[piece]} {problem}. {REPAIR}"
-        return Fault(rank=place.rank, path=place.entry.path, sentence=sentence)
-
-    last = offset + num_tokens - 1
-    outside = (offset < interval.start) | (last > interval.stop)
-    if outside.any():
-        at = int(np.argmax(outside))
-        return fault(
-            at, f"has a piece at {offset[at]} of the stream, expected {interval.start} to {interval.stop} in its window"
-        )
-    order = np.argsort(offset, kind="stable")
-    before, after = order[:-1], order[1:]
-    overlap = last[before] > offset[after]
-    joined = last[before] == offset[after]
-    unequal = joined & ((last_token[before] != first_token[after]) | (document[before] != document[after]))
-    falling = document[before] > document[after]
-    for wrong, problem in (
-        (overlap, "trains tokens a second time"),
-        (unequal, "does not continue the piece before it"),
-        (falling, "begins in an earlier document than the piece before it"),
-    ):
-        if wrong.any():
-            at = int(after[int(np.argmax(wrong))])
-            return fault(at, f"has a piece at {offset[at]} of the stream that {problem}")
-    return None

@@ -181,7 +181,8 @@ def _warnings(options: Options, plan: Plan) -> list[str]:
             f"The smallest step trains {least:,} tokens, under 90 % of the {options.batch_tokens:,} asked for: "
             f"a smaller --rows-multiple-of fills it better."
         )
-    lengths = [plan.phases[phase].seq_len for phase, _ in plan.order]
+    # Lengths of documents alternate by design.
+    lengths = [plan.phases[phase].seq_len for phase, _ in plan.order if plan.mode != "document"]
     jumps = [(before, after) for before, after in pairwise(lengths) if after > 2 * before]
     if jumps:
         before, after = max(jumps, key=lambda jump: jump[1] / jump[0])
@@ -195,7 +196,7 @@ def _warnings(options: Options, plan: Plan) -> list[str]:
 def plan_facts(outcome: PlanOutcome) -> dict[str, Any]:
     """Label -> value, for the table under the chart."""
     plan = outcome.plan
-    steps = [plan.tokens_per_step[phase] for phase, _ in plan.order]
+    steps = plan.tokens_per_step
     return {
         "steps": f"{plan.total_steps:,}",
         "training slots" if outcome.packed else "trained tokens": f"{plan.total_tokens:,}",

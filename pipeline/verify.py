@@ -32,10 +32,11 @@ from pipeline.manifest_checks import (
     validation_shards,
     window_shards,
 )
+from pipeline.packed_proof import check_left_out, prove_spans, stream_faults
 from pipeline.progress import Progress
 from pipeline.shard_checks import REPAIR, ShardPlace, TokenRules, open_place
 from pipeline.tiling import Fault, compare_ends
-from pipeline.window_checks import VALIDATION, WindowFindings, check_window
+from pipeline.window_checks import VALIDATION, WindowFindings, absolute, check_window
 
 MAX_NAMED = 3
 """Further bad shards that a message names."""
@@ -105,7 +106,8 @@ def verify_dataset(root: Path, *, quick: bool, workers: int, progress: Progress)
         findings = _check_windows(root, manifest, windows, rules, workers, progress)
         _raise_first([fault for found in findings for fault in found.faults])
         _raise_first(_compare_windows(root, findings))
-        _check_padding(root, manifest, findings)
+        if manifest.packed:
+            _check_packed(root, manifest, findings, rules, workers)
         counts = merge_counts([found.counts for found in findings])
     extra = extra_files(manifest, root)
     return VerifyReport(
@@ -180,9 +182,17 @@ def _compare_windows(root: Path, findings: Sequence[WindowFindings]) -> list[Fau
     return faults
 
 
-def _check_padding(root: Path, manifest: Manifest, findings: Sequence[WindowFindings]) -> None:
-    """What no window can say alone: the slots without a target of the whole dataset."""
-    found, claimed = sum(window.padding_tokens for window in findings), manifest.accounting.padding_tokens or 0
+def _check_packed(
+    root: Path, manifest: Manifest, findings: Sequence[WindowFindings], rules: TokenRules, workers: int
+) -> None:
+    """What no window can say alone: that pieces fit together everywhere, and what all of them leave out."""
+    stretches = [window.stretch for window in findings if window.stretch is not None]
+    if manifest.plan.mode == "document":
+        spans = [span for window in findings for span in window.spans]
+        stretches = prove_spans(root, manifest, spans, rules, workers)
+    _raise_first([absolute(str(root), fault) for fault in stream_faults(stretches, rules)])
+    check_left_out(root, manifest, stretches, rules)
+    found, claimed = sum(window.padding_tokens for window in findings), manifest.accounting.padding_tokens
     if found != claimed:
         raise DataError(
             f"{root / FILE_NAME}: accounting: padding_tokens is {claimed}, the shards have {found} places without a "

@@ -10,27 +10,28 @@ order of the manifest is the same whatever the workers. Memory is that of the ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from curriculum.errors import DataError
-from curriculum.limits import MAX_TOTAL
-from curriculum.manifest import FILE_NAME, Manifest, load_manifest
+from curriculum.manifest import Manifest
 from curriculum.plan import Plan
-from pipeline.diversity import DocumentCounts, count_documents, shares_of_interval, shares_of_rows
-from pipeline.manifest_checks import WindowShards, validation_shards, window_shards
+from pipeline.diversity import DocumentCounts, FloatArray, count_documents, shares_of_interval, shares_of_rows
+from pipeline.manifest_checks import WindowShards, open_windows, validation_shards
 from pipeline.order import IntArray
-from pipeline.packed_checks import PieceFacts, check_packed_shard, prove_disjoint
+from pipeline.packed_checks import PieceFacts, check_packed_shard
+from pipeline.packed_proof import Span, Stretch, prove_window, span_of
 from pipeline.segment import deal_rows
 from pipeline.shard_checks import REPAIR, RowFacts, ShardPlace, TokenRules, check_shard
 from pipeline.store import ALGORITHM
 from pipeline.tiling import Ends, Fault, RowTable, collect, prove_tiling
 from pipeline.windows import Window, rows_by_phase
 
+Facts = TypeVar("Facts", RowFacts, PieceFacts)
 VALIDATION = -1
 """Instead of the index of a window."""
 
@@ -44,17 +45,21 @@ class WindowFindings:
     counts: DocumentCounts | None
     padding_tokens: int = 0
     """slots without a target"""
+    stretch: Stretch | None = None
+    """best-fit mode: what the pieces of the window prove"""
+    spans: tuple[Span, ...] = ()
+    """where rows are packed: where the pieces of each shard lie"""
 
 
 def check_window(root: str, dataset_id: str, index: int, rules: TokenRules) -> WindowFindings:
     """Check every shard of a window and prove that its rows tile its interval of the stream."""
-    manifest, windows = _open(root, dataset_id)
+    manifest, windows = open_windows(root, dataset_id)
     if index == VALIDATION:
         return _check_validation(Path(root), manifest, rules)
     task = windows[index]
     window = task.window
     if manifest.packed:
-        return _check_packed(Path(root), manifest.plan, task, rules)
+        return _check_packed(Path(root), manifest, task, rules)
     dealt = _dealt(manifest, window)
     facts, faults = _check_shards(Path(root), task.places, rules, dealt, range(window.offset, _stop(window)))
     if faults:
@@ -62,41 +67,41 @@ def check_window(root: str, dataset_id: str, index: int, rules: TokenRules) -> W
     table = collect(task.places, facts)
     proof = prove_tiling(table, window.offset, window.num_tokens)
     if isinstance(proof, Fault):
-        return WindowFindings(faults=(_absolute(root, proof),), ends=None, counts=None)
+        return WindowFindings(faults=(absolute(root, proof),), ends=None, counts=None)
     return WindowFindings(faults=(), ends=proof, counts=_count(manifest.plan, window, table))
 
 
-def _check_packed(root: Path, plan: Plan, task: WindowShards, rules: TokenRules) -> WindowFindings:
-    """Rows that hold pieces of documents: no interval to tile in document mode, gaps where documents meet."""
-    facts: list[PieceFacts] = []
-    faults: list[Fault] = []
-    for place in task.places:
-        try:
-            facts.append(check_packed_shard(root, place, rules))
-        except DataError as error:
-            faults.append(Fault(rank=place.rank, path=place.entry.path, sentence=str(error)))
-        except OSError as error:
-            sentence = f"{root / place.entry.path}: cannot be read: {error.strerror}. {REPAIR}"
-            faults.append(Fault(rank=place.rank, path=place.entry.path, sentence=sentence))
+def _check_packed(root: Path, manifest: Manifest, task: WindowShards, rules: TokenRules) -> WindowFindings:
+    """Rows that hold pieces of documents: in document mode there is no interval to prove them in."""
+    facts, faults = _check_each(root, task.places, lambda place: check_packed_shard(root, place, rules))
     if faults:
-        return WindowFindings(faults=tuple(faults), ends=None, counts=None)
-    # In document mode the rows of a window lie anywhere in the stream.
-    interval = range(task.window.offset, _stop(task.window)) if plan.mode == "best-fit" else range(MAX_TOTAL)
-    fault = prove_disjoint(task.places, facts, interval)
-    if fault is not None:
-        return WindowFindings(faults=(_absolute(str(root), fault),), ends=None, counts=None)
+        return WindowFindings(faults=faults, ends=None, counts=None)
+    plan, stretch = manifest.plan, None
+    if plan.mode == "best-fit":
+        stretch = prove_window(manifest, task.window, task.places, facts, rules)
+        if stretch.fault is not None:
+            return WindowFindings(faults=(absolute(str(root), stretch.fault),), ends=None, counts=None)
     of_phase: dict[int, list[IntArray]] = {}
     for place, of_shard in zip(task.places, facts, strict=True):
         of_phase.setdefault(place.rank[0], []).append(of_shard.row_documents)
     documents = {phase: np.concatenate(rows) for phase, rows in of_phase.items()}
-    shares = shares_of_rows(np.concatenate(list(documents.values())))
     slots = sum(place.entry.num_rows * place.seq_len for place in task.places)
     return WindowFindings(
         faults=(),
         ends=None,
-        counts=count_documents(plan, task.window, documents, shares),
+        counts=count_documents(plan, task.window, documents, _shares_of_pieces(facts)),
         padding_tokens=slots - sum(of_shard.num_targets for of_shard in facts),
+        stretch=stretch,
+        spans=tuple(map(span_of, task.places, facts)),
     )
+
+
+def _shares_of_pieces(facts: Sequence[PieceFacts]) -> FloatArray:
+    """Share of the window's tokens that each document fills: rows filled from one document do not make it likely."""
+    documents = np.concatenate([of_shard.document for of_shard in facts])
+    _, which = np.unique(documents, return_inverse=True)
+    tokens = np.bincount(which, np.concatenate([of_shard.num_tokens for of_shard in facts]))
+    return np.asarray(tokens / tokens.sum(), np.float64)
 
 
 def _stop(window: Window) -> int:
@@ -112,7 +117,7 @@ def _check_validation(root: Path, manifest: Manifest, rules: TokenRules) -> Wind
         return WindowFindings(faults=faults, ends=None, counts=None)
     proof = prove_tiling(collect(places, facts), 0, num_tokens)
     if isinstance(proof, Fault):
-        return WindowFindings(faults=(_absolute(str(root), proof),), ends=None, counts=None)
+        return WindowFindings(faults=(absolute(str(root), proof),), ends=None, counts=None)
     return WindowFindings(faults=(), ends=proof, counts=None)
 
 
@@ -124,16 +129,27 @@ def _check_shards(
     interval: range,
 ) -> tuple[list[RowFacts], tuple[Fault, ...]]:
     """Facts of all shards, and the faults of those that have one; `offsets` are those of all rows of each phase."""
-    facts: list[RowFacts] = []
-    faults: list[Fault] = []
     used: dict[int, int] = {}
-    for place in places:
+
+    def check(place: ShardPlace) -> RowFacts:
         phase = place.rank[0]
         first = used.get(phase, 0)
         used[phase] = first + place.entry.num_rows
         expected = offsets[phase][first : used[phase]] if phase in offsets else interval
+        return check_shard(root, place, rules, expected)
+
+    return _check_each(root, places, check)
+
+
+def _check_each(
+    root: Path, places: Sequence[ShardPlace], check: Callable[[ShardPlace], Facts]
+) -> tuple[list[Facts], tuple[Fault, ...]]:
+    """Facts of all shards, and the faults of those that have one."""
+    facts: list[Facts] = []
+    faults: list[Fault] = []
+    for place in places:
         try:
-            facts.append(check_shard(root, place, rules, expected))
+            facts.append(check(place))
         except DataError as error:
             faults.append(Fault(rank=place.rank, path=place.entry.path, sentence=str(error)))
         except OSError as error:
@@ -166,16 +182,6 @@ def _count(plan: Plan, window: Window, table: RowTable) -> DocumentCounts | None
     return count_documents(plan, window, documents, shares)
 
 
-def _absolute(root: str, fault: Fault) -> Fault:
+def absolute(root: str, fault: Fault) -> Fault:
+    """A fault whose sentence begins with the path of the shard on this machine."""
     return Fault(rank=fault.rank, path=fault.path, sentence=f"{root}/{fault.sentence}")
-
-
-@lru_cache(maxsize=4)
-def _open(root: str, dataset_id: str) -> tuple[Manifest, tuple[WindowShards, ...]]:
-    """Manifest and windows, once per worker."""
-    manifest = load_manifest(Path(root))
-    if manifest.id != dataset_id:
-        raise DataError(
-            f"{root}/{FILE_NAME}: changed while the dataset was verified. Run verify again once nothing writes there."
-        )
-    return manifest, window_shards(manifest, Path(root))

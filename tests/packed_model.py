@@ -2,7 +2,7 @@
 
 In:  the folder of a finished dataset whose token store is still there.
 Out: `Row` and `Piece`, plain Python; and `Stream`, the tokens and documents that they must be runs of.
-Guarantee: nothing of the code that cuts, packs, reads or verifies is used; the seeded order of documents alone comes from
+Guarantee: nothing of the code that cuts, packs, reads or verifies is used; only the seeded order of documents comes from
 `pipeline.stream`.
 
     tokens [5 6 0 8 9 1 0 0], num_tokens 6, doc_starts [3]    pieces 5 6 0 at 0 and 8 9 1 at 3; labels 6 0 . 9 1 . .

@@ -234,7 +234,7 @@ IMPORTED = {
     "olmo vsl": Case(imported=("olmo", OLMO_VSL), options={"steps": 60}, lengths={}, shapes=4, steps=60),
     "skyladder": Case(  # the window grows by 1 each step and is rounded down to 64; below 64 it is 32
         imported=("skyladder", "dm1inc64"),
-        options={"max_length": 512, "steps": 500, "batch_tokens": 1024, "rows_multiple_of": 1},
+        options={"max_length": 512, "steps": 500, "batch_tokens": 1024},
         lengths={31: 32, 32: 64, 95: 64, 96: 128, 479: 448, 480: 512},
         shapes=9,
         steps=500,

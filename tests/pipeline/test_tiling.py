@@ -14,7 +14,7 @@ from pipeline.tiling import Ends, Fault, collect, compare_ends, prove_tiling
 
 def place(seq_len: int, consumed: int) -> ShardPlace:
     entry: Any = type("Entry", (), {"path": f"len{seq_len}", "num_rows": 0})()
-    return ShardPlace(rank=(seq_len, 0), entry=entry, seq_len=seq_len, consumed=consumed, dtype="uint16")
+    return ShardPlace(rank=(seq_len, 0), entry=entry, seq_len=seq_len, consumed=consumed, dtype="uint16", packed=False)
 
 
 def prove(rows: list[tuple[int, int, int, int, int]], seq_len: int = 2, consumed: int = 2) -> Fault | Ends:

@@ -12,8 +12,8 @@ fall with the length; a request that cannot work is refused with the nearest one
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from operator import mul
@@ -26,6 +26,7 @@ from curriculum.warmup import warmup_steps_of
 MODES = ("segment", "truncate", "document", "best-fit")
 MAX_STEP_TOKENS = 2**31 - 1  # stored tokens of one step: a shard holds whole steps and fewer than 2**31 tokens
 MAX_EPOCHS = 2**31 - 1
+FULL = 1_000_000  # a fill is parts per million of the slots of packed rows
 
 
 def require_step_fits(rows: int, seq_len: int) -> None:
@@ -91,6 +92,8 @@ class Budget:
     tokens: int | None = None
     corpus_tokens: int | None = None
     epochs: int = 1
+    fill: Mapping[int, int] | None = field(default=None, hash=False)
+    """best-fit mode: for each length, parts per million of a row's slots that the corpus is to fill; None: all"""
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.tokens is not None:
@@ -118,8 +121,13 @@ class Budget:
 
 
 def consumed_per_step(batch: Batch, mode: str, seq_len: int, max_length: int) -> int:
-    """Stream tokens that one step uses up: truncated rows use `max_length` each, all others what they hold."""
-    return batch.rows_per_step(seq_len) * (max_length if mode == "truncate" else seq_len)
+    """Stream tokens that one step uses up: truncated rows use `max_length` each."""
+    return batch.rows_per_step(seq_len) * (seq_len if mode != "truncate" else max_length)
+
+
+def filled(slots: int, fill: int) -> int:
+    """Stream tokens for so many slots of packed rows, `fill` parts per million of which are to hold targets."""
+    return max(1, slots * fill // FULL)
 
 
 def weight_of_steps(pacing: Pacing, weights: Sequence[int], total_steps: int, warmup_steps: int) -> int:

@@ -84,6 +84,11 @@ class JsonObject:
             raise DataError(f"{self.where}: {key} holds {_short(values)}, expected strings.")
         return [str(value) for value in values]
 
+    def integers(self, key: str, *, least: int = 0, most: int = MAX_INTEGER) -> list[int]:
+        """A list of integers within [least, most]."""
+        items = self.array(key)
+        return [JsonObject({key: item}, self.where).integer(key, least=least, most=most) for item in items]
+
     def array(self, key: str) -> list[Any]:
         """A list."""
         value = self.value(key)

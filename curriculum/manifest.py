@@ -21,6 +21,7 @@ from typing import Any
 
 from curriculum.accounting import Accounting as Accounting
 from curriculum.accounting import read_accounting, require_adds_up
+from curriculum.budget import FULL
 from curriculum.errors import DataError
 from curriculum.json_object import JsonObject
 from curriculum.plan import Plan
@@ -98,6 +99,13 @@ class BuildEntry:
     shard_bytes: int
     bos: str
     """"none" or "document" """
+    fill: tuple[int, ...] = ()
+    """best-fit mode: parts per million of the slots of each phase that the stream was to fill; () and no key else"""
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of the manifest."""
+        values = asdict(self)
+        return values if self.fill else {name: value for name, value in values.items() if name != "fill"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,7 +161,7 @@ class Manifest:
             "tokenizer": asdict(self.tokenizer),
             "dtype": self.dtype,
             "seed": self.seed,
-            "build": asdict(self.build),
+            "build": self.build.to_json(),
             "phases": [asdict(phase) for phase in self.phases],
             "validation": asdict(self.validation) if self.validation else None,
             "sources": [asdict(source) for source in self.sources],
@@ -219,12 +227,13 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
             f"The manifest was edited or damaged: copy it again, or build the dataset again."
         )
     requires = tuple(top.strings("requires"))
+    plan = Plan.from_json(top.value("plan"))
     manifest = Manifest(
-        plan=Plan.from_json(top.value("plan")),
+        plan=plan,
         tokenizer=_tokenizer(top.object("tokenizer")),
         dtype=top.one_of("dtype", ("uint16", "uint32")),
         seed=top.integer("seed"),
-        build=_build(top.object("build")),
+        build=_build(top.object("build"), plan),
         phases=tuple(_phase(phase) for phase in top.objects("phases")),
         validation=_phase(top.object("validation")) if top.value("validation") is not None else None,
         sources=tuple(_source(source) for source in top.objects("sources")),
@@ -291,14 +300,17 @@ def _tokenizer(o: JsonObject) -> TokenizerEntry:
     return entry
 
 
-def _build(o: JsonObject) -> BuildEntry:
+def _build(o: JsonObject, plan: Plan) -> BuildEntry:
     entry = BuildEntry(
         algorithm=o.integer("algorithm"),
         window_tokens=o.integer("window_tokens", least=1),
         shard_bytes=o.integer("shard_bytes", least=1),
         bos=o.one_of("bos", ("none", "document")),
+        fill=tuple(o.integers("fill", least=1, most=FULL)) if plan.mode == "best-fit" and "fill" in o.raw else (),
     )
     o.no_others()
+    if entry.fill and len(entry.fill) != len(plan.phases):
+        raise DataError(f"{o.where}: fill has {len(entry.fill)} entries, the plan {len(plan.phases)} phases.")
     return entry
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import NamedTuple, NoReturn
 
-from curriculum.budget import Budget, consumed_per_step, largest_total_steps, least_steps, weight_of_steps
+from curriculum.budget import Budget, consumed_per_step, filled, largest_total_steps, least_steps, weight_of_steps
 from curriculum.errors import PlanError
 from curriculum.request import Request, Runs, shaped_warmup
 from curriculum.schedule import ExplicitPhases, Pacing, TokenWarmup, warmup_steps_of
@@ -60,7 +60,10 @@ def _paced(request: Request, pacing: Pacing) -> Resolved:
 def _consumption(request: Request) -> Callable[[int], int]:
     """Stream tokens that a step of a length uses up."""
     longest = request.pacing.max_length  # once: explicit phases look for it among thousands
-    return lambda seq_len: consumed_per_step(request.batch, request.mode, seq_len, longest)
+    fill = request.budget.fill
+    if fill is None:
+        return lambda seq_len: consumed_per_step(request.batch, request.mode, seq_len, longest)
+    return lambda seq_len: filled(request.batch.tokens_per_step(seq_len), fill[seq_len])
 
 
 def _limit(request: Request) -> tuple[int, Callable[[int], int]]:

@@ -40,7 +40,7 @@ from pipeline.cut_packed import BucketRows
 from pipeline.document_rows import DocumentRows
 from pipeline.engines.local import Workers, local_workers
 from pipeline.holdout import HeldOut
-from pipeline.layout import LOG_NAME, WORK_FOLDER, aside_folder
+from pipeline.layout import LOG_NAME, WORK_FOLDER, aside_folder, read_build_log
 from pipeline.lock import locked
 from pipeline.options import Options
 from pipeline.output import prepare, sweep
@@ -62,6 +62,13 @@ class BuildResult:
     manifest: Manifest
     already_finished: bool
 
+    @property
+    def packing(self) -> dict[str, Any] | None:
+        """Ratios of padding, truncation and concatenation; None where rows are not packed, or the log is gone."""
+        log = read_build_log(self.path, self.manifest.id) or {}
+        packing: dict[str, Any] | None = log.get("packing")
+        return packing
+
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
         plan = self.manifest.plan
@@ -72,6 +79,7 @@ class BuildResult:
             "total_steps": plan.total_steps,
             "total_tokens": plan.total_tokens,
             "accounting": self.manifest.accounting.to_json(),
+            "packing": self.packing,
         }
 
 
@@ -144,6 +152,7 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
         stream=planned.stream,
         window_tokens=window_size(plan, options.shuffle_window),
         eos_id=tokenized.tokenizer.eos_id,
+        fill=planned.fill,
     )
     with log.stage("cut"):
         phases, counts = _cut(job, planned, options, workers, progress)
@@ -165,9 +174,9 @@ def _cut(
     tasks = _window_tasks(job, planned, options)
     left = [task for task in tasks if finished_window(job, task) is None]
     _check_space(job, left)
-    done = plan.consumed_tokens - sum(task.window.num_tokens for task in left)
-    with progress.stage("cut", total=plan.consumed_tokens * itemsize, unit="B") as advance:
-        advance(done * itemsize)
+    total, to_do = (sum(task.window.num_tokens for task in some) for some in (tasks, left))
+    with progress.stage("cut", total=total * itemsize, unit="B") as advance:
+        advance((total - to_do) * itemsize)
         for number, _ in workers.run(cut_window, [(job, task) for task in left]):
             advance(left[number].window.num_tokens * itemsize)
     shards: list[list[ShardEntry]] = [[] for _ in plan.phases]
@@ -188,12 +197,12 @@ def _cut(
 def _window_tasks(job: CutJob, planned: CorpusPlan, options: Options) -> list[WindowTask]:
     """One task per window, with the pieces of the stream that it reads."""
     plan = job.plan
-    windows = split_windows(plan, job.window_tokens)
+    windows = split_windows(plan, job.window_tokens, job.fill)
     itemsize = token_itemsize(job.stream.dtype)
     layout = lay_out_shards(plan, windows, shard_bytes=options.shard_bytes, itemsize=itemsize)
     if planned.document_rows is not None:
         return list(_document_tasks(job, planned.document_rows, zip(windows, layout, strict=True)))
-    pieces = lay_out_stream(job.stream, plan.consumed_tokens + 1)
+    pieces = lay_out_stream(job.stream, planned.consumed_tokens + 1)
     identity = job.identity
     return [
         WindowTask(
@@ -257,7 +266,11 @@ def _manifest(
         dtype=tokenizer.dtype,
         seed=options.seed,
         build=BuildEntry(
-            algorithm=ALGORITHM, window_tokens=job.window_tokens, shard_bytes=options.shard_bytes, bos=options.bos
+            algorithm=ALGORITHM,
+            window_tokens=job.window_tokens,
+            shard_bytes=options.shard_bytes,
+            bos=options.bos,
+            fill=job.fill,
         ),
         phases=phases,
         validation=validation,

@@ -16,6 +16,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 IMPORTERS = {
     "deepspeed": "ds_config.json of DeepSpeed (curriculum_learning or data_efficiency).",
+    "old_deepspeed": "ds_config.json of a DeepSpeed up to 0.19.6, which could start below its minimum.",
     "composer": "YAML of Composer (seq_length_warmup).",
     "olmo": "JSON or YAML of OLMo-core (sequence length scheduler, or variable sequence lengths).",
     "skyladder": "Name of a SkyLadder schedule, such as dm8 or sin8.",
@@ -84,9 +85,8 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
 def plan_options(command: Command) -> Command:
     """Everything that decides a plan or a build, with the corpus as arguments."""
     for name, what in reversed(IMPORTERS.items()):
-        command = click.option(f"--from-{name}", type=str, default=None, help=f"Take the schedule from a {what}")(
-            command
-        )
+        flag = f"--from-{name.replace('_', '-')}"
+        command = click.option(flag, type=str, default=None, help=f"Take the schedule from: {what}")(command)
     balanced = "The same number of steps of every length (grow-linear, grow-p2)."
     command = click.option("--balanced", is_flag=True, default=None, help=balanced)(command)
     for flag, kind, help_text in reversed(PLAN_OPTIONS):

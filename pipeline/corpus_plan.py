@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from curriculum.plan import Plan
 from pipeline.document_rows import DocumentRows, count_document_rows
 from pipeline.engines.local import Workers
+from pipeline.fill import corpus_fill
 from pipeline.holdout import HeldOut, hold_out
 from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.stream import StreamSpec, count_partitions, lay_out_stream
+from pipeline.windows import consumed_tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +42,13 @@ class CorpusPlan:
     """training tokens of one epoch"""
     document_rows: DocumentRows | None
     """document mode only"""
+    fill: tuple[int, ...]
+    """best-fit mode: how full the rows of each phase are to get, in parts per million; else ()"""
+
+    @property
+    def consumed_tokens(self) -> int:
+        """Stream tokens that all steps use up."""
+        return consumed_tokens(self.plan, self.fill)
 
 
 def plan_corpus(options: Options, corpus: StoredCorpus, workers: Workers, progress: Progress) -> CorpusPlan:
@@ -65,10 +74,13 @@ def plan_corpus(options: Options, corpus: StoredCorpus, workers: Workers, progre
         pieces = lay_out_stream(stream, options.epochs * corpus_tokens)
         document_rows = count_document_rows(stream, pieces, curriculum.lengths, workers, progress)
     rows_by_length = document_rows.rows_by_length if document_rows else None
+    fill = corpus_fill(stream, options.pacing().lengths) if options.mode == "best-fit" else None
+    plan = options.compile_plan(corpus_tokens, rows_by_length, fill)
     return CorpusPlan(
-        plan=options.compile_plan(corpus_tokens, rows_by_length),
+        plan=plan,
         stream=stream,
         held_out=held_out,
         corpus_tokens=corpus_tokens,
         document_rows=document_rows,
+        fill=tuple(fill[phase.seq_len] for phase in plan.phases) if fill else (),
     )

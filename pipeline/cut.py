@@ -38,13 +38,15 @@ class CutJob:
     stream: StreamSpec
     window_tokens: int
     eos_id: int
+    fill: tuple[int, ...]
+    """best-fit mode: how full the rows of each phase are to get, in parts per million; else ()"""
 
     @property
     def identity(self) -> str:
         """Of everything that decides the bytes of a window: records of another build are not believed."""
         stream = asdict(self.stream)
         del stream["store"]
-        what = [ALGORITHM, self.plan.digest(), stream, self.window_tokens]
+        what = [ALGORITHM, self.plan.digest(), stream, self.window_tokens, self.fill]
         return hashlib.sha256(orjson.dumps(what, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

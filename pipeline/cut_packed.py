@@ -10,7 +10,7 @@ mode; in document mode it owns a run of the rows that the documents give to each
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,47 +88,77 @@ def lay_window(
 ) -> PackedWindow:
     """Document mode: the rows that the window owns of each bucket, dealt to its steps."""
     wanted = rows_by_phase(plan, window)
-    phase_of = {plan.phases[phase].seq_len: phase for phase in wanted}
-    parts: list[Pieces] = []
-    documents: list[Documents] = []
-    begins: list[IntArray] = []
-    ordinals: list[IntArray] = []
-    for piece, before in zip(pieces, owned.rows_before, strict=True):
-        of_piece, laid, starts_of_piece = lay_piece(spec, piece, owned.buckets)
-        num_documents = sum(map(len, begins))
-        for bucket, seq_len in enumerate(owned.buckets):
-            if seq_len in phase_of:
-                phase = phase_of[seq_len]
-                first = owned.first_rows[bucket] - before[bucket]
-                stop = min(first + wanted[phase], laid.num_rows(bucket))
-                chosen = laid.rows(bucket, max(0, first), max(0, stop)).shift_documents(num_documents)
-                parts.append(replace(chosen, phase=np.full(len(chosen), phase, np.int64)))
-        documents.append(of_piece)
-        begins.append(starts_of_piece)
-        ordinals.append(piece.first_document + np.arange(len(starts_of_piece)))
-    in_stream_order = concatenate(parts)
+    chosen = [
+        _owned_rows(plan, spec, piece, owned, before, wanted)
+        for piece, before in zip(pieces, owned.rows_before, strict=True)
+    ]
+    firsts = np.cumsum([0, *(len(of_piece.starts) for of_piece in chosen)]).tolist()
+    in_stream_order = concatenate(
+        [of_piece.rows.shift_documents(first) for of_piece, first in zip(chosen, firsts, strict=False)]
+    )
     dealt = concatenate(
         [
             in_stream_order.take(phase, permutation(count, seed=spec.seed, purpose="deal", index=(window.index, phase)))
             for phase, count in wanted.items()
         ]
     )
-    all_documents, starts, all_ordinals = join(documents), np.concatenate(begins), np.concatenate(ordinals)
+    documents = join([of_piece.documents for of_piece in chosen])
+    starts, ordinals = (
+        np.concatenate([getattr(of_piece, name) for of_piece in chosen]) for name in ("starts", "ordinals")
+    )
 
     def fill(of_shard: Pieces, num_rows: int, seq_len: int) -> Rows:
         layout = Layout(
-            pieces=of_shard, num_rows=num_rows, seq_len=seq_len, ordinals=all_ordinals, eos_id=eos_id, dtype=spec.dtype
+            pieces=of_shard, num_rows=num_rows, seq_len=seq_len, ordinals=ordinals, eos_id=eos_id, dtype=spec.dtype
         )
-        return rows_from_store(layout, spec, all_documents, starts)
+        return rows_from_store(layout, spec, documents, starts)
 
-    seq_lens = {phase: plan.phases[phase].seq_len for phase in wanted}
-    used = np.unique(dealt.document)
     packing = count_packing(
-        replace(dealt, document=np.searchsorted(used, dealt.document)),
-        all_documents.index.num_tokens[used].astype(np.int64),
+        dealt,
+        documents.index.num_tokens.astype(np.int64),
         rows_by_phase=wanted,
-        seq_lens=seq_lens,
+        seq_lens={phase: plan.phases[phase].seq_len for phase in wanted},
     )
     # What the window does not hold of its documents is in other windows, or unused: not dropped.
     counts = count_window(replace(packing, dropped_targets=0), dealt, starts)
     return PackedWindow(pieces=dealt, counts=counts, fill=fill, plan=plan)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _OwnedRows:
+    """Rows of one piece of the stream that a window owns, and the documents in them; arrays are [num_documents]."""
+
+    rows: Pieces
+    documents: Documents
+    starts: IntArray
+    """stream positions where they begin"""
+    ordinals: IntArray
+
+
+def _owned_rows(
+    plan: Plan,
+    spec: StreamSpec,
+    piece: StreamPiece,
+    owned: BucketRows,
+    before: tuple[int, ...],
+    wanted: Mapping[int, int],
+) -> _OwnedRows:
+    """Of a partition only the documents that the window needs are kept: it may read many for a few rows of each."""
+    phase_of = {plan.phases[phase].seq_len: phase for phase in wanted}
+    documents, laid, starts = lay_piece(spec, piece, owned.buckets)
+    parts = []
+    for bucket, seq_len in enumerate(owned.buckets):
+        if seq_len in phase_of:
+            phase = phase_of[seq_len]
+            first = owned.first_rows[bucket] - before[bucket]
+            stop = min(first + wanted[phase], laid.num_rows(bucket))
+            rows = laid.rows(bucket, max(0, first), max(0, stop))
+            parts.append(replace(rows, phase=np.full(len(rows), phase, np.int64)))
+    rows = concatenate(parts)
+    used = np.unique(rows.document)
+    return _OwnedRows(
+        rows=replace(rows, document=np.searchsorted(used, rows.document)),
+        documents=documents.rows(used),
+        starts=starts[used],
+        ordinals=piece.first_document + used,
+    )

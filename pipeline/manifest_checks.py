@@ -18,11 +18,12 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
+from curriculum.document_order import DOCUMENT_CURRICULA, document_runs
 from curriculum.errors import CurriculumError, DataError
 from curriculum.manifest import FILE_NAME, Manifest, PhaseEntry, load_manifest
 from curriculum.shard_format import shard_path
 from pipeline.shard_checks import ShardPlace, TokenRules
-from pipeline.windows import Window, lay_out_shards, split_windows, window_size
+from pipeline.windows import Window, consumed_tokens, lay_out_shards, split_windows, window_size
 
 REPAIR = "The manifest does not belong to these shards, or was edited: copy the dataset again, or build it again."
 
@@ -41,15 +42,15 @@ def window_shards(manifest: Manifest, root: Path) -> tuple[WindowShards, ...]:
     Raises:
         DataError: the manifest lists others.
     """
-    plan, size = manifest.plan, manifest.build.window_tokens
+    plan, size, fill = manifest.plan, manifest.build.window_tokens, manifest.build.fill
     num_shards = sum(len(phase.shards) for phase in manifest.phases)
     # Every window writes a shard; also keeps a hostile size from asking for a window per token.
-    if window_size(plan, size) != size or round(Fraction(plan.consumed_tokens, size)) > max(1, num_shards):
+    if window_size(plan, size) != size or round(Fraction(consumed_tokens(plan, fill), size)) > max(1, num_shards):
         raise DataError(
             f"{root / FILE_NAME}: windows of {size} tokens cannot have written {num_shards} shards of this plan. "
             f"{REPAIR}"
         )
-    windows = split_windows(plan, size)
+    windows = split_windows(plan, size, fill)
     layout = lay_out_shards(plan, windows, shard_bytes=manifest.build.shard_bytes, itemsize=manifest.itemsize)
     expected: list[list[tuple[str, int]]] = [[] for _ in plan.phases]
     members: list[list[ShardPlace]] = [[] for _ in windows]
@@ -102,6 +103,27 @@ def validation_shards(manifest: Manifest, root: Path) -> tuple[ShardPlace, ...]:
     expected = [(shard_path("validation", number, count), of_shard) for number, of_shard in enumerate(rows)]
     _compare_shards(manifest.validation, expected, where)
     return tuple(shard_place(manifest, -1, number) for number in range(count))
+
+
+def check_document_order(manifest: Manifest, root: Path) -> None:
+    """In document mode the order of lengths follows from the steps of each and the seed; `Plan` checks other modes.
+
+    Raises:
+        DataError: it is another one.
+    """
+    plan, schedule = manifest.plan, manifest.plan.schedule
+    name, cycles = str(schedule.get("name")), schedule.get("cycles")
+    if plan.mode != "document" or name not in DOCUMENT_CURRICULA or isinstance(cycles, str):
+        return
+    found = tuple((plan.phases[phase].seq_len, num_steps) for phase, num_steps in plan.order)
+    steps = {phase.seq_len: phase.num_steps for phase in plan.phases}
+    if schedule.get("seed") != manifest.seed or found != document_runs(
+        steps, name=name, cycles=cycles, seed=manifest.seed
+    ):
+        raise DataError(
+            f"{root / FILE_NAME}: the plan's lengths do not come in the order that schedule {name!r} and seed "
+            f"{manifest.seed} give. {REPAIR}"
+        )
 
 
 def check_accounting(manifest: Manifest, root: Path) -> None:

@@ -189,16 +189,22 @@ class Options:
         rows = DEFAULT_BATCH_ROWS if self.batch_rows is None and self.batch_tokens is None else self.batch_rows
         return Batch(rows=rows, tokens=self.batch_tokens, rows_multiple_of=self.rows_multiple_of)
 
-    def budget(self, corpus_tokens: int | None) -> Budget:
+    def budget(self, corpus_tokens: int | None, fill: Mapping[int, int] | None = None) -> Budget:
         """What ends the run; `corpus_tokens` is the length of one epoch, None if unknown."""
-        return Budget(steps=self.steps, tokens=self.tokens, corpus_tokens=corpus_tokens, epochs=self.epochs)
+        return Budget(steps=self.steps, tokens=self.tokens, corpus_tokens=corpus_tokens, epochs=self.epochs, fill=fill)
 
-    def compile_plan(self, corpus_tokens: int | None, rows_by_length: Mapping[int, int] | None = None) -> Plan:
+    def compile_plan(
+        self,
+        corpus_tokens: int | None,
+        rows_by_length: Mapping[int, int] | None = None,
+        fill: Mapping[int, int] | None = None,
+    ) -> Plan:
         """The plan for a corpus of that many training tokens.
 
         Args:
             corpus_tokens: training tokens of one epoch, None if unknown.
             rows_by_length: rows that the documents give to each length, which document mode is planned by.
+            fill: how full rows of each length get, which best-fit mode is planned by.
 
         Raises:
             PlanError: it cannot work.
@@ -212,7 +218,7 @@ class Options:
                 steps=self.steps,
                 tokens=self.tokens,
             )
-        return compile_plan(**self._request(corpus_tokens))
+        return compile_plan(**self._request(corpus_tokens, fill))
 
     def check(self) -> None:
         """Refuse what cannot work whatever the corpus is."""
@@ -223,12 +229,12 @@ class Options:
             check_request(**self._request(None))
         self.validation_share()
 
-    def _request(self, corpus_tokens: int | None) -> dict[str, Any]:
+    def _request(self, corpus_tokens: int | None, fill: Mapping[int, int] | None = None) -> dict[str, Any]:
         return {
             "pacing": self.pacing(),
             "warmup": self.warmup(),
             "batch": self.batch(),
-            "budget": self.budget(corpus_tokens),
+            "budget": self.budget(corpus_tokens, fill),
             "mode": self.mode,
             "max_shapes": self.max_shapes,
             "shapes_by": self.shapes_by,

@@ -46,8 +46,14 @@ class PieceFacts:
         return int((self.num_tokens - 1).sum())
 
 
-def check_packed_shard(root: Path, place: ShardPlace, rules: TokenRules) -> PieceFacts:
+def check_packed_shard(root: Path, place: ShardPlace, rules: TokenRules, shortest_row: int | None = None) -> PieceFacts:
     """Check a packed shard completely.
+
+    Args:
+        root: folder of the dataset.
+        place: the shard.
+        rules: what ids mean.
+        shortest_row: document mode: longer rows are one piece, and what is shorter ends its document.
 
     Raises:
         DataError: names file, row, what was expected and found.
@@ -56,6 +62,8 @@ def check_packed_shard(root: Path, place: ShardPlace, rules: TokenRules) -> Piec
     check_digest(path, place.entry.sha256)
     facts = read_pieces(path, shard)
     check_ids(path, shard, rules)
+    if shortest_row is not None:
+        _check_rows_of_documents(path, facts, place.seq_len, shortest_row, rules)
     _check_padding(path, shard, rules)
     if rules.eos_only_ends:
         _check_every_eos(path, shard, facts, rules)
@@ -113,6 +121,15 @@ def read_pieces(path: Path, shard: Shard) -> PieceFacts:
         last_token=shard.tokens[row, ends - 1],
         row_documents=shard.document.astype(np.int64),
     )
+
+
+def _check_rows_of_documents(path: Path, facts: PieceFacts, seq_len: int, shortest_row: int, rules: TokenRules) -> None:
+    shorter = facts.num_tokens <= seq_len
+    if seq_len > shortest_row:
+        what = f"has a piece of {{}} tokens, expected one of {seq_len + 1} that fills the row"
+        _refuse(path, facts.row, shorter, what, facts.num_tokens)
+    what = f"has a piece of {{}} tokens that ends with {{}}: what does not fill a row ends with the EOS {rules.eos_id}"
+    _refuse(path, facts.row, shorter & (facts.last_token != rules.eos_id), what, facts.num_tokens, facts.last_token)
 
 
 def _refuse(

@@ -5,12 +5,14 @@ Out: stretches of the stream, each proven in itself; faults inside them or betwe
 Guarantee: in best-fit mode a window is a stretch. In document mode its rows lie anywhere, so the stream is proven in a
 second pass that reads lengths and places of pieces, not tokens, `STRETCH_PIECES` at a time: memory does not grow.
 
-Proven: pieces of one document continue each other or leave a gap, which `truncated_tokens` counts (document mode: which
-only a step that the last rows of a length do not fill explains, since that mode truncates nothing); documents follow each
-other in the order of the stream, from EOS to BOS where nothing is left out in between; `context_tokens`, exactly so where
-nothing is left out. In best-fit mode without truncation also that each row is where the seed deals it.
-Not proven: that the stream is the corpus; in document mode which row comes when, and that a piece beside a gap is not a
-few tokens away from where it says. Both depend on the lengths of documents that are not stored.
+Proven: no token of the stream is a target twice; pieces of a document continue each other or leave a gap; documents
+follow each other in the order of the stream, from EOS to BOS where nothing is left out in between; `truncated_tokens`
+counts the gaps; `context_tokens`, exactly so where there are none. In best-fit mode without truncation also that each
+row is where the seed deals it; in document mode that rows longer than the shortest are one piece, and gaps inside a
+document whole rows.
+Not proven: that the stream is the corpus. In document mode, where rows that fill no step are left out: which row comes
+when, and that the first piece of a document after such a gap is not some tokens away from where it says. Both depend on
+the lengths of documents.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy as np
 
 from curriculum.errors import DataError
 from curriculum.manifest import FILE_NAME, Manifest
+from curriculum.plan import Plan
 from pipeline.deal_proof import check_deal
 from pipeline.engines.local import local_workers
 from pipeline.manifest_checks import REPAIR, open_windows, shard_place
@@ -41,7 +44,7 @@ from pipeline.piece_table import (
 from pipeline.shard_checks import ShardPlace, TokenRules, open_place
 from pipeline.store import ALGORITHM
 from pipeline.tiling import Fault
-from pipeline.windows import Window
+from pipeline.windows import Window, consumed_tokens
 
 STRETCH_PIECES = 4 << 20
 """Pieces that are proven together: about half a gigabyte."""
@@ -126,15 +129,22 @@ def prove_stretch(
         table = collect_pieces([place], [read_pieces(Path(root, place.entry.path), open_place(Path(root), place))])
         tables.append(table.select((table.offset >= first) & (table.offset < stop)))
     along = along_stream(join(tables))
-    return Stretch(fault=check_neighbours(along, rules), ends=along.ends(), gaps=count_gaps(along))
+    fault = check_neighbours(along, rules, shortest_row(manifest.plan))
+    return Stretch(fault=fault, ends=along.ends(), gaps=count_gaps(along))
 
 
-def stream_faults(stretches: Sequence[Stretch], rules: TokenRules) -> list[Fault]:
+def shortest_row(plan: Plan) -> int:
+    """Document mode: what every row length is a multiple of, also lengths without a step; 1 in best-fit mode."""
+    shortest = plan.schedule.get("start_length") if plan.mode == "document" else None
+    return shortest if isinstance(shortest, int) and shortest > 0 else 1
+
+
+def stream_faults(manifest: Manifest, stretches: Sequence[Stretch], rules: TokenRules) -> list[Fault]:
     """Faults inside stretches, or else where they meet."""
     faults = [stretch.fault for stretch in stretches if stretch.fault is not None]
     if faults:
         return faults
-    found = [check_neighbours(border, rules) for border in _borders(stretches)]
+    found = [check_neighbours(border, rules, shortest_row(manifest.plan)) for border in _borders(stretches)]
     return [fault for fault in found if fault is not None]
 
 
@@ -158,7 +168,7 @@ def check_left_out(root: Path, manifest: Manifest, stretches: Sequence[Stretch],
     if manifest.plan.mode == "document":
         bounds["truncated_tokens"] = [0, 0]
     else:
-        after = manifest.plan.consumed_tokens - int(ends[-1].last[-1])
+        after = consumed_tokens(manifest.plan, manifest.build.fill) - int(ends[-1].last[-1])
         ended = bool(ends[-1].last_token[-1] == rules.eos_id)
         # Documents may begin after the last piece; one does if it ends its own, and it goes on if it does not.
         least = gaps.dropped + (rules.eos_only_ends and not ended and after > 0)

@@ -5,8 +5,8 @@ Out: `PieceTable`, sorted by stream position; the first contradiction between ne
 Guarantee: pure functions over arrays. What holds for every pair of neighbours holds for the whole stream, so stretches
 of it can be proven apart: `ends` of each and `join` compare the pairs in between.
 
-    stream 5 6 0 8 9 1 7 0, pieces 5 6 0 at 0 of document 0 and 9 1 at 4 of document 1: the tokens at 3 and 4 are no targets.
-    Document 1 begins with one of them, the other was dropped. A piece 8 9 1 at 3 instead would leave out nothing.
+    stream 5 6 0 8 9 1 7 0, pieces 5 6 0 at 0 of document 0, and 9 1 at 4 of document 1: 8 and 9 are no targets, one
+    of them begins document 1, so the other was dropped. A piece 8 9 1 at 3 instead would leave out nothing.
 """
 
 from __future__ import annotations
@@ -110,12 +110,13 @@ def join(tables: Sequence[PieceTable]) -> PieceTable:
     )
 
 
-def check_neighbours(table: PieceTable, rules: TokenRules) -> Fault | None:
+def check_neighbours(table: PieceTable, rules: TokenRules, shortest_row: int = 1) -> Fault | None:
     """The first contradiction between neighbours in the stream: nothing is trained twice, and documents go on or end.
 
     Args:
         table: pieces sorted by stream position.
         rules: what ids mean.
+        shortest_row: what is left out inside a document is a multiple of it.
     """
     last, offset, document = table.last[:-1], table.offset, table.document
     tokens, documents = offset[1:] - last, np.diff(document)
@@ -127,8 +128,8 @@ def check_neighbours(table: PieceTable, rules: TokenRules) -> Fault | None:
         (documents < 0, "has a piece of document {document}, but {other}, before it in the stream, is of {before}"),
         (
             documents > tokens,
-            "has a piece of document {document}, but {other}, before it in the stream, is of {before}, and there are "
-            "only {tokens} tokens for the documents in between to begin with",
+            "has a piece of document {document}, {tokens} tokens after the end of {other}, which is of {before}: fewer "
+            "tokens than documents",
         ),
         (
             (tokens == 0) & (ended != begun),
@@ -148,6 +149,11 @@ def check_neighbours(table: PieceTable, rules: TokenRules) -> Fault | None:
         (
             np.full(len(close), rules.eos_only_ends) & (ended == rules.eos_id) & (documents == 0),
             "has a piece of document {document}, which has ended with its EOS in {other}",
+        ),
+        (
+            (documents == 0) & (tokens % shortest_row != 0),
+            "has a piece of document {document}, {tokens} tokens after the end of {other}, which is of the same, "
+            f"expected a multiple of {shortest_row}: only whole rows are left out inside a document",
         ),
     )
     for wrong, problem in checks:

@@ -48,6 +48,8 @@ class PlanOutcome:
     plan: Plan
     corpus_tokens: int | None
     """training tokens of one epoch; None if nobody asked"""
+    consumed_tokens: int
+    """stream tokens that all steps use up"""
     dtype: str
     warnings: tuple[str, ...]
     flops: PlanFlops | None
@@ -83,8 +85,9 @@ def plan_request(request: PlanRequest, progress: Progress) -> PlanOutcome:
     return PlanOutcome(
         plan=plan,
         corpus_tokens=planned.corpus_tokens if planned else options.corpus_tokens,
+        consumed_tokens=planned.consumed_tokens if planned else plan.consumed_tokens,
         dtype=dtype,
-        warnings=tuple(_warnings(options, plan)),
+        warnings=tuple(_warnings(options, plan, has_corpus=planned is not None)),
         flops=plan_flops(plan, size) if size else None,
         shapes=_shapes(options, plan) if request.shape_table or options.max_shapes else (),
         shapes_by=options.shapes_by,
@@ -173,7 +176,7 @@ def _dtype(options: Options) -> str:
     return token_dtype(int(value or 257))
 
 
-def _warnings(options: Options, plan: Plan) -> list[str]:
+def _warnings(options: Options, plan: Plan, *, has_corpus: bool) -> list[str]:
     warnings = []
     least = plan.min_tokens_per_step
     if options.batch().is_underfull(least):
@@ -183,6 +186,11 @@ def _warnings(options: Options, plan: Plan) -> list[str]:
         )
     # Lengths of documents alternate by design.
     lengths = [plan.phases[phase].seq_len for phase, _ in plan.order if plan.mode != "document"]
+    if plan.mode == "best-fit" and not has_corpus:
+        warnings.append(
+            "Rows are taken as full. With the corpus at hand, the plan leaves the room that its documents need to stay "
+            "whole, so that one pass lasts for more steps."
+        )
     jumps = [(before, after) for before, after in pairwise(lengths) if after > 2 * before]
     if jumps:
         before, after = max(jumps, key=lambda jump: jump[1] / jump[0])
@@ -200,7 +208,7 @@ def plan_facts(outcome: PlanOutcome) -> dict[str, Any]:
     return {
         "steps": f"{plan.total_steps:,}",
         "training slots" if outcome.packed else "trained tokens": f"{plan.total_tokens:,}",
-        "consumed of the corpus": f"{plan.consumed_tokens:,}"
+        "consumed of the corpus": f"{outcome.consumed_tokens:,}"
         + (f" of {outcome.corpus_tokens:,}" if outcome.corpus_tokens else ""),
         "dropped by truncation": f"{plan.dropped_tokens:,}",
         "tokens per step": f"{min(steps):,} to {max(steps):,}",

@@ -17,9 +17,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from curriculum.manifest import Manifest
 from curriculum.plan import Plan
-from pipeline.recommendation import percent
+from pipeline.report_packing import packing_lines
 
 if TYPE_CHECKING:
     from pipeline.build import BuildResult
@@ -84,20 +83,10 @@ def build_report(result: BuildResult) -> None:
         f"{len(plan.phases)} phases up to length {plan.max_seq_len:,}",
         f"  corpus  {manifest.accounting.documents:,} documents, {manifest.accounting.corpus_tokens:,} tokens, "
         f"{manifest.accounting.unused_tokens:,} unused",
-        *_packing_lines(manifest),
+        *(f"  rows    {line}" for line in packing_lines(manifest, result.packing)),
         f"  next    curriculum verify {result.path}",
     ]
     console.print("\n".join(lines), markup=False)
-
-
-def _packing_lines(manifest: Manifest) -> Iterator[str]:
-    tokens = manifest.accounting
-    if tokens.padding_tokens is not None:
-        slots = manifest.plan.total_tokens
-        yield (
-            f"  rows    {percent(tokens.padding_tokens / slots)} of {slots:,} targets are padding or the start of a "
-            f"document, {tokens.truncated_tokens:,} tokens found no place"
-        )
 
 
 def length_chart(plan: Plan) -> Iterator[str]:

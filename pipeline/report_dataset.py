@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 from curriculum.manifest import Manifest
+from pipeline.report_packing import packing_lines
 from pipeline.rows import CatRow
 from pipeline.summary import Summary
 from pipeline.verify import VerifyReport
@@ -60,13 +61,9 @@ def verify_report(report: VerifyReport) -> str:
 
 
 def _tiling(manifest: Manifest) -> str:
-    padding = manifest.accounting.padding_tokens
-    if padding is None:
+    if not manifest.packed:
         return f"the rows tile {manifest.plan.consumed_tokens:,} tokens of the stream"
-    return (
-        f"no token is a target twice in its window; {padding:,} of {manifest.plan.total_tokens:,} targets are padding "
-        f"or the start of a document"
-    )
+    return "; ".join(["no token is a target twice", *packing_lines(manifest, None)])
 
 
 def summary_report(summary: Summary) -> str:
@@ -94,6 +91,8 @@ def summary_report(summary: Summary) -> str:
     ]
     for source in manifest.sources:
         lines += _fact("source", f"{source.name}: {source.documents:,} documents, {source.tokens:,} tokens")
+    for line in packing_lines(manifest, (summary.build or {}).get("packing")):
+        lines += _fact("packing", line)
     lines += [*_build_lines(summary.build), "", *_accounting_table(summary), "", *_phase_table(summary)]
     return "\n".join(lines)
 
@@ -128,7 +127,7 @@ def _cat_lines(row: CatRow) -> Iterator[str]:
         )
     for number, text in enumerate(row.texts):
         if number:
-            label = f" document starts at {row.doc_starts[number - 1]:,} "
+            label = f" document {row.documents[number]:,} from {row.doc_starts[number - 1]:,} on "
             yield f"  {label:.^{COLUMNS - 2}}"
         for line in text.split("\n"):
             yield from _folded(printable_text(line))

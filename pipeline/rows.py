@@ -44,7 +44,9 @@ class CatRow:
     document: int
     """ordinal in the stream of the document that holds the first token"""
     doc_starts: tuple[int, ...]
-    """positions, from 1, where further documents begin"""
+    """positions, from 1, where further documents begin; where rows are packed, further pieces of documents"""
+    documents: tuple[int, ...]
+    """ordinal of the document of each text: `document`, then one for each of `doc_starts`"""
     token_ids: tuple[int, ...]
     """seq_len + 1 ids"""
     num_tokens: int
@@ -72,6 +74,7 @@ class CatRow:
             "offset": self.offset,
             "document": self.document,
             "doc_starts": list(self.doc_starts),
+            "documents": list(self.documents),
             "token_ids": list(self.token_ids),
             "num_tokens": self.num_tokens,
             "texts": list(self.texts),
@@ -190,12 +193,22 @@ def _cat_row(
         offset=int(batch.offset[index]),
         document=int(batch.document[index]),
         doc_starts=tuple(starts),
+        documents=_documents(batch, index, len(starts)),
         token_ids=tuple(ids),
         num_tokens=num_tokens,
         texts=_decode(tokenizer, ids[:num_tokens], starts),
         file=file,
         position=position,
     )
+
+
+def _documents(batch: Batch, index: int, num_starts: int) -> tuple[int, ...]:
+    """The document of each text of a row: one after the other, unless pieces say which."""
+    first = int(batch.document[index])
+    if batch.piece_document is None:
+        return tuple(range(first, first + num_starts + 1))
+    _, edges = batch.doc_starts
+    return first, *batch.piece_document[edges[index] : edges[index + 1]].tolist()
 
 
 def _decode(tokenizer: Tokenizer, ids: Sequence[int], starts: Sequence[int]) -> tuple[str, ...]:

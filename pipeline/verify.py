@@ -6,7 +6,7 @@ before any byte is hashed; then the first bad shard in the order of the manifest
 
 Proven: digests; schema; ids; document starts against EOS; shards against plan and window arithmetic; each row at the
 place where the seed deals it; that the rows tile the stream; accounting. Not proven: that the stream is the corpus,
-which only the fingerprint of the sources names.
+which only the fingerprint of the sources names. What differs where rows are packed is in `packed_proof`.
 
     verify_dataset(Path("my-dataset"), quick=False, workers=2, progress=Silent()).documents.ratio     0.998
 """
@@ -27,6 +27,7 @@ from pipeline.manifest_checks import (
     WindowShards,
     all_shards,
     check_accounting,
+    check_document_order,
     check_tokenizer,
     extra_files,
     validation_shards,
@@ -102,6 +103,7 @@ def verify_dataset(root: Path, *, quick: bool, workers: int, progress: Progress)
     if not quick:
         validation_shards(manifest, root)
         check_accounting(manifest, root)
+        check_document_order(manifest, root)
         rules = check_tokenizer(manifest, root)
         findings = _check_windows(root, manifest, windows, rules, workers, progress)
         _raise_first([fault for found in findings for fault in found.faults])
@@ -190,7 +192,7 @@ def _check_packed(
     if manifest.plan.mode == "document":
         spans = [span for window in findings for span in window.spans]
         stretches = prove_spans(root, manifest, spans, rules, workers)
-    _raise_first([absolute(str(root), fault) for fault in stream_faults(stretches, rules)])
+    _raise_first([absolute(str(root), fault) for fault in stream_faults(manifest, stretches, rules)])
     check_left_out(root, manifest, stretches, rules)
     found, claimed = sum(window.padding_tokens for window in findings), manifest.accounting.padding_tokens
     if found != claimed:

@@ -24,7 +24,7 @@ from pipeline.diversity import DocumentCounts, FloatArray, count_documents, shar
 from pipeline.manifest_checks import WindowShards, open_windows, validation_shards
 from pipeline.order import IntArray
 from pipeline.packed_checks import PieceFacts, check_packed_shard
-from pipeline.packed_proof import Span, Stretch, prove_window, span_of
+from pipeline.packed_proof import Span, Stretch, prove_window, shortest_row, span_of
 from pipeline.segment import deal_rows
 from pipeline.shard_checks import REPAIR, RowFacts, ShardPlace, TokenRules, check_shard
 from pipeline.store import ALGORITHM
@@ -73,10 +73,15 @@ def check_window(root: str, dataset_id: str, index: int, rules: TokenRules) -> W
 
 def _check_packed(root: Path, manifest: Manifest, task: WindowShards, rules: TokenRules) -> WindowFindings:
     """Rows that hold pieces of documents: in document mode there is no interval to prove them in."""
-    facts, faults = _check_each(root, task.places, lambda place: check_packed_shard(root, place, rules))
+    plan, stretch = manifest.plan, None
+    shortest = shortest_row(plan) if plan.mode == "document" else None
+
+    def check(place: ShardPlace) -> PieceFacts:
+        return check_packed_shard(root, place, rules, shortest)
+
+    facts, faults = _check_each(root, task.places, check)
     if faults:
         return WindowFindings(faults=faults, ends=None, counts=None)
-    plan, stretch = manifest.plan, None
     if plan.mode == "best-fit":
         stretch = prove_window(manifest, task.window, task.places, facts, rules)
         if stretch.fault is not None:

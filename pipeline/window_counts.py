@@ -66,8 +66,8 @@ class WindowCounts:
         return cls(
             packing=None if packing is None else PackingCounts(**packing),
             context_tokens=value["context_tokens"],
-            pieces={phase: count for phase, count in value["pieces"]},
-            targets={phase: count for phase, count in value["targets"]},
+            pieces=dict(value["pieces"]),
+            targets=dict(value["targets"]),
         )
 
     def summary(self, plan: Plan) -> dict[str, Any] | None:

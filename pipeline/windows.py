@@ -11,11 +11,12 @@ Guarantee: arithmetic alone, so that every worker, a resumed build and `verify` 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate, pairwise
 
+from curriculum.budget import filled
 from curriculum.plan import Plan
 from curriculum.shard_format import phase_folder, shard_path
 
@@ -56,11 +57,18 @@ def window_size(plan: Plan, asked: int | None) -> int:
     return max(size, MIN_WINDOW_STEPS * largest_step)
 
 
-def split_windows(plan: Plan, size: int) -> tuple[Window, ...]:
-    """Windows in step order; border k is the first step whose cumulative consumption reaches k * total / n."""
-    total = plan.consumed_tokens
+def split_windows(plan: Plan, size: int, fill: Sequence[int] = ()) -> tuple[Window, ...]:
+    """Windows in step order; border k is the first step whose cumulative consumption reaches k * total / n.
+
+    Args:
+        plan: the plan.
+        size: window size in consumed tokens.
+        fill: best-fit mode: parts per million of the slots of each phase that the stream is to fill; () for all.
+    """
+    of_phase = [tokens_per_step(plan, phase, fill) for phase in range(len(plan.phases))]
+    per_step = [of_phase[phase] for phase, _ in plan.order]
+    total = sum(each * steps for each, (_, steps) in zip(per_step, plan.order, strict=True))
     count = max(1, round(Fraction(total, size)))
-    per_step = [plan.consumed_per_row(phase) * plan.phases[phase].rows_per_step for phase, _ in plan.order]
     run_steps = [0, *accumulate(steps for _, steps in plan.order)]
     run_tokens = [0, *accumulate(each * steps for each, (_, steps) in zip(per_step, plan.order, strict=True))]
 
@@ -75,6 +83,17 @@ def split_windows(plan: Plan, size: int) -> tuple[Window, ...]:
         Window(index=i, first_step=first, stop_step=stop, offset=offset, num_tokens=end - offset)
         for i, ((first, offset), (stop, end)) in enumerate(pairwise(borders))
     )
+
+
+def tokens_per_step(plan: Plan, phase: int, fill: Sequence[int]) -> int:
+    """Stream tokens that one step of a phase uses up."""
+    slots = plan.consumed_per_row(phase) * plan.phases[phase].rows_per_step
+    return filled(slots, fill[phase]) if fill else slots
+
+
+def consumed_tokens(plan: Plan, fill: Sequence[int]) -> int:
+    """Stream tokens that all steps use up."""
+    return sum(tokens_per_step(plan, i, fill) * phase.num_steps for i, phase in enumerate(plan.phases))
 
 
 def window_runs(plan: Plan, window: Window) -> tuple[tuple[int, int], ...]:

@@ -61,6 +61,13 @@ def open_shard_of(root: Path, path: str) -> Any:
 
 def forge_shard(root: Path, path: str, change: Callable[[Columns], None]) -> None:
     """Rewrite a shard and make digest, size and id of the manifest fit."""
+    columns = columns_of(root, path)
+    change(columns)
+    write_columns(root, path, columns)
+
+
+def columns_of(root: Path, path: str) -> Columns:
+    """A copy of a shard's columns."""
     shard = open_shard_of(root, path)
     columns = Columns(
         tokens=shard.tokens.copy(),
@@ -72,7 +79,11 @@ def forge_shard(root: Path, path: str, change: Callable[[Columns], None]) -> Non
         columns.num_tokens = shard.num_tokens.copy()
         columns.piece_offset = _by_row(shard, shard.piece_offset)
         columns.piece_document = _by_row(shard, shard.piece_document)
-    change(columns)
+    return columns
+
+
+def write_columns(root: Path, path: str, columns: Columns) -> None:
+    """Write a shard and make digest, size and id of the manifest fit."""
     rows = Rows(
         tokens=columns.tokens,
         doc_positions=_end_to_end(columns.starts, np.uint32),
@@ -145,8 +156,21 @@ def replace_last_shard(
     dataset: Path, change: Callable[[pa.Table], pa.Table], *, pieces: int = 1, compression: str | None = None
 ) -> Path:
     """Write the last shard anew with pyarrow, and a manifest that agrees with it."""
+    last = last_shard(read_manifest(dataset))["path"]
+    return rewrite_shard(dataset, last, change, pieces=pieces, compression=compression)
+
+
+def rewrite_shard(
+    dataset: Path,
+    name: str,
+    change: Callable[[pa.Table], pa.Table],
+    *,
+    pieces: int = 1,
+    compression: str | None = None,
+) -> Path:
+    """Write a shard anew with pyarrow, and a manifest that agrees with it."""
     manifest = read_manifest(dataset)
-    entry = last_shard(manifest)
+    entry = next(shard for phase in manifest["phases"] for shard in phase["shards"] if shard["path"] == name)
     path = dataset / entry["path"]
     with pa.ipc.open_file(path) as reader:
         table = change(reader.read_all())

@@ -2,14 +2,15 @@
 
 In:  the folder of a finished dataset whose token store is still there.
 Out: `Row` and `Piece`, plain Python; and `Stream`, the tokens and documents that they must be runs of.
-Guarantee: nothing of the code that cuts, packs, reads or verifies is used; only the seeded order of documents comes from
-`pipeline.stream`.
+Guarantee: nothing of the code that cuts, packs, reads or verifies is used. Only the seeded order of documents comes
+from `pipeline.stream`.
 
     tokens [5 6 0 8 9 1 0 0], num_tokens 6, doc_starts [3]    pieces 5 6 0 at 0 and 8 9 1 at 3; labels 6 0 . 9 1 . .
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ import pyarrow as pa
 
 from curriculum.manifest import Manifest, load_manifest
 from pipeline.stream import StreamSpec, count_partitions, lay_out_stream, piece_documents
+from pipeline.windows import Window, split_windows
+from small_corpus import real_texts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +136,29 @@ def rows_of_steps(manifest: Manifest, rows: list[Row]) -> list[list[Row]]:
     plan = manifest.plan
     steps = [phase for phase, num_steps in plan.order for _ in range(num_steps)]
     return [list(islice(left[phase], plan.phases[phase].rows_per_step)) for phase in steps]
+
+
+def write_short_documents(folder: Path) -> Path:
+    """A corpus of 2,400 lines of real text, most shorter than a row of 64 tokens; a hundred are "x", three long."""
+    texts = real_texts()
+    lines = [line for text in texts for line in text.splitlines() if line][:2_400]
+    lines[1000:1100] = ["x"] * 100
+    lines[::800] = [text[:1500] for text in texts[:3]]
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines[:1500]), "utf-8")
+    with gzip.open(folder / "sub" / "b.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write("".join(json.dumps({"text": line}) + "\n" for line in lines[1500:]))
+    return folder
+
+
+def windows_of(manifest: Manifest) -> tuple[Window, ...]:
+    """The windows that the manifest's numbers give."""
+    return split_windows(manifest.plan, manifest.build.window_tokens, manifest.build.fill)
+
+
+def consumed_tokens(manifest: Manifest) -> int:
+    """Tokens of the stream that the windows of best-fit mode cover."""
+    return sum(window.num_tokens for window in windows_of(manifest))
 
 
 def pieces_of(rows: list[Row]) -> list[Piece]:

@@ -10,7 +10,8 @@ are explicit phases with exactly those lengths. What the original crashes on or 
      "length_warmup_steps": 1000, "batch_rows": 512}
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from curriculum.errors import ConfigError
@@ -18,23 +19,35 @@ from pipeline.importers.composer import import_composer
 from pipeline.importers.deepspeed import import_deepspeed
 from pipeline.importers.olmo import import_olmo
 from pipeline.importers.skyladder import import_skyladder
-from pipeline.importers.translation import Imported
+from pipeline.importers.translation import Imported, ending_early
 
 __all__ = ["Imported", "import_composer", "import_deepspeed", "import_olmo", "import_schedule", "import_skyladder"]
 
-FILES = {"deepspeed": import_deepspeed, "composer": import_composer, "olmo": import_olmo}
+FILES: dict[str, Callable[[Path], Imported]] = {
+    "deepspeed": import_deepspeed,
+    "old_deepspeed": partial(import_deepspeed, clamped=False),
+    "composer": import_composer,
+    "olmo": import_olmo,
+}
 
 
 def import_schedule(given: Mapping[str, str], *, max_length: int | None = None, steps: int | None = None) -> Imported:
-    """The one schedule that `--from-TOOL` names; `max_length` and `steps` complete the name of a SkyLadder schedule.
+    """The one schedule that `--from-TOOL` names.
+
+    Args:
+        given: tool -> file or name.
+        max_length: completes the name of a SkyLadder schedule.
+        steps: of the whole run, which may end inside the curriculum; None where the budget is another.
 
     Raises:
         ConfigError: several tools are given, or the schedule cannot be imported.
     """
     if len(given) != 1:
-        flags = " and ".join(f"--from-{tool}" for tool in given) or "no --from-TOOL"
+        flags = " and ".join(f"--from-{tool.replace('_', '-')}" for tool in given) or "no --from-TOOL"
         raise ConfigError(f"{flags} given; a run has one schedule: give one of them.")
     ((tool, name),) = given.items()
     if tool == "skyladder":
-        return import_skyladder(name, max_length=max_length, steps=steps)
-    return FILES[tool](Path(name))
+        imported = import_skyladder(name, max_length=max_length, steps=steps)
+    else:
+        imported = FILES[tool](Path(name))
+    return imported if steps is None else ending_early(imported, steps)

@@ -14,14 +14,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from curriculum.errors import ConfigError
 from curriculum.limits import MAX_SEQ_LEN, MAX_TOTAL
-from curriculum.schedule import Pacing
+from curriculum.schedule import Pacing, parse_phases
 
 MAX_WARMUP_STEPS = 10_000_000
 """Floating point is followed step by step, a few seconds for this many; published warmups take up to 110,000."""
@@ -94,6 +94,27 @@ def translate(runs: Runs, nearest: Pacing | None = None, warmup_steps: int = 1) 
     phases = ",".join([*closed, f"{runs[-1][0]}:*"])
     options = {"phases": phases, "multiple_of": math.gcd(*(length for length, _ in runs))}
     return Translation(options=options, num_phases=len(runs), differing_steps=differing)
+
+
+def ending_early(imported: Imported, steps: int) -> Imported:
+    """The same for a run of only so many steps: one that ends inside the curriculum is its beginning."""
+    options = dict(imported.options)
+    if "phases" in options:
+        runs = list(parse_phases(options["phases"], options["multiple_of"]).runs)
+    elif "length_warmup_steps" in options:
+        warmup_steps = options["length_warmup_steps"]
+        names = ("start_length", "max_length", "multiple_of", "degree")
+        pacing = Pacing(name=options["schedule"], **{name: options[name] for name in names if name in options})
+        runs = list(pacing.runs(warmup_steps, warmup_steps))
+    else:
+        return imported
+    if sum(num_steps for _, num_steps in runs) < steps + ("phases" not in options):
+        return imported
+    for name in ("schedule", "start_length", "max_length", "degree", "length_warmup_steps"):
+        options.pop(name, None)
+    options |= translate(until(runs, steps)).options
+    differs = f"{imported.differs} The run of {steps:,} steps ends before the curriculum does, which is cut there."
+    return replace(imported, options=options, differs=differs)
 
 
 def _differing_steps(runs: Runs, nearest: Pacing, warmup_steps: int) -> int:

@@ -46,6 +46,7 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, int | None]] =
     "overwrite-finished": ({"overwrite": True}, OTHER, None),
     "overwrite-unfinished": ({"overwrite": True}, OTHER, 110),  # one window is finished, the manifest is not there
     "skip-and-drop-store": (SKIP, None, None),
+    "packed": ({"mode": "best-fit"}, None, None),
 }
 
 

@@ -180,7 +180,9 @@ def test_corpus_text_cannot_control_the_terminal() -> None:
         offset=7,
         document=1,
         doc_starts=(2,),
+        documents=(1, 2),
         token_ids=(1, 2, 3, 4),
+        num_tokens=4,
         texts=(HOSTILE + "\n", HOSTILE),
         file="evil\x1b[2J.txt",
         position=0,
@@ -211,7 +213,7 @@ def test_the_report_of_a_row_reads_like_this(datasets: dict[str, Path]) -> None:
         f"{row.seq_len} tokens at {row.offset:,} of the stream",
         f"  document {row.document} from {row.file}, position {row.position:,}",
         f"  | {row.texts[0]}",
-        "  " + f" document starts at {row.doc_starts[0]} ".center(78, "."),
+        "  " + f" document {row.document + 1} from {row.doc_starts[0]} on ".center(78, "."),
     ]
 
 

@@ -40,7 +40,9 @@ def write_corpus(folder: Path, scenario: str) -> None:
         (folder / f"{i}.txt").write_text(texts[20 + i][:200])
 
 
-@pytest.mark.parametrize("scenario", ["fresh", "overwrite-finished", "overwrite-unfinished", "skip-and-drop-store"])
+@pytest.mark.parametrize(
+    "scenario", ["fresh", "overwrite-finished", "overwrite-unfinished", "skip-and-drop-store", "packed"]
+)
 def test_killed_at_every_effect_on_the_disk(memory: Path, scenario: str) -> None:
     """Preempted nodes are daily life: a rerun must neither differ, nor stop, nor leave half-written files."""
     running = []

@@ -41,7 +41,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
 
 
 def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
-    """Flags over the file over what was imported: a DeepSpeed schedule with another mode, or shapes, is one flag away."""
+    """Flags over the file over what was imported: a DeepSpeed schedule in another mode is one flag away."""
     imported = {"schedule": "linear", "start_length": 8, "length_warmup_steps": 100, "mode": "truncate"}
     options = load_options(write(tmp_path, "frac = 0.5\nmax_length = 512\n"), {"mode": "segment"}, imported)
     assert (options.schedule, options.length_warmup_steps, options.mode) == ("linear", None, "segment")

@@ -15,6 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from curriculum import functional as functional
 from curriculum.cursor import Cursor
 from curriculum.errors import (
     BadRecordError,

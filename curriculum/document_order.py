@@ -25,9 +25,9 @@ from itertools import groupby
 from struct import pack
 
 from curriculum.errors import PlanError
-from curriculum.schedule import MAX_SEQ_LEN, require_int
+from curriculum.limits import MAX_SEQ_LEN, require_int
+from curriculum.schedule import DOCUMENT_CURRICULA
 
-DOCUMENT_CURRICULA = ("natural", "grow-linear", "grow-p2")
 MAX_SEED = 2**63 - 1
 MAX_ORDER_STEPS = 2**22  # a shuffled order is written run by run: beyond this a manifest would be over 60 MB
 

@@ -204,19 +204,15 @@ def cat(
 
 
 def _options(config: Path | None, flags: dict[str, Any]) -> Any:
-    from pipeline.option_sources import load_options
+    from pipeline.option_sources import load_imported, load_options
 
-    imports = {name: path for name in IMPORTERS if (path := flags.pop(f"from_{name}")) is not None}
+    imports = {name: path for name in IMPORTERS if (path := flags.pop(f"from_{name.replace('-', '_')}")) is not None}
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
     if not imports:
         return load_options(config, given)
-    from pipeline.importers import import_schedule
-
-    imported = import_schedule(imports, max_length=given.get("max_length"), steps=given.get("steps"))
-    if "skyladder" in imports:
-        given.pop("max_length", None)  # it completed the name of the schedule
-    click.echo(f"{imported.source}: {imported.differs}", err=True)
-    return load_options(config, given, imported.options)
+    options, line = load_imported(config, given, imports)
+    click.echo(line, err=True)
+    return options
 
 
 def _show(report: Any, as_text: Callable[[Any], str], as_json: bool) -> None:

@@ -12,14 +12,17 @@ from typing import Any, TypeVar
 
 import click
 
+from curriculum.budget import MODES
+from curriculum.shape_budget import SHAPES_BY
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 IMPORTERS = {
-    "deepspeed": "ds_config.json of DeepSpeed (curriculum_learning or data_efficiency).",
-    "old_deepspeed": "ds_config.json of a DeepSpeed up to 0.19.6, which could start below its minimum.",
-    "composer": "YAML of Composer (seq_length_warmup).",
-    "olmo": "JSON or YAML of OLMo-core (sequence length scheduler, or variable sequence lengths).",
-    "skyladder": "Name of a SkyLadder schedule, such as dm8 or sin8.",
+    "deepspeed": "a ds_config.json of DeepSpeed (curriculum_learning or data_efficiency)",
+    "deepspeed-unclamped": "the same, with the lengths of releases before 0.19.7",
+    "composer": "a YAML of Composer (seq_length_warmup)",
+    "olmo": "a JSON or YAML of OLMo-core (sequence length scheduler, or variable sequence lengths)",
+    "skyladder": "the name of a SkyLadder schedule, such as dm8 or sin8",
 }
 
 
@@ -50,7 +53,7 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("--max-shapes", int, "Use at most this many lengths, chosen to stay closest to the schedule."),
     (
         "--shapes-by",
-        click.Choice(["relative", "absolute"]),
+        click.Choice(SHAPES_BY),
         "Closest by the ratio or by the difference of lengths.  [default: relative]",
     ),
     ("--phases", str, "Explicit phases LEN:STEPS,LEN:STEPS,... instead of a schedule; the last may be LEN:*."),
@@ -62,7 +65,7 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("--epochs", int, "Passes over the corpus that a budget may take.  [default: 1]"),
     (
         "--mode",
-        click.Choice(["segment", "truncate", "document", "best-fit"]),
+        click.Choice(MODES),
         "Use every token; cut rows short; never cross a document; pack whole documents.  [default: segment]",
     ),
     ("--tokenizer", str, "tokenizer.json, train:N or bytes.  [default: train:8192]"),
@@ -85,8 +88,9 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
 def plan_options(command: Command) -> Command:
     """Everything that decides a plan or a build, with the corpus as arguments."""
     for name, what in reversed(IMPORTERS.items()):
-        flag = f"--from-{name.replace('_', '-')}"
-        command = click.option(flag, type=str, default=None, help=f"Take the schedule from: {what}")(command)
+        command = click.option(f"--from-{name}", type=str, default=None, help=f"Take the schedule from {what}.")(
+            command
+        )
     balanced = "The same number of steps of every length (grow-linear, grow-p2)."
     command = click.option("--balanced", is_flag=True, default=None, help=balanced)(command)
     for flag, kind, help_text in reversed(PLAN_OPTIONS):

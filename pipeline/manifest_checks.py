@@ -18,9 +18,10 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
-from curriculum.document_order import DOCUMENT_CURRICULA, document_runs
+from curriculum.document_order import document_runs
 from curriculum.errors import CurriculumError, DataError
 from curriculum.manifest import FILE_NAME, Manifest, PhaseEntry, load_manifest
+from curriculum.schedule import DOCUMENT_CURRICULA
 from curriculum.shard_format import shard_path
 from pipeline.shard_checks import ShardPlace, TokenRules
 from pipeline.windows import Window, consumed_tokens, lay_out_shards, split_windows, window_size

@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from curriculum.errors import ConfigError
+from curriculum.schedule import DOCUMENT_CURRICULA
+from pipeline.importers import import_schedule
 from pipeline.options import (
-    DOCUMENT_CURRICULA,
     EXCLUSIVE,
     NOT_WITH_DOCUMENTS,
     NOT_WITH_PHASES,
     ONLY_FOR_SCHEDULE,
     ONLY_GROWING,
     Options,
+    phases_are_closed,
 )
 
 
@@ -37,7 +39,32 @@ def load_options(config: Path | None, flags: Mapping[str, Any], imported: Mappin
     Raises:
         ConfigError: a key is unknown or has the wrong type, or two options contradict each other.
     """
-    layers = (imported or {}, _read_toml(config) if config else {}, flags)
+    return _layered(imported or {}, _read_toml(config) if config else {}, flags)
+
+
+def load_imported(config: Path | None, flags: Mapping[str, Any], given: Mapping[str, str]) -> tuple[Options, str]:
+    """Options on top of the schedule of another tool, and the line that says what differs from the original.
+
+    Raises:
+        ConfigError: as `load_options`; the import fails; or something said would replace the phases that it became.
+    """
+    file = _read_toml(config) if config else {}
+    said = {**file, **flags}
+    imported = import_schedule(given, max_length=said.get("max_length"), steps=said.get("steps"))
+    layers = [{n: v for n, v in layer.items() if n not in imported.completed_by} for layer in (file, flags)]
+    for name, value in (entry for layer in layers for entry in layer.items()):
+        if "phases" in imported.options and "phases" in {name, *_contradicted(imported.options, {name: value})}:
+            raise ConfigError(
+                f"{imported.source} is imported as explicit phases, and {name} is given too, which would replace them: "
+                f"leave one of them out."
+            )
+    options = _layered(imported.options, *layers)
+    replaced = sorted(name for name, value in imported.options.items() if getattr(options, name) != value)
+    note = f" Replaced by your own: {', '.join(replaced)}." if replaced else ""
+    return options, f"{imported.source}: {imported.differs}{note}"
+
+
+def _layered(*layers: Mapping[str, Any]) -> Options:
     values: dict[str, Any] = {}
     for layer in layers:
         values = {name: value for name, value in values.items() if name not in _contradicted(values, layer)}
@@ -55,17 +82,15 @@ def _contradicted(values: Mapping[str, Any], above: Mapping[str, Any]) -> set[st
         gone |= {option for option, schedules in ONLY_FOR_SCHEDULE.items() if schedule not in schedules}
     if "phases" in above:
         gone |= set(NOT_WITH_PHASES) | {"steps", "tokens"}
-    elif set(NOT_WITH_PHASES) & set(above) or ({"steps", "tokens"} & set(above) and _is_closed(values.get("phases"))):
+    elif set(NOT_WITH_PHASES) & set(above) or (
+        {"steps", "tokens"} & set(above) and phases_are_closed(values.get("phases"))
+    ):
         gone |= {"phases"}
     if mode == "document":
         gone |= set(NOT_WITH_DOCUMENTS)
     if mode is not None and (mode == "document") != (values.get("schedule") in DOCUMENT_CURRICULA):
         gone |= {"schedule", "cycles", "balanced"}
     return gone - set(above)
-
-
-def _is_closed(phases: Any) -> bool:
-    return isinstance(phases, str) and not phases.rstrip().endswith("*")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

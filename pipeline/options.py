@@ -19,10 +19,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from curriculum.budget import MODES
 from curriculum.document_plan import DocumentCurriculum, check_document_request, compile_document_plan
 from curriculum.errors import ConfigError, PlanError
 from curriculum.plan import Batch, Budget, Plan, check_request, compile_plan
-from curriculum.schedule import ExplicitPhases, Pacing, TokenWarmup, parse_frac, parse_phases
+from curriculum.schedule import DOCUMENT_CURRICULA, ExplicitPhases, Pacing, TokenWarmup, parse_frac, parse_phases
+from curriculum.shape_budget import SHAPES_BY
 from pipeline.engines.local import num_cores
 
 DEFAULT_BATCH_ROWS = 16
@@ -130,8 +132,7 @@ class Options:
         if name == "constant":
             yield "schedule 'constant'", ONLY_GROWING
         if self.phases is not None:
-            closed = () if self.phases.rstrip().endswith("*") else ("steps", "tokens")
-            yield "phases", (*NOT_WITH_PHASES, *closed)
+            yield "phases", (*NOT_WITH_PHASES, *(("steps", "tokens") if phases_are_closed(self.phases) else ()))
         for option, schedules in ONLY_FOR_SCHEDULE.items():
             if name not in schedules:
                 yield f"schedule {name!r}", (option,)
@@ -277,10 +278,14 @@ class Options:
         return resolved
 
 
-DOCUMENT_CURRICULA = ("natural", "grow-linear", "grow-p2")
+def phases_are_closed(phases: str | None) -> bool:
+    """Whether these phases say themselves how many steps there are: the last one is not `LEN:*`."""
+    return phases is not None and not phases.rstrip().endswith("*")
+
+
 CHOICES = {
-    "mode": ("segment", "truncate", "document", "best-fit"),
-    "shapes_by": ("relative", "absolute"),
+    "mode": MODES,
+    "shapes_by": SHAPES_BY,
     "bos": ("none", "document"),
     "on_bad_record": ("stop", "skip"),
     "backend": ("auto", "tokenizers", "fastokens"),

@@ -7,7 +7,7 @@ build re-uses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from pipeline.build import prepare_plan
 from pipeline.census import take_census
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, plan_corpus
 from pipeline.engines.local import local_workers
-from pipeline.options import Options
+from pipeline.options import Options, phases_are_closed
 from pipeline.progress import Progress
 from pipeline.store import read_corpora
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
@@ -89,7 +89,7 @@ def plan_request(request: PlanRequest, progress: Progress) -> PlanOutcome:
         dtype=dtype,
         warnings=tuple(_warnings(options, plan, has_corpus=planned is not None)),
         flops=plan_flops(plan, size) if size else None,
-        shapes=_shapes(options, plan) if request.shape_table or options.max_shapes else (),
+        shapes=_shapes(options, planned) if request.shape_table or options.max_shapes else (),
         shapes_by=options.shapes_by,
         analysis=_analysis(planned) if planned else None,
     )
@@ -101,8 +101,9 @@ def _planned(options: Options, progress: Progress) -> tuple[CorpusPlan | None, s
         planned, tokenized = prepare_plan(options, progress)
         return planned, tokenized.tokenizer.dtype
     is_open = options.steps is None and options.tokens is None and options.corpus_tokens is None
-    fixed = options.phases is not None and not options.phases.rstrip().endswith("*")
-    if options.store is not None and (options.mode == "document" or (is_open and not fixed)):
+    fixed = phases_are_closed(options.phases)
+    needs_corpus = options.mode == "document" or (is_open and not fixed)
+    if options.store is not None and (needs_corpus or len(_corpora(options)) == 1):
         return _plan_store(options, progress), _dtype(options)
     if options.mode == "document":
         raise PlanError(
@@ -116,9 +117,13 @@ def _planned(options: Options, progress: Progress) -> tuple[CorpusPlan | None, s
     return None, _dtype(options)
 
 
+def _corpora(options: Options) -> list[dict[str, Any]]:
+    """The tokenized corpora in the store that a plan of these options could be of."""
+    return [corpus for corpus in read_corpora(options.store_folder()) if corpus["bos"] == options.bos]
+
+
 def _plan_store(options: Options, progress: Progress) -> CorpusPlan:
-    store = options.store_folder()
-    corpora = [corpus for corpus in read_corpora(store) if corpus["bos"] == options.bos]
+    store, corpora = options.store_folder(), _corpora(options)
     if len(corpora) != 1:
         listing = "; ".join(f"{c['tokens']:,} tokens of {c['name']} by {c['tokenizer']}" for c in corpora) or "none"
         raise PlanError(
@@ -139,14 +144,14 @@ def _model_size(given: tuple[int | None, int | None, int | None]) -> ModelSize |
     return ModelSize(params=params, layers=layers, hidden=hidden)
 
 
-def _shapes(options: Options, plan: Plan) -> tuple[ShapeRow, ...]:
-    """What other numbers of shapes would cost, for schedules that grow."""
+def _shapes(options: Options, planned: CorpusPlan | None) -> tuple[ShapeRow, ...]:
+    """What numbers of shapes would cost, for schedules that grow: against the plan without a budget of shapes."""
     pacing = options.pacing() if options.curriculum() is None else None
     if not isinstance(pacing, Pacing) or pacing.name == "constant":
         raise ConfigError("A shape budget needs a schedule that grows, such as linear: leave --shape-table out.")
-    warmup_steps = int(plan.schedule["length_warmup_steps"])
-    ideal = pacing.runs(max(plan.total_steps, warmup_steps), warmup_steps)
-    return shape_table(ideal, by=options.shapes_by, lengths=(pacing.start_length, pacing.max_length))
+    ideal = replace(options, max_shapes=None).compile_plan(planned.corpus_tokens if planned else options.corpus_tokens)
+    runs = tuple((phase.seq_len, phase.num_steps) for phase in ideal.phases)
+    return shape_table(runs, by=options.shapes_by, lengths=(pacing.start_length, pacing.max_length))
 
 
 def _analysis(planned: CorpusPlan) -> Analysis:

@@ -94,6 +94,13 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
     assert f"curriculum {name} " in result.output.split("Options:")[0].split("\n", 1)[1]
 
 
+def test_the_reading_order_names_every_file() -> None:
+    """A file that CONTRIBUTING.md does not name is a file that nobody is led to."""
+    order = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    files = [path for package in ("curriculum", "pipeline") for path in (ROOT / package).glob("*.py")]
+    assert [path.name for path in files if path.name != "__init__.py" and f"{path.name}`" not in order] == []
+
+
 def test_links_of_the_documentation_lead_somewhere() -> None:
     """Relative links point at files of the project."""
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:

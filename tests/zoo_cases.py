@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.importers import import_schedule
-from pipeline.option_sources import load_options
+from pipeline.option_sources import load_imported, load_options
 from pipeline.options import Options
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -41,9 +40,7 @@ class Case:
         if tool != "skyladder":
             (folder / "original").write_text(source, "utf-8")
             source = str(folder / "original")
-        max_length = flags.pop("max_length", None)
-        imported = import_schedule({tool: source}, max_length=max_length, steps=flags.get("steps"))
-        return load_options(config, flags, imported.options)
+        return load_imported(config, flags, {tool: source})[0]
 
 
 SLW = {"start_length": 8, "max_length": 128, "length_warmup_steps": 45, "batch_rows": 32, "tokens": 153_600}

@@ -25,7 +25,7 @@ __all__ = ["Imported", "import_composer", "import_deepspeed", "import_olmo", "im
 
 FILES: dict[str, Callable[[Path], Imported]] = {
     "deepspeed": import_deepspeed,
-    "old_deepspeed": partial(import_deepspeed, clamped=False),
+    "deepspeed-unclamped": partial(import_deepspeed, clamped=False),
     "composer": import_composer,
     "olmo": import_olmo,
 }
@@ -43,7 +43,7 @@ def import_schedule(given: Mapping[str, str], *, max_length: int | None = None, 
         ConfigError: several tools are given, or the schedule cannot be imported.
     """
     if len(given) != 1:
-        flags = " and ".join(f"--from-{tool.replace('_', '-')}" for tool in given) or "no --from-TOOL"
+        flags = " and ".join(f"--from-{tool}" for tool in given) or "no --from-TOOL"
         raise ConfigError(f"{flags} given; a run has one schedule: give one of them.")
     ((tool, name),) = given.items()
     if tool == "skyladder":

@@ -23,9 +23,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curriculum.errors import ConfigError, PlanError
+from curriculum.errors import ConfigError
 from curriculum.limits import MAX_TOTAL
-from curriculum.schedule import Pacing
 from pipeline.importers.translation import (
     Imported,
     Translation,
@@ -33,6 +32,7 @@ from pipeline.importers.translation import (
     as_whole,
     batch_size,
     flag,
+    pacing_or_none,
     read_yaml,
     shown,
     translate,
@@ -63,7 +63,7 @@ def import_composer(path: Path, *, batches_per_epoch: int | None = None) -> Impo
     changes = max(0, -(-(most - least) // step))
     runs = [*((min(least + step * k, most), every) for k in range(changes)), (most, 1)]
     end = every * changes
-    nearest = _nearest(least, most, step)
+    nearest = pacing_or_none(name="linear", start_length=least, max_length=most, multiple_of=step)
     translation = translate(until(runs, total_batches), nearest, end + 1)
     is_truncating = flag(section, "truncate", where, default=True)
     options = {"mode": "truncate" if is_truncating else "segment", "steps": total_batches, **translation.options}
@@ -89,13 +89,6 @@ def _remarks(
     if not is_truncating:
         remarks.append("It drops the rest of each batch that fills no row; here no token is dropped.")
     return remarks
-
-
-def _nearest(least: int, most: int, step: int) -> Pacing | None:
-    try:
-        return Pacing(name="linear", start_length=least, max_length=most, multiple_of=step)
-    except PlanError:
-        return None
 
 
 def _every(section: Mapping[str, Any], total_batches: int, where: str) -> int:

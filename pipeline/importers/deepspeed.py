@@ -24,7 +24,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from curriculum.errors import ConfigError, PlanError
+from curriculum.errors import ConfigError
+from curriculum.explicit_phases import merged_runs
 from curriculum.schedule import Pacing
 from pipeline.importers.translation import (
     MAX_WARMUP_STEPS,
@@ -35,7 +36,7 @@ from pipeline.importers.translation import (
     as_whole,
     batch_size,
     flag,
-    merged,
+    pacing_or_none,
     read_json,
     runs_of,
     shown,
@@ -88,16 +89,13 @@ class Curve:
         if not self.root_degree.is_integer():
             return None
         degree = int(self.root_degree)
-        try:
-            return Pacing(
-                name="linear" if degree == 1 else "root",
-                start_length=self.min_length,
-                max_length=self.max_length,
-                multiple_of=self.difficulty_step,
-                degree=degree,
-            )
-        except PlanError:
-            return None
+        return pacing_or_none(
+            name="linear" if degree == 1 else "root",
+            start_length=self.min_length,
+            max_length=self.max_length,
+            multiple_of=self.difficulty_step,
+            degree=degree,
+        )
 
 
 def import_deepspeed(path: Path, *, clamped: bool | None = None) -> Imported:
@@ -221,7 +219,10 @@ def _grown(
     if clamped is None:
         older = replace(curve, clamped=False).length(1)
         if older != runs[0][0] and curve.min_length < curve.max_length:
-            remarks.append(f"Releases before 0.19.7 start at length {older} instead (DeepSpeed PR #8334).")
+            remarks.append(
+                f"Releases before 0.19.7 start at length {older} instead (DeepSpeed PR #8334), as "
+                f"--from-deepspeed-unclamped does."
+            )
     return translation, remarks
 
 
@@ -295,7 +296,7 @@ def _discrete(section: Mapping[str, Any], schedule: Mapping[str, Any], where: st
             break
     else:
         remark = "Equal at every step."
-    return translate(merged(runs)), [remark]
+    return translate(merged_runs(tuple(runs))), [remark]
 
 
 def _integers(section: Mapping[str, Any], key: str, where: str) -> list[int]:

@@ -22,15 +22,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from curriculum.errors import ConfigError, PlanError
+from curriculum.errors import ConfigError
+from curriculum.explicit_phases import merged_runs
 from curriculum.limits import MAX_TOTAL
-from curriculum.schedule import Pacing
 from pipeline.importers.translation import (
     MAX_WARMUP_STEPS,
     Imported,
     as_whole,
     flag,
-    merged,
+    pacing_or_none,
     read_yaml,
     runs_of,
     shown,
@@ -127,8 +127,9 @@ def _scheduler(where: str, node: dict[str, Any], max_length: int, batch_tokens: 
             return int(keep * (grown // keep))
         return int(least * 2 ** math.floor(math.log(grown // least, 2)))
 
-    runs = merged([*runs_of(map(length, range(1, warmup_steps + 1))), (max_length, 1)])
-    translation = translate(runs, _nearest(least, max_length, keep) if is_truncating else None, warmup_steps)
+    runs = merged_runs((*runs_of(map(length, range(1, warmup_steps + 1))), (max_length, 1)))
+    linear = pacing_or_none(name="linear", start_length=least, max_length=max_length, multiple_of=keep)
+    translation = translate(runs, linear if is_truncating else None, warmup_steps)
     options = {"mode": "truncate" if is_truncating else "segment", **translation.options}
     how = f" as {translation.num_phases:,} explicit phases" if translation.num_phases else ""
     remarks = [f"Equal at every step{how}."]
@@ -142,13 +143,6 @@ def _scheduler(where: str, node: dict[str, Any], max_length: int, batch_tokens: 
     else:
         options |= {"batch_tokens": batch_tokens, "rows_multiple_of": 1}
     return Imported(options=options, differs=" ".join(remarks), source=f"{where}: {CALLBACK}")
-
-
-def _nearest(least: int, most: int, keep: int) -> Pacing | None:
-    try:
-        return Pacing(name="linear", start_length=least, max_length=most, multiple_of=keep)
-    except PlanError:
-        return None
 
 
 def _is_doubling(least: int, most: int) -> bool:

@@ -126,7 +126,7 @@ def import_skyladder(name: str, *, max_length: int | None = None, steps: int | N
         f"constant tokens per step."
     )
     options = {"mode": "segment", "rows_multiple_of": 1, **translation.options}
-    return Imported(options=options, differs=differs, source=f"SkyLadder {name}")
+    return Imported(options=options, differs=differs, source=f"SkyLadder {name}", completed_by=("max_length",))
 
 
 def _window(name: str, max_length: int, steps: int | None) -> Window:

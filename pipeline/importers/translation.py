@@ -19,7 +19,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from curriculum.errors import ConfigError
+from curriculum.errors import ConfigError, PlanError
 from curriculum.limits import MAX_SEQ_LEN, MAX_TOTAL
 from curriculum.schedule import Pacing, parse_phases
 
@@ -36,6 +36,8 @@ class Imported:
     options: dict[str, Any]
     differs: str
     source: str
+    completed_by: tuple[str, ...] = ()
+    """options that were used up: they complete the name of a SkyLadder schedule"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,10 +57,12 @@ def runs_of(lengths: Iterable[int]) -> list[tuple[int, int]]:
     return [(length, sum(1 for _ in group)) for length, group in groupby(lengths)]
 
 
-def merged(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Neighbours of equal length as one run: [(8, 2), (8, 1), (16, 1)] -> [(8, 3), (16, 1)]"""
-    groups = groupby(runs, key=lambda run: run[0])
-    return [(length, sum(steps for _, steps in group)) for length, group in groups]
+def pacing_or_none(**fields: Any) -> Pacing | None:
+    """The schedule of ours with these ends and this alignment; None where there is none."""
+    try:
+        return Pacing(**fields)
+    except PlanError:
+        return None
 
 
 def until(runs: Runs, total_steps: int) -> list[tuple[int, int]]:

@@ -50,5 +50,5 @@ def test_a_window_schedule_may_end_early_too(tmp_path: Path) -> None:
 def test_releases_of_deepspeed_before_the_clamp_can_be_reproduced(tmp_path: Path) -> None:
     """A run started with 0.19.6 goes on with the lengths that it began with: 8, below its minimum of 10."""
     path = config(tmp_path, least=10, steps=1000)
-    assert lengths("--from-old-deepspeed", path, "--steps", "1100")[:6] == [8] * 5 + [16]
+    assert lengths("--from-deepspeed-unclamped", path, "--steps", "1100")[:6] == [8] * 5 + [16]
     assert lengths("--from-deepspeed", path, "--steps", "1100")[:6] == [16] * 6

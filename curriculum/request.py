@@ -54,6 +54,12 @@ def shaped_warmup(pacing: Pacing, warmup_steps: int, max_shapes: int, shapes_by:
     return fit_shapes(pacing.runs(warmup_steps, warmup_steps), max_shapes=max_shapes, by=shapes_by, lengths=ends)
 
 
+def shaped_phases(phases: ExplicitPhases, max_shapes: int, shapes_by: str) -> Runs:
+    """Growing phases at no more than `max_shapes` lengths; of an open last phase, one step."""
+    runs = phases.runs if phases.open_length is None else phases.runs_with(1)
+    return fit_shapes(runs, max_shapes=max_shapes, by=shapes_by, lengths=(runs[0][0], runs[-1][0]))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """`warmup` is a share of the total, a number of steps or of tokens; None for constant and explicit phases."""
@@ -117,10 +123,8 @@ class Request:
             return
         require_int("max_shapes", self.max_shapes, least=2, most=MAX_SEQ_LEN)
         if isinstance(self.pacing, ExplicitPhases):
-            raise PlanError(
-                f"phases already say which lengths there are, and max_shapes {self.max_shapes} is given too; "
-                f"leave one of them out."
-            )
+            shaped_phases(self.pacing, self.max_shapes, self.shapes_by)
+            return
         shaped_warmup(self.pacing, 1, self.max_shapes, self.shapes_by)
 
     def _resolve_duration(self) -> Fraction | int:

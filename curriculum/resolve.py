@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn
 
 from curriculum.budget import Budget, consumed_per_step, filled, largest_total_steps, least_steps, weight_of_steps
 from curriculum.errors import PlanError
-from curriculum.request import Request, Runs, shaped_warmup
+from curriculum.request import Request, Runs, shaped_phases, shaped_warmup
 from curriculum.schedule import ExplicitPhases, Pacing, TokenWarmup, warmup_steps_of
 
 
@@ -39,9 +39,15 @@ def resolve(request: Request) -> Resolved:
 
 
 def _phase_runs(request: Request, phases: ExplicitPhases) -> Runs:
+    if request.max_shapes is None:
+        if phases.open_length is None:
+            return phases.runs
+        return phases.runs_with(_steps_left(request, phases.runs, phases.open_length))
+    shaped = shaped_phases(phases, request.max_shapes, request.shapes_by)
     if phases.open_length is None:
-        return phases.runs
-    return phases.runs_with(_steps_left(request, phases.runs, phases.open_length))
+        return shaped
+    *before, (top, _) = shaped
+    return (*before, (top, _steps_left(request, tuple(before), top)))
 
 
 def _paced(request: Request, pacing: Pacing) -> Resolved:

@@ -62,7 +62,7 @@ def main() -> None:
 @plan_options
 @model_size_options
 @click.option("--corpus-tokens", type=int, default=None, help="Training tokens of the corpus, if it is not at hand.")
-@click.option("--census", is_flag=True, help="With --json: what the document lengths of the corpus mean for the plan.")
+@click.option("--census", is_flag=True, help="With --json too: what the corpus means for the plan.")
 @click.option("--shape-table", is_flag=True, help="What a budget of 2, 3, ... shapes costs.")
 @click.option("--all-phases", is_flag=True, help="Show every phase in the table.")
 def plan(
@@ -82,7 +82,7 @@ def plan(
     curriculum plan --steps 1000 --frac 0.3 --batch-rows 512
     curriculum plan --steps 1000 --max-shapes 8 --params 1500000000 --layers 48 --hidden 1600
     curriculum plan --schedule root --degree 2 --max-length 2048 --tokens 300_000_000_000 --batch-tokens 4194304
-    curriculum plan --from-deepspeed ds_config.json --steps 2000
+    curriculum plan --from-deepspeed ds_config.json --steps 300000
     curriculum plan corpus/ --tokenizer tokenizer.json      one pass; tokenizes the corpus into the store
     """
     from pipeline.planning import PlanRequest, plan_request, with_analysis
@@ -90,7 +90,9 @@ def plan(
     from pipeline.report import plan_report
 
     size = (params, layers, hidden)
-    request = PlanRequest(options=_options(config, flags), model_size=size, shape_table=shape_table)
+    request = PlanRequest(
+        options=_options(config, flags), model_size=size, shape_table=shape_table, census=census or not as_json
+    )
     outcome = plan_request(request, Terminal())
     for warning in outcome.warnings:
         click.echo(f"Warning: {warning}", err=True)

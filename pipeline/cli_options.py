@@ -46,8 +46,8 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("--cycles", int, "Cycles of grow-linear and grow-p2.  [default: 8]"),
     ("--frac", number, "Share of the steps in which the length grows.  [default: 0.3]"),
     ("--length-warmup-steps", int, "The same as a number of steps."),
-    ("--length-warmup-tokens", int, "The same as a number of trained tokens."),
-    ("--start-length", int, "Length of the first step, in tokens.  [default: 8]"),
+    ("--length-warmup-tokens", int, "The same as a number of trained tokens (before --max-shapes)."),
+    ("--start-length", int, "Length that the warmup starts from, in tokens.  [default: 8]"),
     ("--max-length", int, "Length at the end, in tokens.  [default: 1024]"),
     ("--multiple-of", int, "All lengths are multiples of this.  [default: 8]"),
     ("--max-shapes", int, "Use at most this many lengths, chosen to stay closest to the schedule."),
@@ -56,7 +56,11 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
         click.Choice(SHAPES_BY),
         "Closest by the ratio or by the difference of lengths.  [default: relative]",
     ),
-    ("--phases", str, "Explicit phases LEN:STEPS,LEN:STEPS,... instead of a schedule; the last may be LEN:*."),
+    (
+        "--phases",
+        str,
+        "Explicit phases LEN:STEPS,LEN:STEPS,... instead; the last may be LEN:*, the rest.",
+    ),
     ("--batch-rows", int, "Sequences per step, at every length.  [default: 16]"),
     ("--batch-tokens", int, "Tokens per step, at every length (instead of --batch-rows)."),
     ("--rows-multiple-of", int, "Rows per step are a multiple of this.  [default: 1, with --batch-tokens 8]"),
@@ -81,7 +85,7 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("--unit-bytes", int, "Text bytes of a work unit.  [default: by file size, 8 to 128 MiB]"),
     ("--backend", click.Choice(["auto", "tokenizers", "fastokens"]), "Tokenizer backend.  [default: auto]"),
     ("--workers", int, "Worker processes.  [default: one per core]"),
-    ("--store", str, "Folder of the token store.  [default: OUT.store]"),
+    ("--store", str, "Folder of the token store.  [default: beside OUT; for plan ./curriculum-data.store]"),
 )
 
 

@@ -114,7 +114,7 @@ def _cut_interval(job: CutJob, task: WindowTask) -> Callable[[ShardSlot], Rows]:
 def finished_window(job: CutJob, task: WindowTask) -> FinishedWindow | None:
     """What a window left that was cut, in this run or an interrupted one; None if it has to be cut."""
     record = read_object(record_path(Path(job.root), task.window.index))
-    if record is None or record.get("build") != task.build:
+    if record is None or record.get("build") != task.build or "counts" not in record:
         return None
     entries = tuple(ShardEntry(**entry) for entry in record["shards"])
     on_disk = [Path(job.root, entry.path) for entry in entries]

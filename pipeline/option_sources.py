@@ -53,7 +53,8 @@ def load_imported(config: Path | None, flags: Mapping[str, Any], given: Mapping[
     imported = import_schedule(given, max_length=said.get("max_length"), steps=said.get("steps"))
     layers = [{n: v for n, v in layer.items() if n not in imported.completed_by} for layer in (file, flags)]
     for name, value in (entry for layer in layers for entry in layer.items()):
-        if "phases" in imported.options and "phases" in {name, *_contradicted(imported.options, {name: value})}:
+        gone = {name, *_contradicted(imported.options, {name: value})}
+        if "phases" in imported.options and ("phases" in gone or name in NOT_WITH_PHASES):
             raise ConfigError(
                 f"{imported.source} is imported as explicit phases, and {name} is given too, which would replace them: "
                 f"leave one of them out."
@@ -61,6 +62,8 @@ def load_imported(config: Path | None, flags: Mapping[str, Any], given: Mapping[
     options = _layered(imported.options, *layers)
     replaced = sorted(name for name, value in imported.options.items() if getattr(options, name) != value)
     note = f" Replaced by your own: {', '.join(replaced)}." if replaced else ""
+    if options.max_shapes is not None:
+        note += f" max_shapes {options.max_shapes} chooses among its lengths."
     return options, f"{imported.source}: {imported.differs}{note}"
 
 
@@ -81,11 +84,10 @@ def _contradicted(values: Mapping[str, Any], above: Mapping[str, Any]) -> set[st
     if schedule is not None:
         gone |= {option for option, schedules in ONLY_FOR_SCHEDULE.items() if schedule not in schedules}
     if "phases" in above:
-        gone |= set(NOT_WITH_PHASES) | {"steps", "tokens"}
-    elif set(NOT_WITH_PHASES) & set(above) or (
-        {"steps", "tokens"} & set(above) and phases_are_closed(values.get("phases"))
-    ):
-        gone |= {"phases"}
+        closed = {"steps", "tokens"} if phases_are_closed(above["phases"]) else set()
+        gone |= set(NOT_WITH_PHASES) | closed
+    elif schedule is not None or ({"steps", "tokens"} & set(above) and phases_are_closed(values.get("phases"))):
+        gone |= {"phases"}  # other options beside phases are refused: they would bring back a schedule nobody named
     if mode == "document":
         gone |= set(NOT_WITH_DOCUMENTS)
     if mode is not None and (mode == "document") != (values.get("schedule") in DOCUMENT_CURRICULA):

@@ -31,6 +31,8 @@ DEFAULT_BATCH_ROWS = 16
 DEFAULT_FRAC = "0.3"
 DEFAULT_DEGREE = {"root": 2}
 DEFAULT_STAGES = {"step": 2}
+DEFAULT_MULTIPLE_OF = 8
+DEFAULT_SHAPES_BY = "relative"
 DEFAULT_START_LENGTH = 8
 DEFAULT_MAX_LENGTH = 1024
 
@@ -50,9 +52,9 @@ class Options:
     length_warmup_tokens: int | None = None
     start_length: int | None = None
     max_length: int | None = None
-    multiple_of: int = 8
+    multiple_of: int | None = None
     max_shapes: int | None = None
-    shapes_by: str = "relative"
+    shapes_by: str | None = None
     phases: str | None = None
     batch_rows: int | None = None
     batch_tokens: int | None = None
@@ -83,7 +85,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
+            if getattr(self, name) not in (None, *allowed):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}.")
         for name in POSITIVE:
             value = getattr(self, name)
@@ -132,7 +134,9 @@ class Options:
         if name == "constant":
             yield "schedule 'constant'", ONLY_GROWING
         if self.phases is not None:
-            yield "phases", (*NOT_WITH_PHASES, *(("steps", "tokens") if phases_are_closed(self.phases) else ()))
+            yield "phases", NOT_WITH_PHASES
+            if not parse_phases(self.phases, multiple_of=self.alignment).is_open:
+                yield "phases that say how many steps there are (the last may be LEN:*)", ("steps", "tokens")
         for option, schedules in ONLY_FOR_SCHEDULE.items():
             if name not in schedules:
                 yield f"schedule {name!r}", (option,)
@@ -141,6 +145,11 @@ class Options:
     def schedule_name(self) -> str:
         """The schedule asked for: linear unless said otherwise, grow-p2 in document mode."""
         return self.schedule or ("grow-p2" if self.mode == "document" else "linear")
+
+    @property
+    def alignment(self) -> int:
+        """All lengths are multiples of this."""
+        return DEFAULT_MULTIPLE_OF if self.multiple_of is None else self.multiple_of
 
     def curriculum(self) -> DocumentCurriculum | None:
         """The buckets and their order in document mode; None in the other modes."""
@@ -162,15 +171,15 @@ class Options:
     def pacing(self) -> Pacing | ExplicitPhases:
         """The schedule without its duration, in all modes but document."""
         if self.phases is not None:
-            return parse_phases(self.phases, multiple_of=self.multiple_of)
+            return parse_phases(self.phases, multiple_of=self.alignment)
         max_length = DEFAULT_MAX_LENGTH if self.max_length is None else self.max_length
         if self.schedule_name == "constant":
-            return Pacing.constant(max_length, self.multiple_of)
+            return Pacing.constant(max_length, self.alignment)
         return Pacing(
             name=self.schedule_name,
             start_length=DEFAULT_START_LENGTH if self.start_length is None else self.start_length,
             max_length=max_length,
-            multiple_of=self.multiple_of,
+            multiple_of=self.alignment,
             degree=self.degree if self.degree is not None else DEFAULT_DEGREE.get(self.schedule_name, 1),
             stages=self.stages if self.stages is not None else DEFAULT_STAGES.get(self.schedule_name),
         )
@@ -238,7 +247,7 @@ class Options:
             "budget": self.budget(corpus_tokens, fill),
             "mode": self.mode,
             "max_shapes": self.max_shapes,
-            "shapes_by": self.shapes_by,
+            "shapes_by": self.shapes_by or DEFAULT_SHAPES_BY,
         }
 
     def validation_share(self) -> Fraction | None:
@@ -272,6 +281,10 @@ class Options:
         }
         if curriculum is not None:
             return resolved | {name: getattr(curriculum, name) for name in ("start_length", "max_length", "cycles")}
+        resolved |= {
+            "multiple_of": self.alignment,
+            "shapes_by": (self.shapes_by or DEFAULT_SHAPES_BY) if self.max_shapes is not None else None,
+        }
         pacing = self.pacing()
         if isinstance(pacing, Pacing):
             resolved |= {name: getattr(pacing, name) for name in ("start_length", "max_length", "degree", "stages")}
@@ -313,9 +326,9 @@ EXCLUSIVE = (
 WARMUP = ("frac", "length_warmup_steps", "length_warmup_tokens")
 ONLY_GROWING = (*WARMUP, "start_length", "phases", "max_shapes")
 """Options without a meaning for a constant length."""
-NOT_WITH_PHASES = (*WARMUP, "schedule", "start_length", "max_length", "degree", "stages", "max_shapes")
+NOT_WITH_PHASES = (*WARMUP, "schedule", "start_length", "max_length", "degree", "stages")
 """Options without a meaning for explicit phases; steps and tokens have one if the last phase is open (`LEN:*`)."""
-NOT_WITH_DOCUMENTS = (*WARMUP, "phases", "degree", "stages", "max_shapes", "corpus_tokens")
+NOT_WITH_DOCUMENTS = (*WARMUP, "phases", "multiple_of", "shapes_by", "degree", "stages", "max_shapes", "corpus_tokens")
 """Options without a meaning where the lengths are those of the documents."""
 ONLY_FOR_SCHEDULE = {
     "degree": ("root",),

@@ -16,7 +16,6 @@ from curriculum.errors import ConfigError, PlanError
 from curriculum.flops import ModelSize, PlanFlops, plan_flops
 from curriculum.manifest import PACKED, required_features
 from curriculum.plan import Plan
-from curriculum.schedule import Pacing
 from curriculum.shape_budget import ShapeRow, shape_table
 from curriculum.shard_format import row_bytes, token_dtype
 from pipeline.analysis import Analysis, analyse
@@ -24,7 +23,7 @@ from pipeline.build import prepare_plan
 from pipeline.census import take_census
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, plan_corpus
 from pipeline.engines.local import local_workers
-from pipeline.options import Options, phases_are_closed
+from pipeline.options import DEFAULT_SHAPES_BY, Options, phases_are_closed
 from pipeline.progress import Progress
 from pipeline.store import read_corpora
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
@@ -39,6 +38,8 @@ class PlanRequest:
     """parameters, layers, hidden size: all or none"""
     shape_table: bool = False
     """show what a shape budget costs, also without one"""
+    census: bool = True
+    """look at the documents of the corpus, if there is one"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,8 +91,8 @@ def plan_request(request: PlanRequest, progress: Progress) -> PlanOutcome:
         warnings=tuple(_warnings(options, plan, has_corpus=planned is not None)),
         flops=plan_flops(plan, size) if size else None,
         shapes=_shapes(options, planned) if request.shape_table or options.max_shapes else (),
-        shapes_by=options.shapes_by,
-        analysis=_analysis(planned) if planned else None,
+        shapes_by=options.shapes_by or DEFAULT_SHAPES_BY,
+        analysis=_analysis(planned) if planned and request.census else None,
     )
 
 
@@ -99,6 +100,8 @@ def _planned(options: Options, progress: Progress) -> tuple[CorpusPlan | None, s
     """The plan of a corpus or a store, if one is needed or given, and the dtype of its tokens."""
     if options.corpus:
         planned, tokenized = prepare_plan(options, progress)
+        if options.store is None:
+            progress.say(f"The tokens are kept in {options.store_folder()}: give `build` that --store to use them.")
         return planned, tokenized.tokenizer.dtype
     is_open = options.steps is None and options.tokens is None and options.corpus_tokens is None
     fixed = phases_are_closed(options.phases)
@@ -125,6 +128,8 @@ def _corpora(options: Options) -> list[dict[str, Any]]:
 def _plan_store(options: Options, progress: Progress) -> CorpusPlan:
     store, corpora = options.store_folder(), _corpora(options)
     if len(corpora) != 1:
+        if not store.is_dir():
+            raise PlanError(f"{store}: no such folder. Give the token store of a build, or the corpus itself.")
         listing = "; ".join(f"{c['tokens']:,} tokens of {c['name']} by {c['tokenizer']}" for c in corpora) or "none"
         raise PlanError(
             f"{store}: a plan needs a store with one tokenized corpus, this one has {len(corpora)} ({listing}). "
@@ -147,11 +152,13 @@ def _model_size(given: tuple[int | None, int | None, int | None]) -> ModelSize |
 def _shapes(options: Options, planned: CorpusPlan | None) -> tuple[ShapeRow, ...]:
     """What numbers of shapes would cost, for schedules that grow: against the plan without a budget of shapes."""
     pacing = options.pacing() if options.curriculum() is None else None
-    if not isinstance(pacing, Pacing) or pacing.name == "constant":
+    if pacing is None or len(pacing.lengths) == 1:
         raise ConfigError("A shape budget needs a schedule that grows, such as linear: leave --shape-table out.")
-    ideal = replace(options, max_shapes=None).compile_plan(planned.corpus_tokens if planned else options.corpus_tokens)
-    runs = tuple((phase.seq_len, phase.num_steps) for phase in ideal.phases)
-    return shape_table(runs, by=options.shapes_by, lengths=(pacing.start_length, pacing.max_length))
+    corpus_tokens = planned.corpus_tokens if planned else options.corpus_tokens
+    ideal = replace(options, max_shapes=None).compile_plan(corpus_tokens)
+    runs = tuple((ideal.phases[phase].seq_len, num_steps) for phase, num_steps in ideal.order)
+    ends = (min(pacing.lengths), max(pacing.lengths))
+    return shape_table(runs, by=options.shapes_by or DEFAULT_SHAPES_BY, lengths=ends)
 
 
 def _analysis(planned: CorpusPlan) -> Analysis:
@@ -187,7 +194,8 @@ def _warnings(options: Options, plan: Plan, *, has_corpus: bool) -> list[str]:
     if options.batch().is_underfull(least):
         warnings.append(
             f"The smallest step trains {least:,} tokens, under 90 % of the {options.batch_tokens:,} asked for: "
-            f"a smaller --rows-multiple-of fills it better."
+            f"a {'larger --batch-tokens' if options.batch().rows_multiple_of == 1 else 'smaller --rows-multiple-of'} "
+            f"fills it better."
         )
     # Lengths of documents alternate by design.
     lengths = [plan.phases[phase].seq_len for phase, _ in plan.order if plan.mode != "document"]

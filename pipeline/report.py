@@ -36,6 +36,7 @@ def plan_report(outcome: PlanOutcome, *, all_phases: bool) -> None:
     from pipeline.planning import plan_facts
     from pipeline.report_analysis import (
         LEGEND,
+        SHAPES_LEGEND,
         advice_lines,
         analysis_table,
         census_facts,
@@ -56,6 +57,7 @@ def plan_report(outcome: PlanOutcome, *, all_phases: bool) -> None:
     if outcome.shapes:
         console.print()
         console.print(shape_budget_table(outcome.shapes, by=outcome.shapes_by))
+        console.print(SHAPES_LEGEND, markup=False)
     if outcome.analysis is not None:
         console.print()
         console.print(census_table(outcome.analysis.census))

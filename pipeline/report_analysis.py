@@ -102,6 +102,14 @@ def shape_budget_table(rows: Sequence[ShapeRow], *, by: str = "relative") -> Tab
     return table
 
 
+SHAPES_LEGEND = """\
+deviation       of a step's length from the schedule, over all steps of the run
+largest jump    between neighbouring lengths
+tokens of ideal trained tokens against the schedule, if every step has equal rows\
+"""
+"""What the columns of `shape_budget_table` mean."""
+
+
 def flops_facts(flops: PlanFlops) -> dict[str, str]:
     """Label -> value: what training costs, against the same tokens all at the maximum length."""
     return {

@@ -55,7 +55,7 @@ class Summary:
     def bytes_per_token(self) -> float:
         """Bytes of all shards of the phases per trained token."""
         entries = (shard for phase in self.manifest.phases for shard in phase.shards)
-        return sum(shard.num_bytes for shard in entries) / self.manifest.plan.total_tokens
+        return sum(shard.num_bytes for shard in entries) / max(1, self.manifest.accounting.trained_tokens)
 
     @property
     def percentages(self) -> dict[str, float]:

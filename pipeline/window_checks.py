@@ -94,7 +94,7 @@ def _check_packed(root: Path, manifest: Manifest, task: WindowShards, rules: Tok
     return WindowFindings(
         faults=(),
         ends=None,
-        counts=count_documents(plan, task.window, documents, _shares_of_pieces(facts)),
+        counts=_count_packed(plan, task.window, documents, facts),
         padding_tokens=slots - sum(of_shard.num_targets for of_shard in facts),
         stretch=stretch,
         spans=tuple(map(span_of, task.places, facts)),
@@ -107,6 +107,13 @@ def _shares_of_pieces(facts: Sequence[PieceFacts]) -> FloatArray:
     _, which = np.unique(documents, return_inverse=True)
     tokens = np.bincount(which, np.concatenate([of_shard.num_tokens for of_shard in facts]))
     return np.asarray(tokens / tokens.sum(), np.float64)
+
+
+def _count_packed(
+    plan: Plan, window: Window, documents: Mapping[int, IntArray], facts: Sequence[PieceFacts]
+) -> DocumentCounts | None:
+    """None in document mode: its short steps are no warmup, and their rows are no random ones."""
+    return count_documents(plan, window, documents, _shares_of_pieces(facts)) if plan.mode == "best-fit" else None
 
 
 def _stop(window: Window) -> int:

@@ -222,4 +222,5 @@ def _read_plan(plan: Plan | str | PathLike[str]) -> Plan:
         raise ConfigError(
             f"{path} is neither a dataset folder nor a plan; write one with: curriculum plan --json > FILE"
         )
-    return Plan.from_json(JsonObject.parse(path.read_bytes(), str(path)).raw)
+    written = JsonObject.parse(path.read_bytes(), str(path)).raw
+    return Plan.from_json({key: value for key, value in written.items() if key != "analysis"})  # beside the plan

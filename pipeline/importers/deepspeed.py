@@ -123,7 +123,7 @@ def import_deepspeed(path: Path, *, clamped: bool | None = None) -> Imported:
     options = {"mode": MODES[metric], **translation.options}
     rows = batch_size(config, ("train_batch_size",), f"{path}")
     if rows is None:
-        remarks.append("The file has no train_batch_size: give batch_rows.")
+        remarks.append(_missing_batch(config, MODES[metric], translation, section, where))
     elif MODES[metric] == "truncate":
         options["batch_rows"] = rows
     else:
@@ -140,6 +140,14 @@ REMARKS = {
         "target once, and a step holds the tokens of train_batch_size full rows."
     ]
 }
+
+
+def _missing_batch(
+    config: Mapping[str, Any], mode: str, translation: Translation, section: Mapping[str, Any], where: str
+) -> str:
+    found = "is 'auto'" if config.get("train_batch_size") == "auto" else "is missing"
+    wanted = "batch_rows" if mode == "truncate" else f"{_longest(translation, section, where)} times it as batch_tokens"
+    return f"train_batch_size {found}: give {wanted}, or steps have 16 rows."
 
 
 def _longest(translation: Translation, section: Mapping[str, Any], where: str) -> int:

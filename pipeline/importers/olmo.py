@@ -58,6 +58,8 @@ def import_olmo(path: Path) -> Imported:
     nodes = list(_nodes(read_yaml(path), f"{path}"))
     callbacks = [node for node in nodes if _is_callback(*node)]
     datasets = [node for node in nodes if _is_vsl(node[1])]
+    if len(callbacks) + len(datasets) > 1:  # its launch scripts carry a disabled callback along
+        callbacks = [(where, node) for where, node in callbacks if node.get("enabled") is not False]
     if len(callbacks) + len(datasets) != 1:
         found = f"{len(callbacks)} {CALLBACK} and {len(datasets)} {VSL_DATASET}"
         raise ConfigError(f"{path}: {found} found; exactly one of either can be imported.")

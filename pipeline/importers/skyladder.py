@@ -123,7 +123,7 @@ def import_skyladder(name: str, *, max_length: int | None = None, steps: int | N
     differs = (
         f"Equal at every step as {max(1, translation.num_phases):,} explicit phases, but SkyLadder masks attention to "
         f"windows inside blocks of {max_length} tokens, where rows here are cut to the window: batch_tokens keeps its "
-        f"constant tokens per step."
+        f"constant tokens per step, without it steps have 16 rows."
     )
     options = {"mode": "segment", "rows_multiple_of": 1, **translation.options}
     return Imported(options=options, differs=differs, source=f"SkyLadder {name}", completed_by=("max_length",))

@@ -156,8 +156,8 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     ("shapes by", lambda: linear_plan(shapes_by="log"), "shapes_by is 'log'; choose one of relative, absolute."),
     (
         "shapes of phases",
-        lambda: linear_plan(pacing=PHASES, warmup=None, budget=Budget(), max_shapes=4),
-        "phases already say which lengths there are, and max_shapes 4 is given too; leave one of them out.",
+        lambda: linear_plan(pacing=parse_phases("8:1,16:1,8:1"), warmup=None, budget=Budget(), max_shapes=2),
+        "a shape budget needs lengths that grow; leave max_shapes out for this schedule.",
     ),
     (
         "shapes of constant",

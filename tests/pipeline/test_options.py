@@ -50,8 +50,11 @@ def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
     assert document.curriculum() == DocumentCurriculum(name="grow-p2", start_length=8, max_length=1024)
     back = load_options(write(tmp_path, 'mode = "document"\nschedule = "natural"\n'), {"mode": "best-fit"})
     assert (back.schedule_name, back.mode) == ("linear", "best-fit")
-    paced = load_options(write(tmp_path, 'phases = "8:5,16:*"\n'), {"max_length": 64})
+    paced = load_options(write(tmp_path, 'phases = "8:5,16:*"\n'), {"schedule": "linear", "max_length": 64})
     assert (paced.phases, paced.schedule_name) == (None, "linear")
+    with pytest.raises(ConfigError, match="max_length is given together with phases"):  # not the default schedule
+        load_options(write(tmp_path, 'phases = "8:5,16:*"\n'), {"max_length": 64})
+    assert load_options(write(tmp_path, "tokens = 9\n"), {"phases": "8:5,16:*"}).tokens == 9
     assert load_options(write(tmp_path, 'phases = "8:5,16:*"\n'), {"steps": 9}).phases == "8:5,16:*"
     assert load_options(write(tmp_path, 'phases = "8:5,16:4"\n'), {"steps": 9}).phases is None
 
@@ -74,7 +77,7 @@ def test_corpus_paths_of_a_file_are_relative_to_the_file(tmp_path: Path) -> None
         ('corpus = "texts"', r"corpus is 'texts', expected a list of strings"),
         ('mode = "documents"', r"mode is 'documents'; allowed are segment, truncate, document, best-fit"),
         ("frac = 0.3\nlength_warmup_tokens = 3", r"frac and length_warmup_tokens are both given"),
-        ('phases = "8:3"\nmax_shapes = 4', r"max_shapes is given together with phases"),
+        ('phases = "8:3"\nmax_length = 8', r"max_length is given together with phases"),
         ('schedule = "constant"\nmax_shapes = 4', r"max_shapes is given together with schedule 'constant'"),
         ("stages = 3", r"stages is given together with schedule 'linear'"),
         ("cycles = 3", r"cycles is given together with schedule 'linear'"),

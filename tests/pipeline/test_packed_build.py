@@ -197,6 +197,9 @@ def test_verify_passes_and_counts_distinct_documents(packed: Packed) -> None:
     would have them by their share of the window's tokens."""
     report = verify_dataset(packed.root, quick=False, workers=1, progress=Silent())
     plan, distinct, expected = packed.manifest.plan, [], []
+    if plan.mode == "document":  # short rows come in every cycle: there is no warmup to compare with random rows
+        assert report.documents is None
+        return
     for window in windows_of(packed.manifest):
         steps = packed.steps[window.first_step : window.stop_step]
         sizes: Counter[int] = Counter()

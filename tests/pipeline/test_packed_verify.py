@@ -95,8 +95,8 @@ def test_what_a_build_wrote_passes(build_small: Build, tmp_path: Path, mode: str
     tokenizer = Tokenizer.from_str(byte_tokenizer())
     tokenizer.add_special_tokens(["<s>"])
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_str(), "utf-8")
-    build_small(tmp_path / "bos", mode=mode, tokenizer=str(tmp_path / "tokenizer.json"), bos="document", epochs=2)
-    build_small(tmp_path / "eos", mode=mode, eos="e", shard_bytes=1, steps=60)
+    build_small(tmp_path / "bos", mode=mode, tokenizer=str(tmp_path / "tokenizer.json"), bos="document", steps=90)
+    build_small(tmp_path / "eos", mode=mode, eos="e", shard_bytes=1, steps=40)
     for quick in (True, False):
         assert verify(tmp_path / "bos", quick=quick).extra_files == ()
         assert verify(tmp_path / "eos", quick=quick).extra_files == ()

@@ -68,7 +68,20 @@ def test_what_fewer_shapes_cost() -> None:
     assert rows == analysis(*request, "--max-shapes", 4, "--shape-table")["shape_budget"]
     assert "--max-shapes" in plan(*request, "--max-shapes", 4).stdout
     assert "--max-shapes" not in plan(*request).stdout
-    assert "leave --shape-table out" in plan("--phases", "8:1,16:1", "--shape-table").stderr
+    assert "leave --shape-table out" in plan("--phases", "8:5", "--shape-table").stderr
+    phases = analysis("--phases", "8:9,16:1,24:9,32:9", "--shape-table")["shape_budget"]
+    assert [row["num_shapes"] for row in phases] == [2, 3, 4]
+
+
+def test_phases_and_imports_take_a_budget_of_shapes(ds_config: Path) -> None:
+    """What made people drop sequence length warmup are shapes: few of them must be one flag away, also from outside."""
+    shown = json.loads(plan("--phases", "8:9,16:1,24:9,32:*", "--steps", 40, "--max-shapes", 3, "--json").stdout)
+    assert [(phase["seq_len"], phase["num_steps"]) for phase in shown["phases"]] == [(8, 9), (24, 10), (32, 21)]
+    result = plan("--from-deepspeed", ds_config, "--steps", 40, "--max-shapes", 3, "--json")
+    lengths = [phase["seq_len"] for phase in json.loads(result.stdout)["phases"]]
+    assert (len(lengths), lengths[0], lengths[-1]) == (3, 16, 60)
+    assert "max_shapes 3 chooses among its lengths" in result.stderr
+    assert "lengths that grow" in plan("--phases", "8:9,16:1,8:9", "--max-shapes", 2).stderr
 
 
 def test_documents_of_a_corpus_and_of_its_store(corpus: Path, tmp_path: Path) -> None:

@@ -109,6 +109,8 @@ class Budget:
             if value is not None:
                 require_int(name, value)
         require_int("epochs", self.epochs, most=MAX_EPOCHS)
+        if self.corpus_tokens is not None:
+            require_int("epochs times corpus_tokens", self.epochs * self.corpus_tokens)
 
     @property
     def is_one_pass(self) -> bool:

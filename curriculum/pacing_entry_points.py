@@ -43,7 +43,7 @@ def load_pacing_function(name: str, built_in: Collection[str] = ()) -> Callable[
     [((value, package), entry)] = found.items()
     try:
         loaded = entry.load()
-    except Exception as error:  # whatever a foreign module raises at import
+    except (Exception, SystemExit) as error:  # whatever a foreign module raises at import
         raise PlanError(
             f"schedule {name!r} cannot be loaded from {value!r} of {package}: {type(error).__name__}: {error}. "
             f"Repair or reinstall that package."
@@ -59,7 +59,7 @@ def _guarded(name: str, loaded: Any) -> Callable[[float], float]:
     def guarded(x: float) -> float:
         try:
             value = float(loaded(x))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PlanError(
                 f"the pacing function of schedule {name!r} fails at x = {x}: {type(error).__name__}: {error}. "
                 f"It must give a number for every x from 0 to 1."

@@ -18,6 +18,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import gcd, isqrt
 from typing import Any, NamedTuple, Self
 
@@ -65,6 +66,7 @@ class Plan:
     _runs: tuple[_Run, ...] = field(init=False, repr=False, compare=False)
     _first_steps: tuple[int, ...] = field(init=False, repr=False, compare=False)
     _total_steps: int = field(init=False, repr=False, compare=False)
+    _packed: str | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_mode(self.mode)
@@ -163,6 +165,25 @@ class Plan:
         run = self._runs[bisect_right(self._first_steps, step) - 1]
         return run.phase, run.first_row + (step - run.first_step) * run.rows_per_step
 
+    def runs_between(self, first_step: int, stop_step: int) -> tuple[tuple[int, int], ...]:
+        """`(phase index, number of steps)` runs of steps `first_step <= step < stop_step`, in order."""
+        runs = []
+        at = bisect_right(self._first_steps, first_step) - 1
+        while first_step < stop_step:
+            phase, num_steps = self.order[at]
+            stop = min(self._first_steps[at] + num_steps, stop_step)
+            runs.append((phase, stop - first_step))
+            first_step, at = stop, at + 1
+        return tuple(runs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As one text, which is parsed once per process: a plan goes along with every task of a build."""
+        if self._packed is None:
+            shapes = [(phase.seq_len, phase.rows_per_step, phase.num_steps) for phase in self.phases]
+            fields = [self.mode, self.max_seq_len, dict(self.schedule), shapes, self.order]
+            object.__setattr__(self, "_packed", json.dumps(fields))
+        return _unpacked, (self._packed,)
+
     def tokens_at(self, step: int) -> int:
         """Trained tokens before `step`; `tokens_at(total_steps)` is the total."""
         run = self._run_before(step)
@@ -216,6 +237,18 @@ class Plan:
         """sha256 of the canonical JSON (sorted keys, no spaces, UTF-8): equal plans, equal digests."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _unpacked(text: str) -> Plan:
+    mode, max_seq_len, schedule, shapes, order = json.loads(text)
+    return Plan(
+        mode=mode,
+        max_seq_len=max_seq_len,
+        schedule=schedule,
+        phases=tuple(Phase(seq_len=n, rows_per_step=r, num_steps=s) for n, r, s in shapes),
+        order=tuple((phase, num_steps) for phase, num_steps in order),
+    )
 
 
 def check_request(

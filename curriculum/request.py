@@ -81,6 +81,11 @@ class Request:
                 f"choose one of them, or mode 'segment' for this schedule."
             )
         self._check_warmup()
+        if self.mode == "best-fit" and min(self.pacing.lengths) < 2:
+            raise PlanError(
+                "mode 'best-fit' has rows of length 1, which a piece of a document with one target fills: every "
+                "document is one short of them; use lengths of 2 or more, or mode 'segment'."
+            )
         self.batch.rows_per_step(self.pacing.max_length)  # first: the longest needs the largest batch_tokens
         for seq_len in self.pacing.lengths:
             self.batch.rows_per_step(seq_len)

@@ -226,12 +226,12 @@ def _document_tasks(
         for phase, count in rows_by_phase(plan, window).items():
             used[plan.phases[phase].seq_len] += count
         read = rows.overlapping(list(zip(first_rows, used.values(), strict=True)))
-        before = tuple(tuple(line) for line in rows.rows_before[read.start : read.stop].tolist())
+        before = tuple(tuple(line) for line in rows.rows_before[read].tolist())
         yield WindowTask(
             build=identity,
             window=window,
             slots=slots,
-            pieces=rows.pieces[read.start : read.stop],
+            pieces=tuple(rows.pieces[piece] for piece in read),
             owned=BucketRows(buckets=rows.buckets, first_rows=first_rows, rows_before=before),
         )
 

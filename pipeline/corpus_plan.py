@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from curriculum.errors import PlanError
 from curriculum.plan import Plan
 from pipeline.document_rows import DocumentRows, count_document_rows
 from pipeline.engines.local import Workers
@@ -20,6 +21,9 @@ from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.stream import StreamSpec, count_partitions, lay_out_stream
 from pipeline.windows import consumed_tokens
+
+MAX_PIECES = 1 << 22
+"""Partitions times epochs of document mode: 64 T tokens, and an object in memory for each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,13 +73,12 @@ def plan_corpus(options: Options, corpus: StoredCorpus, workers: Workers, progre
         held_out_below=held_out.below,
         num_partitions=count_partitions(corpus_tokens),
     )
-    curriculum, document_rows = options.curriculum(), None
-    if curriculum is not None:
-        pieces = lay_out_stream(stream, options.epochs * corpus_tokens)
-        document_rows = count_document_rows(stream, pieces, curriculum.lengths, workers, progress)
-    rows_by_length = document_rows.rows_by_length if document_rows else None
-    fill = corpus_fill(stream, options.pacing().lengths) if options.mode == "best-fit" else None
-    plan = options.compile_plan(corpus_tokens, rows_by_length, fill)
+    document_rows, fill = None, None
+    if options.mode == "document":
+        plan, document_rows = _plan_documents(options, stream, corpus_tokens, workers, progress)
+    else:
+        fill = corpus_fill(stream, options.pacing().lengths) if options.mode == "best-fit" else None
+        plan = options.compile_plan(corpus_tokens, fill=fill)
     return CorpusPlan(
         plan=plan,
         stream=stream,
@@ -84,3 +87,23 @@ def plan_corpus(options: Options, corpus: StoredCorpus, workers: Workers, progre
         document_rows=document_rows,
         fill=tuple(fill[phase.seq_len] for phase in plan.phases) if fill else (),
     )
+
+
+def _plan_documents(
+    options: Options, stream: StreamSpec, corpus_tokens: int, workers: Workers, progress: Progress
+) -> tuple[Plan, DocumentRows]:
+    """Count rows of as many epochs as the budget needs, and plan by them."""
+    curriculum = options.curriculum()
+    assert curriculum is not None
+    epochs = options.epochs if options.steps is None and options.tokens is None else 1
+    while True:
+        if epochs * stream.num_partitions > MAX_PIECES:
+            raise PlanError(f"epochs {options.epochs} of this corpus are too many to plan; use fewer, or fewer steps.")
+        pieces = lay_out_stream(stream, epochs * corpus_tokens)
+        rows = count_document_rows(stream, pieces, curriculum.lengths, workers, progress)
+        try:
+            return options.compile_plan(corpus_tokens, rows.rows_by_length), rows
+        except PlanError:
+            if epochs == options.epochs:
+                raise
+        epochs = min(2 * epochs, options.epochs)

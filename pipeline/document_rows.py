@@ -37,15 +37,18 @@ class DocumentRows:
         """Rows of each length in the whole stream, which a plan is made of."""
         return dict(zip(self.buckets, self.rows_before[-1].tolist(), strict=True))
 
-    def overlapping(self, wanted: Sequence[tuple[int, int]]) -> range:
-        """The pieces that hold rows `start <= row < stop` of any bucket, one pair per bucket."""
-        firsts, lasts = [], []
+    def overlapping(self, wanted: Sequence[tuple[int, int]]) -> list[int]:
+        """The pieces that hold rows `start <= row < stop` of any bucket, one pair per bucket, ascending.
+
+        Buckets advance at different rates, so the pieces between two of them may hold nothing that is wanted.
+        """
+        found: set[int] = set()
         for bucket, (start, stop) in enumerate(wanted):
             if start < stop:
                 before = self.rows_before[:, bucket]
-                firsts.append(int(np.searchsorted(before, start, side="right")) - 1)
-                lasts.append(int(np.searchsorted(before, stop, side="left")))
-        return range(min(firsts, default=0), max(lasts, default=0))
+                first = int(np.searchsorted(before, start, side="right")) - 1
+                found.update(range(first, int(np.searchsorted(before, stop, side="left"))))
+        return sorted(found)
 
 
 def count_document_rows(

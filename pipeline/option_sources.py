@@ -105,6 +105,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     hints = get_type_hints(Options)
     values = {}
     for key, value in table.items():
+        if isinstance(value, int) and value.bit_length() > 128:  # Python will not even print it
+            raise ConfigError(f"{path}: {key[:40]} is a number of {value.bit_length()} bits; nothing is that large.")
+    for key, value in table.items():
         if key not in hints:
             near = difflib.get_close_matches(key.replace("-", "_"), hints, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(hints)}."

@@ -11,6 +11,7 @@ anything is read.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -23,7 +24,15 @@ from curriculum.budget import MODES
 from curriculum.document_plan import DocumentCurriculum, check_document_request, compile_document_plan
 from curriculum.errors import ConfigError, PlanError
 from curriculum.plan import Batch, Budget, Plan, check_request, compile_plan
-from curriculum.schedule import DOCUMENT_CURRICULA, ExplicitPhases, Pacing, TokenWarmup, parse_frac, parse_phases
+from curriculum.schedule import (
+    DOCUMENT_CURRICULA,
+    PACING_NAMES,
+    ExplicitPhases,
+    Pacing,
+    TokenWarmup,
+    parse_frac,
+    parse_phases,
+)
 from curriculum.shape_budget import SHAPES_BY
 from pipeline.engines.local import num_cores
 
@@ -288,6 +297,9 @@ class Options:
         pacing = self.pacing()
         if isinstance(pacing, Pacing):
             resolved |= {name: getattr(pacing, name) for name in ("start_length", "max_length", "degree", "stages")}
+            if pacing.name not in PACING_NAMES:  # the function behind a name may change
+                arrivals = ",".join(map(str, pacing.arrivals(2**40)))
+                resolved["curve"] = hashlib.sha256(arrivals.encode()).hexdigest()
         return resolved
 
 

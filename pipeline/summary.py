@@ -84,7 +84,7 @@ class Summary:
             "validation_rows": manifest.validation.num_rows if manifest.validation else 0,
             "dtype": manifest.dtype,
             "tokenizer": asdict(manifest.tokenizer),
-            "settings": asdict(manifest.build),
+            "settings": manifest.build.to_json(),
             "sources": [asdict(source) for source in manifest.sources],
             "accounting": manifest.accounting.to_json(),
             "accounting_percent": self.percentages,

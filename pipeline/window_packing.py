@@ -200,7 +200,7 @@ def _split_longest(placed: Runs, empty: list[tuple[int, int]], *, window: int) -
         if not longest or targets[i] < 2:
             raise BuildError(
                 f"The documents of window {window} have {sum(targets)} targets, too few for one in each of its rows: "
-                f"nearly all of them are empty. Remove the empty documents from the corpus, or use longer rows."
+                f"documents of one token have none. Use longer rows, or remove such documents from the corpus."
             )
         part = min(seq_len, targets[i] // 2)
         targets[i] -= part

@@ -98,14 +98,7 @@ def consumed_tokens(plan: Plan, fill: Sequence[int]) -> int:
 
 def window_runs(plan: Plan, window: Window) -> tuple[tuple[int, int], ...]:
     """`(phase index, number of steps)` runs of a window, in step order."""
-    runs = []
-    run_start = 0
-    for phase, steps in plan.order:
-        first, stop = max(run_start, window.first_step), min(run_start + steps, window.stop_step)
-        if first < stop:
-            runs.append((phase, stop - first))
-        run_start += steps
-    return tuple(runs)
+    return plan.runs_between(window.first_step, window.stop_step)
 
 
 def rows_by_phase(plan: Plan, window: Window) -> dict[int, int]:

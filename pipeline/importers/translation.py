@@ -24,7 +24,10 @@ from curriculum.limits import MAX_SEQ_LEN, MAX_TOTAL
 from curriculum.schedule import Pacing, parse_phases
 
 MAX_WARMUP_STEPS = 10_000_000
-"""Floating point is followed step by step, a few seconds for this many; published warmups take up to 110,000."""
+"""Floating point is followed step by step, about 15 seconds for this many; published warmups take up to 110,000."""
+
+MAX_CONFIG_BYTES = 16 << 20
+MAX_INTEGER_BITS = 128
 
 Runs = Sequence[tuple[int, int]]
 
@@ -151,8 +154,9 @@ def _borders(runs: Runs, total: int) -> Iterator[tuple[int, int]]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file; keys that stand twice are refused, as in DeepSpeed."""
+    text = _read(path)
     try:
-        value = json.loads(_read(path), object_pairs_hook=_unique)
+        value = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid JSON ({error}); write it without comments and trailing commas.") from None
     return as_section(value, f"{path}")
@@ -162,8 +166,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file (JSON included)."""
     import yaml  # type: ignore[import-untyped]
 
+    text = _read(path)
     try:
-        value = yaml.safe_load(_read(path))
+        # An alias of aliases unfolds without end, and a configuration of a training run needs none.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise ConfigError(f"{path}: has YAML aliases (*name); write the values out.")
+        value = yaml.safe_load(text)
+    except ConfigError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
     return as_section(value, f"{path}")
@@ -171,6 +181,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> str:
     try:
+        if path.exists() and (not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES):
+            raise ConfigError(f"{path}: is no file of at most {MAX_CONFIG_BYTES >> 20} MiB, as a configuration is.")
         return path.read_text("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
@@ -186,7 +198,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def as_section(value: Any, where: str) -> dict[str, Any]:
-    """`value` as it is, when it is a mapping."""
+    """`value` as it is, when it is a mapping; numbers in it that Python will not even print are refused."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += [*item.keys(), *item.values()]
+        elif isinstance(item, list | tuple | set):
+            waiting += item
+        elif isinstance(item, int) and item.bit_length() > MAX_INTEGER_BITS:
+            raise ConfigError(f"{where}: holds a number of {item.bit_length()} bits; nothing there is that large.")
     if not isinstance(value, dict):
         raise ConfigError(f"{where} is {shown(value)}, expected a mapping of keys to values.")
     return value

@@ -17,14 +17,14 @@ from itertools import pairwise
 from typing import Any
 
 from curriculum.plan import Plan
-from pipeline.census import Census, Decomposition
+from pipeline.census import BucketShares, Census
 from pipeline.recommendation import Recommendation, recommend
 
 BY_ROWS = ("tokens_dropped", "documents_reached")
 """Shares of what truncated rows consume, and all of those consume the same: averaged by rows, not by trained tokens."""
 
 SHORTEST_BUCKET = 256
-"""The shortest row of Dataset Decomposition (`--min-bucket 8`) and of OLMo-core (`min_sequence_length`) by default."""
+"""The shortest row of Dataset BucketShares (`--min-bucket 8`) and of OLMo-core (`min_sequence_length`) by default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +87,7 @@ class Analysis:
     """one for each phase of the plan, in its order"""
     totals: Shares
     """averaged over the trained tokens; what truncation drops and reaches over the rows, so that the drop is exact"""
-    document: Decomposition
+    document: BucketShares
     """rows within documents, over the powers of two between the plan's shortest and longest length"""
     least_splits: int
     """the fewest cuts that make every document fit a row of the maximum length"""

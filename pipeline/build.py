@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,6 @@ from pipeline.card import dataset_card
 from pipeline.corpus import SOURCE, Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, plan_corpus
 from pipeline.cut import CutJob, WindowTask, cut_validation, cut_window, finished_window
-from pipeline.cut_packed import BucketRows
-from pipeline.document_rows import DocumentRows
 from pipeline.engines.local import Workers, local_workers
 from pipeline.holdout import HeldOut
 from pipeline.layout import LOG_NAME, WORK_FOLDER, aside_folder, read_build_log
@@ -48,10 +45,10 @@ from pipeline.progress import Progress
 from pipeline.publish import publish_bytes, publish_json, remove
 from pipeline.store import ALGORITHM, claim_store, remove_store
 from pipeline.store import aside_folder as store_aside_folder
-from pipeline.stream import lay_out_stream, overlapping
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
 from pipeline.window_counts import WindowCounts
-from pipeline.windows import ShardSlot, Window, lay_out_shards, rows_by_phase, split_windows, window_size
+from pipeline.window_tasks import window_tasks
+from pipeline.windows import window_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,7 +168,7 @@ def _cut(
 ) -> tuple[tuple[PhaseEntry, ...], WindowCounts]:
     """Cut all windows that an earlier run did not finish; the shards of each phase in row order."""
     plan, itemsize = job.plan, token_itemsize(job.stream.dtype)
-    tasks = _window_tasks(job, planned, options)
+    tasks = window_tasks(job, planned, shard_bytes=options.shard_bytes)
     left = [task for task in tasks if finished_window(job, task) is None]
     _check_space(job, left)
     total, to_do = (sum(task.window.num_tokens for task in some) for some in (tasks, left))
@@ -192,48 +189,6 @@ def _cut(
             shards[slot.phase].append(entry)
     phases = zip(plan.phases, shards, strict=True)
     return tuple(PhaseEntry(seq_len=phase.seq_len, shards=tuple(of_phase)) for phase, of_phase in phases), counts
-
-
-def _window_tasks(job: CutJob, planned: CorpusPlan, options: Options) -> list[WindowTask]:
-    """One task per window, with the pieces of the stream that it reads."""
-    plan = job.plan
-    windows = split_windows(plan, job.window_tokens, job.fill)
-    itemsize = token_itemsize(job.stream.dtype)
-    layout = lay_out_shards(plan, windows, shard_bytes=options.shard_bytes, itemsize=itemsize)
-    if planned.document_rows is not None:
-        return list(_document_tasks(job, planned.document_rows, zip(windows, layout, strict=True)))
-    pieces = lay_out_stream(job.stream, planned.consumed_tokens + 1)
-    identity = job.identity
-    return [
-        WindowTask(
-            build=identity,
-            window=window,
-            slots=slots,
-            pieces=tuple(overlapping(pieces, window.offset, window.num_tokens)),
-        )
-        for window, slots in zip(windows, layout, strict=True)
-    ]
-
-
-def _document_tasks(
-    job: CutJob, rows: DocumentRows, windows: Iterable[tuple[Window, tuple[ShardSlot, ...]]]
-) -> Iterator[WindowTask]:
-    """In document mode a window owns the next rows of each bucket, wherever they lie in the stream."""
-    plan, identity = job.plan, job.identity
-    used = dict.fromkeys(rows.buckets, 0)
-    for window, slots in windows:
-        first_rows = tuple(used.values())
-        for phase, count in rows_by_phase(plan, window).items():
-            used[plan.phases[phase].seq_len] += count
-        read = rows.overlapping(list(zip(first_rows, used.values(), strict=True)))
-        before = tuple(tuple(line) for line in rows.rows_before[read].tolist())
-        yield WindowTask(
-            build=identity,
-            window=window,
-            slots=slots,
-            pieces=tuple(rows.pieces[piece] for piece in read),
-            owned=BucketRows(buckets=rows.buckets, first_rows=first_rows, rows_before=before),
-        )
 
 
 def _manifest(

@@ -42,7 +42,7 @@ class LengthBin:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Decomposition:
+class BucketShares:
     """What the targets of a corpus come to when rows never cross a document."""
 
     rows: Mapping[int, int]
@@ -184,11 +184,11 @@ class Census:
         pieces = np.maximum(-(-(self.lengths - 1) // seq_len), 1)
         return int((self.counts * (pieces - 1)).sum())
 
-    def decompose(self, shortest: int, longest: int) -> Decomposition:
+    def decompose(self, shortest: int, longest: int) -> BucketShares:
         """Rows that never cross a document, of powers of two from `shortest` to `longest` (document mode).
 
         The n - 1 targets of a document are (n - 1) // longest rows of `longest`, then the binary digits of the rest,
-        down to `shortest` (Dataset Decomposition, arXiv 2405.13226, with targets in place of tokens).
+        down to `shortest` (Dataset BucketShares, arXiv 2405.13226, with targets in place of tokens).
 
         Raises:
             PlanError: they are not powers of two, or the wrong way round.
@@ -204,7 +204,7 @@ class Census:
             for k in range(shortest.bit_length() - 1, longest.bit_length() - 1)
         }
         rows[longest] = int((self.counts * ((self.lengths - 1) // longest)).sum())
-        return Decomposition(rows=rows, leftover_targets=int((self.counts * (rest % shortest)).sum()))
+        return BucketShares(rows=rows, leftover_targets=int((self.counts * (rest % shortest)).sum()))
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""

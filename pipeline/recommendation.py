@@ -21,11 +21,11 @@ from fractions import Fraction
 from typing import Any
 
 from curriculum.plan import Plan
-from pipeline.census import Census, Decomposition
+from pipeline.census import BucketShares, Census
 
 MOST_CROSSING = Fraction(1, 2)
 """Above it, most of what attention may look at is another document's text: rows are longer than the texts support.
-Dataset Decomposition (arXiv 2405.13226) calls cross-document attention neither a desirable signal nor a good use of
+Dataset BucketShares (arXiv 2405.13226) calls cross-document attention neither a desirable signal nor a good use of
 compute, and keeps rows within documents. The half is ours."""
 LEAST_LONG = Fraction(1, 20)
 """Below it, too few tokens are in documents that fill the longest rows of mode document to make up batches of them. The
@@ -58,7 +58,7 @@ class Recommendation:
         return {"mode": self.mode, "max_length": self.max_length, "sentences": list(self.sentences)}
 
 
-def recommend(plan: Plan, census: Census, document: Decomposition, *, mean_crossing: float) -> Recommendation:
+def recommend(plan: Plan, census: Census, document: BucketShares, *, mean_crossing: float) -> Recommendation:
     """Apply the rules.
 
     Args:
@@ -99,7 +99,7 @@ def _mode(plan: Plan, census: Census) -> str:
     return "truncate" if plan.mode == "truncate" and not _runs_out(plan, census) else "segment"
 
 
-def _document_length(census: Census, document: Decomposition) -> int:
+def _document_length(census: Census, document: BucketShares) -> int:
     """The longest bucket that enough documents fill."""
     enough = LEAST_LONG * census.tokens
     filled = (n for n in document.rows if census.tokens_in_documents_of_at_least(n) >= enough)
@@ -191,7 +191,7 @@ def _on_dropping(plan: Plan, census: Census) -> Iterator[str]:
         )
 
 
-def _on_documents(plan: Plan, census: Census, document: Decomposition, max_length: int) -> Iterator[str]:
+def _on_documents(plan: Plan, census: Census, document: BucketShares, max_length: int) -> Iterator[str]:
     longest, shortest = max(document.rows), min(document.rows)
     yield (
         f"No row crosses a document but those of leftovers: {percent(document.leftover_share)} of the targets are in "

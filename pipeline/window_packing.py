@@ -35,7 +35,7 @@ from pipeline.window_dealing import Runs, WindowRows, deal_documents, join, list
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PackedWindow:
+class Packing:
     """The rows of a window."""
 
     pieces: Pieces
@@ -57,7 +57,7 @@ def pack_window(
     seq_lens: Mapping[int, int],
     seed: int,
     window: int,
-) -> PackedWindow:
+) -> Packing:
     """Pack the documents of one window.
 
     Args:
@@ -89,7 +89,7 @@ def pack_window(
         document=placed.document,
     )
     counts = count_packing(pieces, num_tokens, rows_by_phase=rows_by_phase, seq_lens=seq_lens)
-    return PackedWindow(pieces=pieces, counts=counts)
+    return Packing(pieces=pieces, counts=counts)
 
 
 def _shuffled_rows(rows: WindowRows, *, seed: int, window: int) -> IntArray:

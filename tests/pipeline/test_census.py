@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curriculum.errors import PlanError
 from pipeline.build import BuildResult
 from pipeline.census import Census, take_census
+from pipeline.decompose import decompose
 from pipeline.holdout import hold_out
 from pipeline.store import PartIndex, PartSummary, read_corpora, write_index
 
@@ -220,3 +221,15 @@ def test_the_census_of_a_build_has_the_tokens_of_its_manifest(build_small: Build
     held_out = hold_out(store, parts, num_tokens=2_000)
     trained = take_census(store, parts, held_out_below=held_out.below)
     assert trained.tokens == accounting.corpus_tokens - accounting.validation_tokens
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=50), st.sampled_from([(1, 4), (8, 16), (8, 64), (32, 256)]))
+def test_what_plan_announces_is_what_build_cuts(lengths: list[int], ends: tuple[int, int]) -> None:
+    """The shares of the census and the pieces that document mode cuts are computed in two places: they must agree."""
+    shortest, longest = ends
+    buckets = [1 << k for k in range(shortest.bit_length() - 1, longest.bit_length())]
+    announced = Census.of(lengths).decompose(shortest, longest)
+    cut = decompose(np.array(lengths, np.int64), buckets)
+    assert dict(announced.rows) == dict(zip(buckets, np.bincount(cut.bucket, minlength=len(buckets)), strict=True))
+    assert announced.leftover_targets == cut.leftover_targets.sum()

@@ -15,7 +15,7 @@ from pipeline.best_fit import pack
 from pipeline.order import IntArray, permutation
 from pipeline.segment import deal_rows
 from pipeline.window_dealing import Runs, WindowRows, deal_documents, list_rows
-from pipeline.window_packing import PackedWindow, pack_window, place_leftovers
+from pipeline.window_packing import Packing, pack_window, place_leftovers
 
 
 def gapless(lengths: list[int] | IntArray, offset: int, num_slots: int) -> tuple[IntArray, IntArray]:
@@ -35,9 +35,7 @@ def lognormal(num_slots: int, median: float, sigma: float) -> IntArray:
     return np.array(lengths)[permutation(count, seed=0, purpose="test", index=(0,))]
 
 
-def packed(
-    lengths: list[int] | IntArray, rows: dict[int, int], seq_lens: dict[int, int], seed: int = 0
-) -> PackedWindow:
+def packed(lengths: list[int] | IntArray, rows: dict[int, int], seq_lens: dict[int, int], seed: int = 0) -> Packing:
     """Pack documents into a window at stream position 1,000."""
     num_slots = sum(count * seq_lens[phase] for phase, count in rows.items())
     starts, num_tokens = gapless(lengths, 1_000, num_slots)
@@ -45,7 +43,7 @@ def packed(
 
 
 def check_everything(
-    window: PackedWindow, lengths: list[int] | IntArray, rows: dict[int, int], seq_lens: dict[int, int]
+    window: Packing, lengths: list[int] | IntArray, rows: dict[int, int], seq_lens: dict[int, int]
 ) -> None:
     """All that a consumer relies on."""
     pieces, counts = window.pieces, window.counts

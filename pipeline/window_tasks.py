@@ -1,0 +1,61 @@
+"""The windows of a build as tasks: which pieces of the stream each reads, which shards it writes.
+
+In:  what all windows share, and the plan with the stream it cuts.   Out: `WindowTask`, one per window, in step order.
+Guarantee: arithmetic and small numbers only; a task says nothing that another worker would say otherwise.
+
+    segment mode, partitions of 16 Mi tokens, a window of 20 Mi at 10 Mi      pieces 0 and 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from curriculum.shard_format import token_itemsize
+from pipeline.corpus_plan import CorpusPlan
+from pipeline.cut import CutJob, WindowTask
+from pipeline.cut_packed import BucketRows
+from pipeline.document_rows import DocumentRows
+from pipeline.stream import lay_out_stream, overlapping
+from pipeline.windows import ShardSlot, Window, lay_out_shards, rows_by_phase, split_windows
+
+
+def window_tasks(job: CutJob, planned: CorpusPlan, *, shard_bytes: int) -> list[WindowTask]:
+    """One task per window, with the pieces of the stream that it reads."""
+    plan = job.plan
+    windows = split_windows(plan, job.window_tokens, job.fill)
+    itemsize = token_itemsize(job.stream.dtype)
+    layout = lay_out_shards(plan, windows, shard_bytes=shard_bytes, itemsize=itemsize)
+    if planned.document_rows is not None:
+        return list(_document_tasks(job, planned.document_rows, zip(windows, layout, strict=True)))
+    pieces = lay_out_stream(job.stream, planned.consumed_tokens + 1)
+    identity = job.identity
+    return [
+        WindowTask(
+            build=identity,
+            window=window,
+            slots=slots,
+            pieces=tuple(overlapping(pieces, window.offset, window.num_tokens)),
+        )
+        for window, slots in zip(windows, layout, strict=True)
+    ]
+
+
+def _document_tasks(
+    job: CutJob, rows: DocumentRows, windows: Iterable[tuple[Window, tuple[ShardSlot, ...]]]
+) -> Iterator[WindowTask]:
+    """In document mode a window owns the next rows of each bucket, wherever they lie in the stream."""
+    plan, identity = job.plan, job.identity
+    used = dict.fromkeys(rows.buckets, 0)
+    for window, slots in windows:
+        first_rows = tuple(used.values())
+        for phase, count in rows_by_phase(plan, window).items():
+            used[plan.phases[phase].seq_len] += count
+        read = rows.overlapping(list(zip(first_rows, used.values(), strict=True)))
+        before = tuple(tuple(line) for line in rows.rows_before[read].tolist())
+        yield WindowTask(
+            build=identity,
+            window=window,
+            slots=slots,
+            pieces=tuple(rows.pieces[piece] for piece in read),
+            owned=BucketRows(buckets=rows.buckets, first_rows=first_rows, rows_before=before),
+        )

@@ -198,6 +198,9 @@ def _split_longest(placed: Runs, empty: list[tuple[int, int]], *, window: int) -
     for row, seq_len in empty:
         i = longest[0][1] if longest else 0
         if not longest or targets[i] < 2:
+            if (spare := _beside_another(places)) is not None:  # all pieces have one target by now: any fits anywhere
+                places[spare] = row
+                continue
             raise BuildError(
                 f"The documents of window {window} have {sum(targets)} targets, too few for one in each of its rows: "
                 f"documents of one token have none. Use longer rows, or remove such documents from the corpus."
@@ -216,3 +219,13 @@ def _split_longest(placed: Runs, empty: list[tuple[int, int]], *, window: int) -
         num_targets=np.array(targets, dtype=np.int64),
         place=np.array(places, dtype=np.int64),
     )
+
+
+def _beside_another(places: list[int]) -> int | None:
+    """The first piece that shares its row with an earlier one."""
+    seen: set[int] = set()
+    for piece, place in enumerate(places):
+        if place >= 0 and place in seen:
+            return piece
+        seen.add(place)
+    return None

@@ -102,6 +102,7 @@ def test_pieces_of_is_the_structure_that_rows_store(packed_dataset: Path) -> Non
     exec(compile(list(blocks(TRAINERS, "python"))[1], str(TRAINERS), "exec"), names)
     reader = curriculum.open(packed_dataset)
     for batch in (reader[step] for step in range(len(reader))):
+        assert batch.num_tokens is not None
         piece, position_ids = names["pieces_of"](batch.doc_starts, batch.num_tokens, batch.seq_len)
         same = (piece[:, 1:] == piece[:, :-1]) & (np.arange(1, batch.seq_len) < batch.num_tokens[:, None])
         assert (same == batch.has_target[:, :-1]).all()

@@ -111,7 +111,7 @@ PUBLISHED = {  # steps, trained tokens, shapes
     "shortformer.toml": (286_000, 21_086_208_000, 2),
     "growlength.toml": (60_000, 31_457_280_000, 6),
     "modded-nanogpt.toml": (1_285, 167_561_216, 2),
-    "mamba-dna.toml": (20_000, 335_544_320_000, 11),
+    "mamba-dna.toml": (19_140, 321_115_914_240, 11),
     "skyladder-linear.toml": (100_000, 103_846_109_184, 256),
     "skyladder-sine.toml": (100_000, 103_689_999_872, 256),
     "skyladder-exponential.toml": (100_000, 104_518_572_032, 256),

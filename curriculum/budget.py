@@ -129,7 +129,7 @@ def consumed_per_step(batch: Batch, mode: str, seq_len: int, max_length: int) ->
 
 def filled(slots: int, fill: int) -> int:
     """Stream tokens for so many slots of packed rows, `fill` parts per million of which are to hold targets."""
-    return max(1, slots * fill // FULL)
+    return -(-slots * fill // FULL)  # rounded up: a step of few slots would lose one of them to rounding
 
 
 def weight_of_steps(pacing: Pacing, weights: Sequence[int], total_steps: int, warmup_steps: int) -> int:

@@ -14,6 +14,7 @@ matter: the plan holds the lengths, so a dataset never needs the function again.
 
 from collections.abc import Callable, Collection
 from math import isfinite
+from numbers import Real
 from typing import Any
 
 from curriculum.errors import PlanError
@@ -58,7 +59,10 @@ def _guarded(name: str, loaded: Any) -> Callable[[float], float]:
 
     def guarded(x: float) -> float:
         try:
-            value = float(loaded(x))
+            found = loaded(x)
+            if not isinstance(found, Real):
+                raise TypeError(f"{type(found).__name__} instead of a number")
+            value = float(found)
         except (Exception, SystemExit) as error:
             raise PlanError(
                 f"the pacing function of schedule {name!r} fails at x = {x}: {type(error).__name__}: {error}. "

@@ -57,6 +57,11 @@ def shaped_warmup(pacing: Pacing, warmup_steps: int, max_shapes: int, shapes_by:
 def shaped_phases(phases: ExplicitPhases, max_shapes: int, shapes_by: str) -> Runs:
     """Growing phases at no more than `max_shapes` lengths; of an open last phase, one step."""
     runs = phases.runs if phases.open_length is None else phases.runs_with(1)
+    if len(runs) == 1:
+        raise PlanError(
+            f"phases have one length, {runs[0][0]}, and max_shapes {max_shapes} has nothing to choose from; "
+            f"leave max_shapes out."
+        )
     return fit_shapes(runs, max_shapes=max_shapes, by=shapes_by, lengths=(runs[0][0], runs[-1][0]))
 
 

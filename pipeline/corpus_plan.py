@@ -9,6 +9,7 @@ they are counted here, once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from curriculum.errors import PlanError
@@ -46,6 +47,8 @@ class CorpusPlan:
     """training tokens of one epoch"""
     document_rows: DocumentRows | None
     """document mode only"""
+    fill_by_length: Mapping[int, int] | None
+    """best-fit mode: the same for every length of the schedule, whether the plan has it or not"""
     fill: tuple[int, ...]
     """best-fit mode: how full the rows of each phase are to get, in parts per million; else ()"""
 
@@ -85,6 +88,7 @@ def plan_corpus(options: Options, corpus: StoredCorpus, workers: Workers, progre
         held_out=held_out,
         corpus_tokens=corpus_tokens,
         document_rows=document_rows,
+        fill_by_length=fill,
         fill=tuple(fill[phase.seq_len] for phase in plan.phases) if fill else (),
     )
 

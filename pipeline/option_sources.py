@@ -21,7 +21,7 @@ from typing import Any, get_args, get_type_hints
 
 from curriculum.errors import ConfigError
 from curriculum.schedule import DOCUMENT_CURRICULA
-from pipeline.importers import import_schedule
+from pipeline.importers import Imported, import_schedule
 from pipeline.options import (
     EXCLUSIVE,
     NOT_WITH_DOCUMENTS,
@@ -52,19 +52,38 @@ def load_imported(config: Path | None, flags: Mapping[str, Any], given: Mapping[
     said = {**file, **flags}
     imported = import_schedule(given, max_length=said.get("max_length"), steps=said.get("steps"))
     layers = [{n: v for n, v in layer.items() if n not in imported.completed_by} for layer in (file, flags)]
-    for name, value in (entry for layer in layers for entry in layer.items()):
-        gone = {name, *_contradicted(imported.options, {name: value})}
-        if "phases" in imported.options and ("phases" in gone or name in NOT_WITH_PHASES):
-            raise ConfigError(
-                f"{imported.source} is imported as explicit phases, and {name} is given too, which would replace them: "
-                f"leave one of them out."
-            )
+    merged = {**layers[0], **layers[1]}
+    for name, value in merged.items():
+        _refuse_to_replace(imported, name, {name: value}, merged)
     options = _layered(imported.options, *layers)
-    replaced = sorted(name for name, value in imported.options.items() if getattr(options, name) != value)
-    note = f" Replaced by your own: {', '.join(replaced)}." if replaced else ""
+    replaced = {name for name, value in imported.options.items() if getattr(options, name) != value}
+    differs = imported.differs
+    if replaced & LENGTHS:
+        differs = "Its lengths are changed by your own options."
+    if replaced:
+        differs += f" Replaced: {', '.join(sorted(replaced))}."
     if options.max_shapes is not None:
-        note += f" max_shapes {options.max_shapes} chooses among its lengths."
-    return options, f"{imported.source}: {imported.differs}{note}"
+        differs += f" max_shapes {options.max_shapes} chooses among its lengths."
+    return options, f"{imported.source}: {differs}"
+
+
+LENGTHS = {*NOT_WITH_PHASES, "phases", "multiple_of", "cycles", "balanced"}
+"""Options that decide the length of a step."""
+
+
+def _refuse_to_replace(imported: Imported, name: str, said: Mapping[str, Any], merged: Mapping[str, Any]) -> None:
+    """Refuse an option beside which the imported schedule would make room for one that nobody named."""
+    gone = {name, *_contradicted(imported.options, said)} - set(merged)
+    if "phases" in imported.options and ("phases" in gone or name in {*NOT_WITH_PHASES, "phases"}):
+        raise ConfigError(
+            f"{imported.source} is imported as explicit phases, and {name} is given too, which would replace them: "
+            f"leave one of them out."
+        )
+    if "schedule" in gone & set(imported.options) and "phases" not in merged:
+        raise ConfigError(
+            f"{imported.source} is imported as schedule {imported.options['schedule']!r}, which {name} "
+            f"{said[name]!r} has no use for: leave {name} out, or the import."
+        )
 
 
 def _layered(*layers: Mapping[str, Any]) -> Options:
@@ -86,7 +105,7 @@ def _contradicted(values: Mapping[str, Any], above: Mapping[str, Any]) -> set[st
     if "phases" in above:
         closed = {"steps", "tokens"} if phases_are_closed(above["phases"]) else set()
         gone |= set(NOT_WITH_PHASES) | closed
-    elif schedule is not None or ({"steps", "tokens"} & set(above) and phases_are_closed(values.get("phases"))):
+    elif schedule is not None:
         gone |= {"phases"}  # other options beside phases are refused: they would bring back a schedule nobody named
     if mode == "document":
         gone |= set(NOT_WITH_DOCUMENTS)

@@ -153,7 +153,9 @@ class Options:
     @property
     def schedule_name(self) -> str:
         """The schedule asked for: linear unless said otherwise, grow-p2 in document mode."""
-        return self.schedule or ("grow-p2" if self.mode == "document" else "linear")
+        if self.schedule is not None:
+            return self.schedule
+        return "grow-p2" if self.mode == "document" else "linear"
 
     @property
     def alignment(self) -> int:

@@ -155,7 +155,8 @@ def _shapes(options: Options, planned: CorpusPlan | None) -> tuple[ShapeRow, ...
     if pacing is None or len(pacing.lengths) == 1:
         raise ConfigError("A shape budget needs a schedule that grows, such as linear: leave --shape-table out.")
     corpus_tokens = planned.corpus_tokens if planned else options.corpus_tokens
-    ideal = replace(options, max_shapes=None).compile_plan(corpus_tokens)
+    fill = planned.fill_by_length if planned else None
+    ideal = replace(options, max_shapes=None).compile_plan(corpus_tokens, fill=fill)
     runs = tuple((ideal.phases[phase].seq_len, num_steps) for phase, num_steps in ideal.order)
     ends = (min(pacing.lengths), max(pacing.lengths))
     return shape_table(runs, by=options.shapes_by or DEFAULT_SHAPES_BY, lengths=ends)

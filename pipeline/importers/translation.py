@@ -117,7 +117,7 @@ def ending_early(imported: Imported, steps: int) -> Imported:
         return imported
     if sum(num_steps for _, num_steps in runs) < steps + ("phases" not in options):
         return imported
-    for name in ("schedule", "start_length", "max_length", "degree", "length_warmup_steps"):
+    for name in ("schedule", "start_length", "max_length", "degree", "length_warmup_steps", "phases"):
         options.pop(name, None)
     options |= translate(until(runs, steps)).options
     differs = f"{imported.differs} The run of {steps:,} steps ends before the curriculum does, which is cut there."
@@ -174,7 +174,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         value = yaml.safe_load(text)
     except ConfigError:
         raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
     return as_section(value, f"{path}")
 

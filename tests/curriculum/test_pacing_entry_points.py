@@ -108,7 +108,7 @@ def test_reading_a_plan_never_loads_what_it_names() -> None:
         ("my-negative", "schedule 'my-negative' gives -1.0 at x = 0.0; it must be from 0 to 1."),
         ("my-nothing", "schedule 'my-nothing' gives nan at x = 0.0; it must be from 0 to 1."),
         ("my-raises", "schedule 'my-raises' gives -2.0 at x = 0.0"),
-        ("my-word", "schedule 'my-word' fails at x = 0.0: ValueError"),
+        ("my-word", "schedule 'my-word' fails at x = 0.0: TypeError: str instead of a number"),
         ("my-number", "schedule 'my-number' fails at x = 0.0: TypeError: 'int' object is not callable."),
         (
             "my-absent",

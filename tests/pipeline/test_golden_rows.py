@@ -22,7 +22,7 @@ Build = Callable[..., BuildResult]
 GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     "segment": ({}, "e0f3f3e7d13d3d95"),
     "truncate": ({"mode": "truncate"}, "809babab1608c96c"),
-    "best-fit": ({"mode": "best-fit"}, "06ed14ea5cf5fcda"),
+    "best-fit": ({"mode": "best-fit"}, "b71cb7e043171fe2"),
     "document": ({"mode": "document", "cycles": 2}, "6d5f0a3c31ce6c8e"),
     "document-natural": ({"mode": "document", "schedule": "natural", "epochs": 2}, "2f5f9864e3c8557d"),
     "shapes": ({"max_shapes": 3, "schedule": "exponential"}, "6aa9860883ee60ce"),

@@ -56,7 +56,8 @@ def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
         load_options(write(tmp_path, 'phases = "8:5,16:*"\n'), {"max_length": 64})
     assert load_options(write(tmp_path, "tokens = 9\n"), {"phases": "8:5,16:*"}).tokens == 9
     assert load_options(write(tmp_path, 'phases = "8:5,16:*"\n'), {"steps": 9}).phases == "8:5,16:*"
-    assert load_options(write(tmp_path, 'phases = "8:5,16:4"\n'), {"steps": 9}).phases is None
+    with pytest.raises(ConfigError, match="steps is given together with phases that say how many"):
+        load_options(write(tmp_path, 'phases = "8:5,16:4"\n'), {"steps": 9})
 
 
 def test_corpus_paths_of_a_file_are_relative_to_the_file(tmp_path: Path) -> None:

@@ -52,3 +52,31 @@ def test_releases_of_deepspeed_before_the_clamp_can_be_reproduced(tmp_path: Path
     path = config(tmp_path, least=10, steps=1000)
     assert lengths("--from-deepspeed-unclamped", path, "--steps", "1100")[:6] == [8] * 5 + [16]
     assert lengths("--from-deepspeed", path, "--steps", "1100")[:6] == [16] * 6
+
+
+def test_a_run_may_end_inside_the_first_length_of_phases(tmp_path: Path) -> None:
+    """Explicit phases that are cut to one length are that length, not a contradiction."""
+    schedule = {"difficulty": [8, 64, 1024], "max_step": [10, 20]}
+    section = {"enabled": True, "curriculum_type": "seqlen", "schedule_type": "fixed_discrete"}
+    section |= {"min_difficulty": 8, "max_difficulty": 1024, "schedule_config": schedule}
+    path = tmp_path / "ds_config.json"
+    path.write_text(json.dumps({"train_batch_size": 4, "curriculum_learning": section}))
+    assert lengths("--from-deepspeed", str(path), "--steps", "5") == [8] * 5
+    assert lengths("--from-deepspeed", str(path), "--steps", "12") == [8] * 10 + [64] * 2
+    assert lengths("--from-skyladder", "dm8", "--steps", "8", "--batch-rows", "8") == [32] * 8
+
+
+@pytest.mark.parametrize("flags", [("--mode", "document"), ("--mode", "document", "--max-length", "128")])
+def test_an_import_makes_no_room_for_a_schedule_that_nobody_named(flags: tuple[str, ...], tmp_path: Path) -> None:
+    """`--mode document` beside a DeepSpeed schedule would plan grow-p2, and say that it is equal at every step."""
+    path = config(tmp_path, least=8, steps=100)
+    result = CliRunner().invoke(main, ["plan", "--from-deepspeed", path, "--steps", "200", *flags])
+    assert (result.exit_code, "has no use for: leave mode out" in result.stderr) == (2, True)
+
+
+def test_lengths_that_were_changed_are_not_called_equal(tmp_path: Path) -> None:
+    """A shorter maximum, or another warmup, on top of an import is fine; it is no longer the original."""
+    path = config(tmp_path, least=8, steps=100)
+    result = CliRunner().invoke(main, ["plan", "--from-deepspeed", path, "--steps", "200", "--max-length", "512"])
+    assert "Its lengths are changed by your own options. Replaced: max_length." in result.stderr
+    assert "Equal" not in result.stderr

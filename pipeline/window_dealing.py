@@ -7,7 +7,7 @@ fills whole rows with its beginning, as Ding et al. 2024 (arXiv 2404.10830) cut 
 
 Short rows are fed by documents that have to be split anyway: a row of 8 takes 8 targets of one, the rest of it goes to
 the next rows of a permuted list. So a document is spread over the lengths, and a batch comes from many documents. Of
-documents of median 400 in 128 lengths 8 .. 1024 (equal tokens each), 3 % are split although a row of the window could
+documents of median 400 in 128 lengths 8 .. 1024 (equal tokens each), 5 % are split although a row of the window could
 have held them, 51 % where the stream is cut as in `segment`; 512 rows of 8 come from about 470 documents.
 
     phase 0: 2 rows of 4 targets, phase 1: 2 rows of 16; documents of 9 and 32 tokens = 8 and 31 targets

@@ -22,15 +22,8 @@ from typing import Any, get_args, get_type_hints
 from curriculum.errors import ConfigError
 from curriculum.schedule import DOCUMENT_CURRICULA
 from pipeline.importers import Imported, import_schedule
-from pipeline.options import (
-    EXCLUSIVE,
-    NOT_WITH_DOCUMENTS,
-    NOT_WITH_PHASES,
-    ONLY_FOR_SCHEDULE,
-    ONLY_GROWING,
-    Options,
-    phases_are_closed,
-)
+from pipeline.option_rules import EXCLUSIVE, NOT_WITH_DOCUMENTS, NOT_WITH_PHASES, ONLY_FOR_SCHEDULE, ONLY_GROWING
+from pipeline.options import Options, phases_are_closed
 
 
 def load_options(config: Path | None, flags: Mapping[str, Any], imported: Mapping[str, Any] | None = None) -> Options:

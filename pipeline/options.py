@@ -20,7 +20,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from curriculum.budget import MODES
 from curriculum.document_plan import DocumentCurriculum, check_document_request, compile_document_plan
 from curriculum.errors import ConfigError, PlanError
 from curriculum.plan import Batch, Budget, Plan, check_request, compile_plan
@@ -33,8 +32,16 @@ from curriculum.schedule import (
     parse_frac,
     parse_phases,
 )
-from curriculum.shape_budget import SHAPES_BY
 from pipeline.engines.local import num_cores
+from pipeline.option_rules import (
+    CHOICES,
+    EXCLUSIVE,
+    NOT_WITH_DOCUMENTS,
+    NOT_WITH_PHASES,
+    ONLY_FOR_SCHEDULE,
+    ONLY_GROWING,
+    POSITIVE,
+)
 
 DEFAULT_BATCH_ROWS = 16
 DEFAULT_FRAC = "0.3"
@@ -310,46 +317,6 @@ def phases_are_closed(phases: str | None) -> bool:
     return phases is not None and not phases.rstrip().endswith("*")
 
 
-CHOICES = {
-    "mode": MODES,
-    "shapes_by": SHAPES_BY,
-    "bos": ("none", "document"),
-    "on_bad_record": ("stop", "skip"),
-    "backend": ("auto", "tokenizers", "fastokens"),
-    "engine": ("local",),
-}
-POSITIVE = (
-    "shuffle_window",
-    "shard_bytes",
-    "unit_bytes",
-    "workers",
-    "validation_tokens",
-    "epochs",
-    "corpus_tokens",
-)
-EXCLUSIVE = (
-    ("frac", "length_warmup_steps"),
-    ("frac", "length_warmup_tokens"),
-    ("length_warmup_steps", "length_warmup_tokens"),
-    ("batch_rows", "batch_tokens"),
-    ("steps", "tokens"),
-    ("validation_tokens", "validation_frac"),
-    ("corpus_tokens", "validation_tokens"),  # corpus_tokens counts what is trained on
-    ("corpus_tokens", "validation_frac"),
-)
-WARMUP = ("frac", "length_warmup_steps", "length_warmup_tokens")
-ONLY_GROWING = (*WARMUP, "start_length", "phases", "max_shapes")
-"""Options without a meaning for a constant length."""
-NOT_WITH_PHASES = (*WARMUP, "schedule", "start_length", "max_length", "degree", "stages")
-"""Options without a meaning for explicit phases; steps and tokens have one if the last phase is open (`LEN:*`)."""
-NOT_WITH_DOCUMENTS = (*WARMUP, "phases", "multiple_of", "shapes_by", "degree", "stages", "max_shapes", "corpus_tokens")
-"""Options without a meaning where the lengths are those of the documents."""
-ONLY_FOR_SCHEDULE = {
-    "degree": ("root",),
-    "stages": ("step",),
-    "cycles": ("grow-linear", "grow-p2"),
-    "balanced": ("grow-linear", "grow-p2"),
-}
 CHANGES_NOTHING = frozenset(
     (
         "corpus",

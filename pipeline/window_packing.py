@@ -42,11 +42,6 @@ class Packing:
     """phase = phase index of the plan, document = index into the documents of the window"""
     counts: PackingCounts
 
-    @property
-    def dropped_targets(self) -> int:
-        """Targets that found no place."""
-        return self.counts.dropped_targets
-
 
 def pack_window(
     starts: IntArray,

@@ -24,7 +24,6 @@ MIN_WINDOW_TOKENS = 32 << 20
 MAX_WINDOW_TOKENS = 128 << 20
 MIN_WINDOW_STEPS = 32
 """A window holds at least 32 of the largest steps, or the shuffle inside it would hardly mix."""
-DEFAULT_SHARD_BYTES = 256 << 20
 MAX_SHARD_TOKENS = 2**31 - 1
 """Arrow list offsets are int32."""
 

@@ -41,6 +41,7 @@ class StepLoss:
     @classmethod
     def of(cls, args: Any, model: torch.nn.Module) -> StepLoss:
         """For the way in which a Trainer with these `TrainingArguments` counts targets and holds gradients."""
+        # Types are checked with the trainers installed and without: hence `unused-ignore`, here and below.
         from accelerate.state import AcceleratorState  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
         kind = AcceleratorState().distributed_type.name

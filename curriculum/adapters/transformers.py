@@ -34,7 +34,7 @@ from curriculum.functional import segment, seq_len_at, truncate
 from curriculum.json_object import JsonObject
 from curriculum.plan import Plan
 
-try:
+try:  # types are checked with transformers installed and without: hence `unused-ignore`
     import torch
     from transformers import (  # type: ignore[import-not-found, unused-ignore]
         TrainerCallback,

@@ -45,8 +45,8 @@ DEFAULTS: dict[str, Any] = {"duration": 0.3, "min_seq_length": 8, "max_seq_lengt
 MAX_CHANGES = 1_000_000
 
 
-def import_composer(path: Path, *, batches_per_epoch: int | None = None) -> Imported:
-    """The curriculum of a Composer YAML; `batches_per_epoch` is needed where max_duration counts epochs.
+def import_composer(path: Path) -> Imported:
+    """The curriculum of a Composer YAML; train_subset_num_batches says how long an epoch of max_duration is.
 
     Raises:
         ConfigError: there is no such curriculum in it, or one on which Composer fails.
@@ -55,7 +55,7 @@ def import_composer(path: Path, *, batches_per_epoch: int | None = None) -> Impo
     config = {key: _named(config, value) for key, value in config.items()}
     where = f"{path}: {ALGORITHM}"
     section = {**DEFAULTS, **_section(config, path)}
-    total_batches = _total_batches(config, path, batches_per_epoch)
+    total_batches = _total_batches(config, path)
     every = _every(section, total_batches, where)
     least, most, step = (whole(section, key, where) for key in ("min_seq_length", "max_seq_length", "step_size"))
     row_length = whole(config, "max_seq_len", f"{path}") if config.get("max_seq_len") is not None else most
@@ -136,7 +136,7 @@ def _section(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return section
 
 
-def _total_batches(config: Mapping[str, Any], path: Path, batches_per_epoch: int | None) -> int:
+def _total_batches(config: Mapping[str, Any], path: Path) -> int:
     """`max_duration` in batches; a number without a unit counts epochs, as in Composer."""
     value = config.get("max_duration")
     found = re.fullmatch(
@@ -157,10 +157,8 @@ def _total_batches(config: Mapping[str, Any], path: Path, batches_per_epoch: int
         raise ConfigError(f"{where} is {shown(value)}; give it in batches, such as 1000ba.") from None
     if unit == "ba":
         return count
-    subset = config.get("train_subset_num_batches")
-    if batches_per_epoch is None and type(subset) is int and subset > 0:
-        batches_per_epoch = subset
-    if batches_per_epoch is None:
+    batches_per_epoch = config.get("train_subset_num_batches")
+    if type(batches_per_epoch) is not int or batches_per_epoch < 1:
         raise ConfigError(
             f"{where} is {shown(value)}, and the number of batches of an epoch is not in the file; give max_duration "
             f"in batches, such as 1000ba, or train_subset_num_batches."

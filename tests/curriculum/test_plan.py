@@ -1,9 +1,11 @@
 """Plans add up, locate steps by arithmetic, hash equal when they are equal, and match published settings."""
 
 import json
+import pickle
 import tomllib
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +221,28 @@ def test_the_constant_control_trains_as_many_tokens_as_the_tiny_curriculum() -> 
     assert (tiny.total_steps, tiny.total_tokens, tiny.num_shapes) == (300, 524_160, 16)
     assert (control.total_steps, control.num_shapes) == (255, 1)
     assert tiny.total_tokens - 16 * 128 < control.total_tokens <= tiny.total_tokens
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([8, 16, 24]), st.integers(1, 4)), min_size=1, max_size=12),
+    st.integers(0, 60),
+    st.integers(0, 60),
+)
+def test_any_stretch_of_steps_has_the_runs_that_its_steps_say(
+    entries: list[tuple[int, int]], first: int, stop: int
+) -> None:
+    """Windows of a build are such stretches; cycles have thousands of runs, so they are bisected."""
+    phases = ExplicitPhases(steps_by_length=tuple(entries))
+    plan = compile_plan(pacing=phases, warmup=None, batch=Batch(rows=2), budget=Budget())
+    first, stop = sorted((min(first, plan.total_steps), min(stop, plan.total_steps)))
+    runs = plan.runs_between(first, stop)
+    assert [phase for phase, steps in runs for _ in range(steps)] == [plan.locate(s)[0] for s in range(first, stop)]
+    assert all(before != after for (before, _), (after, _) in pairwise(runs))
+
+
+def test_a_plan_travels_to_workers_as_one_text() -> None:
+    """Every task of a build carries it: it is written once, and read once in each process."""
+    plan = compile_plan(pacing=parse_phases("8:2,16:1,8:1"), warmup=None, batch=Batch(rows=4), budget=Budget())
+    one, two = pickle.loads(pickle.dumps(plan)), pickle.loads(pickle.dumps(plan))
+    assert (one, one.digest()) == (plan, plan.digest())
+    assert one is two

@@ -59,10 +59,10 @@ def check_everything(
     times = np.cumsum(times)
     assert times.max() <= 1, "no target is trained on twice"
     assert not times[starts].any(), "the first token of a document is no target"
-    assert times.sum() + window.dropped_targets == (num_tokens - 1).sum()
+    assert times.sum() + window.counts.dropped_targets == (num_tokens - 1).sum()
     assert counts.slots == num_slots == counts.targets + counts.padding_slots + counts.boundary_slots
     assert counts.targets == times.sum()
-    if window.dropped_targets:
+    if window.counts.dropped_targets:
         used = np.zeros((max(rows) + 1, max(rows.values())), np.int64)
         np.add.at(used, (pieces.phase, pieces.row), pieces.num_tokens)
         for phase, count in rows.items():

@@ -107,8 +107,6 @@ def test_epochs_need_their_length(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="number of batches of an epoch is not in the file"):
         imported(tmp_path, "", "2ep")
     assert imported(tmp_path, "", "2", rest="train_subset_num_batches: 500\n").options["steps"] == 1000
-    path = tmp_path / "train.yaml"
-    assert import_composer(path, batches_per_epoch=700).options["steps"] == 1400
 
 
 def test_the_list_form_of_older_files(tmp_path: Path) -> None:

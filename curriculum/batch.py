@@ -2,7 +2,7 @@
 
 In:  a mapped shard and a range of its rows.   Out: numpy views, made when they are asked for.
 Guarantee: nothing is copied; arrays are read-only; the cursor is the same on every rank and for every world size.
-Only `labels` and the `has_target` of packed rows are computed, into new memory, each time they are asked for.
+Only `labels`, `varlen` and the `has_target` of packed rows are computed, into new memory, each time they are asked for.
 
     batch.tokens    [rows, seq_len + 1]   5 6 7 0 8
     batch.inputs    [rows, seq_len]       5 6 7 0
@@ -22,6 +22,7 @@ import numpy as np
 from curriculum.cursor import Cursor
 from curriculum.errors import CursorError
 from curriculum.shard_format import Shard
+from curriculum.varlen import Varlen, varlen
 
 TokenArray = np.ndarray[Any, Any]
 IGNORED = -100
@@ -131,6 +132,11 @@ class Batch:
         np.copyto(out, self.targets)
         if self._shard.num_tokens is not None:
             out.put(self._without_target(), IGNORED)
+
+    @property
+    def varlen(self) -> Varlen:
+        """cu_seqlens, max_seqlen and position_ids for attention inside documents; computed each time"""
+        return varlen(self.doc_starts, self.seq_len, self.num_tokens)
 
     @property
     def seq_len(self) -> int:

@@ -1,13 +1,11 @@
 """Read a dataset: the rows of step s, rank r, micro-batch m by arithmetic over a memory map.
 
-In:  the folder of a finished dataset.   Out: `Batch` objects, numpy views onto the mapped shards.
+In:  a finished dataset: its folder, or a storage that fetches it.   Out: `Batch` objects, numpy views onto its shards.
 Guarantee: opening costs one manifest read. A shard is checked when it is first touched; a bounded number of maps is
 open at once. No copies, no shared memory, no worker processes, no collective calls; a reader pickles as its path.
 
-Rank r's micro-batch m is rows [(m * W + r) * b, +b) of the step, with b = rows_per_step / (A * W): the global batch,
-and every prefix of it, is the same for every world size W and micro-batch count A, so a cursor alone resumes.
-
-    8 rows, W = 2, A = 2, b = 2      rank 0: rows 0 1, rows 4 5      rank 1: rows 2 3, rows 6 7
+    reader[step]                              the global batch, as it is however many ranks share it
+    reader.steps(start, rank=1, world_size=8) the micro-batches of one rank (`curriculum.share` says which rows)
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ from __future__ import annotations
 import operator
 from bisect import bisect_right
 from collections.abc import Iterator
-from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import SupportsIndex
@@ -23,12 +20,11 @@ from typing import SupportsIndex
 from curriculum.batch import Batch
 from curriculum.cursor import Cursor
 from curriculum.errors import CursorError
-from curriculum.manifest import Manifest, PhaseEntry, load_manifest
+from curriculum.manifest import Manifest, PhaseEntry
 from curriculum.plan import Plan
-from curriculum.shard_format import Shard, open_shard
-
-MAX_OPEN_SHARDS = 64
-"""Each open shard is one map of the process; systems allow 65,530 of them, and other libraries want some too."""
+from curriculum.shard_format import Shard
+from curriculum.share import Share
+from curriculum.storage import HELD_OUT, LocalStorage, Place, Storage
 
 
 class Reader:
@@ -37,22 +33,22 @@ class Reader:
     reader[step] is the whole global batch of that step; `steps` yields the micro-batches of one rank.
     """
 
-    def __init__(self, path: str | Path, *, check: bool = False) -> None:
-        """Open the dataset at `path`.
+    def __init__(self, dataset: str | Path | Storage, *, check: bool = False) -> None:
+        """Open a dataset.
 
         Args:
-            path: folder that holds manifest.json.
+            dataset: folder that holds manifest.json, or a storage that was opened already.
             check: check size and footer of every shard now instead of at first touch.
 
         Raises:
             DataError: there is no finished dataset, or its manifest (with `check`: a shard) is damaged.
         """
-        self.path = Path(path)
-        self.manifest: Manifest = load_manifest(self.path)
+        self._storage = LocalStorage(Path(dataset)) if isinstance(dataset, str | Path) else dataset
+        self.where = self._storage.where
+        self.manifest: Manifest = self._storage.manifest
         self.plan: Plan = self.manifest.plan
         self._id = self.manifest.id
         self._shard_rows = [_first_rows(phase) for phase in self.manifest.phases]
-        self._open = lru_cache(maxsize=MAX_OPEN_SHARDS)(self._open_shard)
         if check:
             self.check()
 
@@ -70,15 +66,21 @@ class Reader:
         step = operator.index(step)
         total = self.plan.total_steps
         if not -total <= step < total:
-            raise IndexError(f"{self.path}: step {step} is out of range, the dataset has {total} steps.")
+            raise IndexError(f"{self.where}: step {step} is out of range, the dataset has {total} steps.")
         step %= total
         phase, first_row = self.plan.locate(step)
-        shard, row = self._locate(phase, first_row)
-        stop = row + self.plan.phases[phase].rows_per_step
-        return Batch(shard, row, stop, step=step, micro=0, phase=phase, cursor=(self._id, step + 1, 0))
+        place = self._place(phase, first_row, self.plan.phases[phase].rows_per_step, step, 0)
+        shard, cursor = self._storage.shard(place), (self._id, step + 1, 0)
+        return Batch(shard, place.start, place.stop, step=step, micro=0, phase=phase, cursor=cursor)
 
     def steps(
-        self, start: int | Cursor = 0, rank: int = 0, world_size: int = 1, micro_batches: int = 1
+        self,
+        start: int | Cursor = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        micro_batches: int | None = None,
+        *,
+        micro_tokens: int | None = None,
     ) -> Iterator[Batch]:
         """The micro-batches of one rank, from `start` to the end.
 
@@ -86,73 +88,77 @@ class Reader:
             start: a step, or a cursor of this dataset. A cursor inside a step continues inside it.
             rank: this process, 0 <= rank < world_size.
             world_size: number of processes W that share each global batch.
-            micro_batches: micro-batches A per step and rank.
+            micro_batches: micro-batches A per step and rank; 1 if neither it nor `micro_tokens` is given.
+            micro_tokens: instead of a fixed number, the fewest micro-batches with at most so many inputs in each: many
+                rows of 8 tokens, few of 1,024. The global batch is the same.
 
         Raises:
             CursorError: at once, not at the step where it would matter: another dataset's cursor, or A * W does not
                 divide the rows of a remaining phase.
         """
-        step, row = self._start(start)
-        if world_size < 1 or micro_batches < 1 or not 0 <= rank < world_size:
-            raise CursorError(
-                f"rank {rank} of world_size {world_size} with {micro_batches} micro-batches: "
-                f"world_size and micro_batches start at 1, ranks run from 0 to world_size - 1."
-            )
-        self._check_divides(step, row, world_size, micro_batches)
-        return self._iterate(step, row, rank, world_size, micro_batches)
+        sizes = {"micro_batches": micro_batches, "micro_tokens": micro_tokens}
+        return self.stream(start, Share(plan=self.plan, rank=rank, world_size=world_size, **sizes))
 
-    def _iterate(self, step: int, row: int, rank: int, world_size: int, micro_batches: int) -> Iterator[Batch]:
-        for now in range(step, len(self)):
-            phase, first_row = self.plan.locate(now)
-            shard, at = self._locate(phase, first_row)
-            total = self.plan.phases[phase].rows_per_step
-            rows = total // (micro_batches * world_size)
-            for micro in range(row // (rows * world_size), micro_batches):
-                begin = at + (micro * world_size + rank) * rows
-                done = (micro + 1) * world_size * rows
-                cursor = (self._id, now, done) if done < total else (self._id, now + 1, 0)
-                yield Batch(shard, begin, begin + rows, step=now, micro=micro, phase=phase, cursor=cursor)
-            row = 0
+    def stream(self, start: int | Cursor, share: Share) -> Iterator[Batch]:
+        """`steps`, for a share that exists already."""
+        step, row = self._start(start)
+        share.require_fits(step, row, self.where)
+        return self._iterate(step, row, share)
+
+    def micro_batch(self, step: int, micro: int, share: Share) -> Batch:
+        """One micro-batch of a rank, by its number in the step.
+
+        Raises:
+            CursorError: there is no such step or micro-batch, or the share does not fit the step's rows.
+        """
+        phase, first_row = self.plan.locate(step)
+        share.require_phase(phase, step, self.where)
+        if not 0 <= micro < share.num_micro(phase):
+            raise CursorError(
+                f"{self.where}: micro-batch {micro} of step {step}: a rank has {share.num_micro(phase)} there."
+            )
+        place = self._place(phase, first_row + share.first_row(phase, micro), share.rows(phase), step, micro)
+        return self._batch(place, self._storage.shard(place), share)
+
+    def _iterate(self, step: int, row: int, share: Share) -> Iterator[Batch]:
+        places = (self._place(*of_rows) for of_rows in share.places(step, row))
+        for place, shard in self._storage.stream(places):
+            yield self._batch(place, shard, share)
+
+    def _batch(self, place: Place, shard: Shard, share: Share) -> Batch:
+        phase, step, micro = place.phase, place.step, place.micro
+        if micro + 1 < share.num_micro(phase):
+            cursor = (self._id, step, (micro + 1) * (place.stop - place.start) * share.world_size)
+        else:
+            cursor = (self._id, step + 1, 0)
+        return Batch(shard, place.start, place.stop, step=step, micro=micro, phase=phase, cursor=cursor)
+
+    def _place(self, phase: int, row: int, num_rows: int, step: int, micro: int) -> Place:
+        """The shard that holds rows of a phase, and the rows in it: they never span two."""
+        first_rows = self._shard_rows[phase]
+        index = bisect_right(first_rows, row) - 1
+        start = row - first_rows[index]
+        return Place(phase, index, start, start + num_rows, step, micro)
 
     def _start(self, start: int | Cursor) -> tuple[int, int]:
         if isinstance(start, Cursor):
             if start.dataset_id != self._id:
                 raise CursorError(
-                    f"{self.path}: the cursor belongs to dataset {start.dataset_id}, this one is {self._id}. "
+                    f"{self.where}: the cursor belongs to dataset {start.dataset_id}, this one is {self._id}. "
                     f"Resume with the dataset that the run was started on."
                 )
             step, row = start.step, start.row
         else:
             step, row = operator.index(start), 0
         if not 0 <= step <= len(self) or row < 0 or (step == len(self) and row):
-            raise CursorError(f"{self.path}: cannot start at step {step}, row {row}: there are {len(self)} steps.")
+            raise CursorError(f"{self.where}: cannot start at step {step}, row {row}: there are {len(self)} steps.")
         return step, row
-
-    def _check_divides(self, step: int, row: int, world_size: int, micro_batches: int) -> None:
-        parts = world_size * micro_batches
-        for phase in self.plan.remaining_phases(step):
-            rows = self.plan.phases[phase].rows_per_step
-            if rows % parts:
-                allowed = ", ".join(map(str, self.plan.divisors(step)))
-                raise CursorError(
-                    f"{self.path}: world_size {world_size} x micro_batches {micro_batches} = {parts} does not divide "
-                    f"the {rows} rows per step of phase {phase}. Products that divide every remaining phase: {allowed}."
-                )
-        if row:
-            rows = self.plan.phases[self.plan.locate(step)[0]].rows_per_step
-            unit = rows // micro_batches
-            if row >= rows or row % unit:
-                raise CursorError(
-                    f"{self.path}: the cursor stands at row {row} of step {step}; with {micro_batches} micro-batches "
-                    f"of {unit} rows it can stand at multiples of {unit} below {rows}. Resume with the micro-batch "
-                    f"count that saved it, or at a step border."
-                )
 
     @property
     def validation(self) -> Validation | None:
         """The held-out rows, or None if the dataset was built without any."""
         entry = self.manifest.validation
-        return Validation(self, entry) if entry else None
+        return Validation(self._storage, entry) if entry else None
 
     def check(self) -> None:
         """Check size and footer of every shard.
@@ -160,39 +166,16 @@ class Reader:
         Raises:
             DataError: names the first shard that is missing or damaged.
         """
-        for phase, entry in enumerate(self.manifest.phases):
-            for index in range(len(entry.shards)):
-                self._open_shard(phase, index)
-        for index in range(len(self.manifest.validation.shards) if self.manifest.validation else 0):
-            self._open_shard(-1, index)
+        self._storage.check()
 
-    def _locate(self, phase: int, row: int) -> tuple[Shard, int]:
-        """The shard that holds a row of a phase, and the row in it."""
-        first_rows = self._shard_rows[phase]
-        index = bisect_right(first_rows, row) - 1
-        return self._open(phase, index), row - first_rows[index]
-
-    def _open_shard(self, phase: int, index: int) -> Shard:
-        entry = self.manifest.phases[phase] if phase >= 0 else self.manifest.validation
-        assert entry is not None
-        shard = entry.shards[index]
-        return open_shard(
-            self.path / shard.path,
-            seq_len=entry.seq_len,
-            dtype=self.manifest.dtype,
-            num_rows=shard.num_rows,
-            num_bytes=shard.num_bytes,
-            data_offset=shard.data_offset,
-            packed=self.manifest.packed and phase >= 0,  # held-out rows are plain
-        )
-
-    def __reduce__(self) -> tuple[type[Reader], tuple[str]]:
-        return Reader, (str(self.path),)
+    def __reduce__(self) -> tuple[type[Reader], tuple[Storage]]:
+        return Reader, (self._storage,)
 
     def __repr__(self) -> str:
         plan = self.plan
+        name = self.where.rstrip("/").rpartition("/")[2]
         return (
-            f"Reader({self.path.name}@{self._id[7:14]}: {plan.total_steps:,} steps, {len(plan.phases)} phases, "
+            f"Reader({name}@{self._id[7:14]}: {plan.total_steps:,} steps, {len(plan.phases)} phases, "
             f"{plan.total_tokens:,} tokens)"
         )
 
@@ -200,8 +183,8 @@ class Reader:
 class Validation:
     """Held-out rows at the maximum length: `len` rows, `batches(rows)` yields them in order."""
 
-    def __init__(self, reader: Reader, entry: PhaseEntry) -> None:
-        self._reader = reader
+    def __init__(self, storage: Storage, entry: PhaseEntry) -> None:
+        self._storage = storage
         self.seq_len = entry.seq_len
         self._entry = entry
 
@@ -214,10 +197,10 @@ class Validation:
         if rows < 1:
             raise CursorError(f"validation batches of {rows} rows: a batch holds at least one.")
         for index, entry in enumerate(self._entry.shards):
-            shard = self._reader._open(-1, index)
-            for start in range(0, entry.num_rows, rows):
-                stop = min(start + rows, entry.num_rows)
-                yield Batch(shard, start, stop, step=-1, micro=0, phase=-1, cursor=None)
+            starts = range(0, entry.num_rows, rows)
+            places = (Place(HELD_OUT, index, start, min(start + rows, entry.num_rows)) for start in starts)
+            for place, shard in self._storage.stream(places):
+                yield Batch(shard, place.start, place.stop, step=-1, micro=0, phase=HELD_OUT, cursor=None)
 
 
 def _first_rows(phase: PhaseEntry) -> list[int]:

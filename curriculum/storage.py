@@ -1,0 +1,134 @@
+"""Where shards come from: the folder of a dataset, mapped.
+
+In:  places, runs of rows that a reader is about to hand out.   Out: the mapped shard that holds each.
+Guarantee: a shard is checked when it is first touched, and its size again each time rows of it are asked for: reading a
+mapped file that shrank, or vanished from a network file system, kills the process with SIGBUS. At most
+`MAX_OPEN_SHARDS` maps are kept.
+
+`Storage` is what a reader needs; `curriculum.remote` has one that fetches ranges of rows into a local cache.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from curriculum.errors import DataError
+from curriculum.manifest import Manifest, PhaseEntry, load_manifest
+from curriculum.shard_format import Shard, open_shard
+
+MAX_OPEN_SHARDS = 64
+"""Each open shard is one map of the process; systems allow 65,530 of them, and other libraries want some too."""
+HELD_OUT = -1
+"""The phase index of held-out rows."""
+
+
+class Place(NamedTuple):
+    """Consecutive rows of one shard, and what they are for."""
+
+    phase: int
+    """index into manifest.phases, or HELD_OUT"""
+    shard: int
+    """index into the phase's shards"""
+    start: int
+    """first row in the shard"""
+    stop: int
+    step: int = -1
+    micro: int = 0
+
+
+class Storage(Protocol):
+    """A finished dataset somewhere."""
+
+    where: str
+    """folder or address; begins messages"""
+    manifest: Manifest
+
+    def shard(self, place: Place) -> Shard:
+        """The shard of which the place's rows can be read now.
+
+        Raises:
+            DataError: the shard is missing, damaged, or shrank since it was opened.
+        """
+
+    def stream(self, places: Iterator[Place]) -> Iterator[tuple[Place, Shard]]:
+        """The same for one place after the other, in order; a remote storage fetches ahead."""
+
+    def check(self) -> None:
+        """Check every shard as far as that is possible without reading it.
+
+        Raises:
+            DataError: names the first shard that is missing or damaged.
+        """
+
+
+class LocalStorage:
+    """A folder that `curriculum build` wrote."""
+
+    def __init__(self, root: Path) -> None:
+        """Read the manifest.
+
+        Raises:
+            DataError: there is no finished dataset, or its manifest is damaged.
+        """
+        self.root = root
+        self.where = str(root)
+        self.manifest = load_manifest(root)
+        self._open = lru_cache(maxsize=MAX_OPEN_SHARDS)(self._open_shard)
+
+    def shard(self, place: Place) -> Shard:
+        """The mapped shard; its file is looked at each time, which takes 1 us."""
+        shard, path, num_bytes = self._open(place.phase, place.shard)
+        try:
+            size = os.stat(path).st_size  # noqa: PTH116 - Path.stat takes three times as long
+        except OSError as error:
+            raise DataError(
+                f"{path}: the shard vanished while it was open ({error.strerror}). Put it back and resume from the "
+                f"last cursor."
+            ) from None
+        if size < num_bytes:
+            raise DataError(
+                f"{path}: the shard shrank while it was open, from {num_bytes:,} to {size:,} bytes. Copy it again and "
+                f"resume from the last cursor."
+            )
+        return shard
+
+    def stream(self, places: Iterator[Place]) -> Iterator[tuple[Place, Shard]]:
+        """Maps need no fetching ahead: the kernel reads ahead by itself."""
+        for place in places:
+            yield place, self.shard(place)
+
+    def check(self) -> None:
+        """Size and footer of every shard."""
+        for phase, entry in enumerate(self.manifest.phases):
+            for index in range(len(entry.shards)):
+                self._open_shard(phase, index)
+        for index in range(len(self.manifest.validation.shards) if self.manifest.validation else 0):
+            self._open_shard(HELD_OUT, index)
+
+    def __reduce__(self) -> tuple[type[LocalStorage], tuple[Path]]:
+        return LocalStorage, (self.root,)
+
+    def _open_shard(self, phase: int, index: int) -> tuple[Shard, str, int]:
+        """A shard, its path and its size."""
+        entry = self._phase(phase)
+        shard = entry.shards[index]
+        path = self.root / shard.path
+        mapped = open_shard(
+            path,
+            seq_len=entry.seq_len,
+            dtype=self.manifest.dtype,
+            num_rows=shard.num_rows,
+            num_bytes=shard.num_bytes,
+            data_offset=shard.data_offset,
+            packed=self.manifest.packed and phase != HELD_OUT,  # held-out rows are plain
+        )
+        return mapped, str(path), shard.num_bytes
+
+    def _phase(self, phase: int) -> PhaseEntry:
+        entry = self.manifest.validation if phase == HELD_OUT else self.manifest.phases[phase]
+        assert entry is not None
+        return entry

@@ -58,8 +58,8 @@ def imports(path: Path) -> set[str]:
 def test_the_read_side_needs_numpy_and_pyarrow_only(path: Path) -> None:
     """A training image has no tokenizers, no datasets and not our pipeline."""
     allowed = set(sys.stdlib_module_names) | {"curriculum", "numpy", "pyarrow"}
-    if path.parent.name == "adapters":
-        allowed |= {"torch", "transformers", "accelerate"}
+    trainers = {"torch", "transformers", "accelerate", "lightning", "deepspeed", "torchtitan", "jax", "optax"}
+    allowed |= {"adapters": trainers, "examples": trainers, "remote": {"fsspec"}}.get(path.parent.name, set())
     assert {name.split(".")[0] for name in imports(path)} <= allowed
 
 

@@ -1,8 +1,9 @@
 """PyTorch: an iterable of int64 tensors whose state is one cursor.
 
-In:  a dataset (a path or a `Reader`), and which share of every step this process trains on.
+In:  a dataset (a path, an address or a `Reader`), and which share of every step this process trains on.
 Out: {"input_ids", "labels"} per micro-batch, int64 [rows, seq_len]; `labels` are shifted already: labels[i, j] is the
-token after input_ids[i, j], or -100 where packed rows have no target (`Batch.labels`).
+token after input_ids[i, j], or -100 where packed rows have no target (`Batch.labels`). What else there can be is
+asked for: `attention=`, `shift_labels=`.
 Guarantee: one widening copy per batch and no other work (torch cannot embed uint16); the state is the same on every
 rank and fits every world size; nothing of torch.distributed is called.
 
@@ -19,20 +20,32 @@ Packed rows are always widened twice: a -100 in one shared memory would also be 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from os import PathLike
 from typing import Any
 
-import numpy as np
-import torch
-from torch.utils.data import IterableDataset, get_worker_info
-
 import curriculum
-from curriculum.batch import Batch, TokenArray
+from curriculum.batch import IGNORED, Batch
 from curriculum.cursor import Cursor
 from curriculum.errors import ConfigError
+from curriculum.learning_rate import LearningRate
+from curriculum.plan import Plan
 from curriculum.reader import Reader
+from curriculum.share import Share
 
-Example = dict[str, torch.Tensor]
+try:
+    import torch
+    from torch.utils.data import IterableDataset, get_worker_info
+
+    from curriculum.adapters.device import moved, on_device
+    from curriculum.adapters.widened import Attention, Example, Wanted, Widened, widened
+except ImportError as error:
+    raise ImportError(
+        f"curriculum.adapters.pytorch needs torch ({error}); install it with: pip install 'seqlen-curriculum[torch]'"
+    ) from error
+
+__all__ = ["CurriculumDataset", "LrLambda", "lr_lambda"]
 
 
 class CurriculumDataset(IterableDataset[Example]):
@@ -48,29 +61,50 @@ class CurriculumDataset(IterableDataset[Example]):
         *,
         rank: int = 0,
         world_size: int = 1,
-        micro_batches: int = 1,
+        micro_batches: int | None = None,
+        micro_tokens: int | None = None,
+        attention: Attention | None = None,
+        shift_labels: bool = False,
         reuse_buffer: bool = False,
         contiguous: bool = False,
+        device: str | torch.device = "cpu",
     ) -> None:
         """Open the dataset.
 
         Args:
-            dataset: folder of a finished dataset, or a reader of it.
+            dataset: folder or address of a finished dataset, or a reader of it.
             rank: this process, 0 <= rank < world_size.
             world_size: number of processes that share each global batch.
-            micro_batches: batches per step and rank.
+            micro_batches: micro-batches per step and rank; default 1.
+            micro_tokens: instead, at most so many inputs in a micro-batch: many short rows, few long ones.
+            attention: add what keeps attention inside documents: "position_ids", which models of transformers
+                understand; "varlen" adds cu_seqlens (int32 tensor) and max_seqlen (int) for a loop that calls a varlen
+                kernel on the rows laid end to end. None: tokens attend to the documents before theirs in the row.
+            shift_labels: add labels under this name too: models of transformers shift `labels` themselves, these not.
+                Both are contiguous then.
             reuse_buffer: widen into the same memory again and again: a batch is valid only until the next one is asked
                 for. Several times faster than fresh memory once a batch exceeds the processor's cache.
             contiguous: give each of the two tensors memory of its own, at the price of a second widening. Tensors of
-                packed rows always are.
+                packed rows always are, and those on other devices.
+            device: where the tensors shall be. "cuda" moves the stored integers through pinned memory, one batch ahead
+                of the one that is handed out, and widens them there; `reuse_buffer` has no meaning then.
+
+        Raises:
+            CursorError: the rank is none of the world, or a count is below 1.
+            ConfigError: there is no such attention.
         """
         super().__init__()
         self.reader = dataset if isinstance(dataset, Reader) else curriculum.open(dataset)
-        self.rank = rank
-        self.world_size = world_size
-        self.micro_batches = micro_batches
+        self.share = Share(
+            plan=self.reader.plan,
+            rank=rank,
+            world_size=world_size,
+            micro_batches=micro_batches,
+            micro_tokens=micro_tokens,
+        )
         self.reuse_buffer = reuse_buffer
-        self.contiguous = contiguous
+        self.device = torch.device(device)
+        self._wanted = Wanted(attention=attention, shift_labels=shift_labels, contiguous=contiguous)
         self._start = self._cursor = Cursor(self.reader.id, 0)
 
     def __iter__(self) -> Iterator[Example]:
@@ -89,7 +123,7 @@ class CurriculumDataset(IterableDataset[Example]):
             )
         batches = self._batches(self._start)
         self._cursor = self._start
-        return self._widened(batches)
+        return self._examples(batches)
 
     def __len__(self) -> int:
         """Micro-batches of one whole pass over the dataset, whatever was loaded.
@@ -97,7 +131,7 @@ class CurriculumDataset(IterableDataset[Example]):
         Trainers compare it with a count that includes the batches before a restart (Lightning), or compute epochs from
         it (Hugging Face); a number that shrank after a restart would end training early.
         """
-        return len(self.reader) * self.micro_batches
+        return len(self.share)
 
     @property
     def cursor(self) -> Cursor:
@@ -119,52 +153,112 @@ class CurriculumDataset(IterableDataset[Example]):
         self._start = self._cursor = cursor
 
     def _batches(self, start: Cursor) -> Iterator[Batch]:
-        return self.reader.steps(start, self.rank, self.world_size, self.micro_batches)
+        return self.reader.stream(start, self.share)
 
-    def _widened(self, batches: Iterator[Batch]) -> Iterator[Example]:
-        memory: _Memory | None = None
-        for batch in batches:
-            if memory is None or not self.reuse_buffer or memory.shape != batch.tokens.shape:
-                memory = _Memory(batch, contiguous=self.contiguous)
-            else:
-                memory.refill(batch)
-            self._cursor = batch.cursor
-            yield {"input_ids": memory.input_ids, "labels": memory.labels}
+    def _examples(self, batches: Iterator[Batch]) -> Iterator[Example]:
+        of_device = self._widened if self.device.type == "cpu" else self._moved
+        for cursor, example in of_device(batches):
+            self._cursor = cursor
+            yield example
         self._start = Cursor(self.reader.id, 0)
 
+    def _moved(self, batches: Iterator[Batch]) -> Iterator[tuple[Cursor, Example]]:
+        return on_device(batches, self.device, self._wanted)
+
+    def _widened(self, batches: Iterator[Batch]) -> Iterator[tuple[Cursor, Example]]:
+        memory: Widened | None = None
+        for batch in batches:
+            if memory is None or not self.reuse_buffer or memory.shape != batch.tokens.shape:
+                memory = Widened(batch, self._wanted)
+            else:
+                memory.refill(batch)
+            yield batch.cursor, memory.example(batch)
+
+    def example(self, step: int, micro: int = 0) -> Example:
+        """One micro-batch of this rank by its place, on the device, for a look aside; the state stays as it is.
+
+        Raises:
+            CursorError: there is none.
+        """
+        return self._aside(self.reader.micro_batch(step, micro, self.share), self._wanted)
+
+    def _aside(self, batch: Batch, wanted: Wanted) -> Example:
+        return widened(batch, wanted) if self.device.type == "cpu" else moved(batch, self.device, wanted)
+
+    def validation(self, rows: int) -> Iterator[Example]:
+        """This rank's part of the held-out rows, in batches of `rows` at the maximum length; the state stays as it is.
+
+        Ranks take batches in turn. A rank that would come away empty in the last round gets that round's first batch
+        with labels of -100 only: all ranks call the model equally often, so that collective calls in it find each
+        other. Hence: sum losses and count labels that are not -100, over all ranks; no mean of means.
+
+        Raises:
+            ConfigError: the dataset was built without held-out documents.
+        """
+        held_out = self.reader.validation
+        if held_out is None:
+            raise ConfigError(
+                f"{self.reader.where}: there are no held-out rows; build the dataset with --validation-tokens N."
+            )
+        return self._held_out(held_out.batches(rows))
+
+    def _held_out(self, batches: Iterator[Batch]) -> Iterator[Example]:
+        own_memory = replace(self._wanted, contiguous=True)  # labels can be masked without masking inputs
+        while of_round := list(islice(batches, self.share.world_size)):
+            mine = self.share.rank if self.share.rank < len(of_round) else 0
+            example = self._aside(of_round[mine], own_memory)
+            if mine != self.share.rank:
+                example["labels"].fill_(IGNORED)
+            yield example
+
     def __repr__(self) -> str:
+        share = self.share
+        size = (
+            f"micro_tokens={share.micro_tokens}" if share.micro_tokens else f"micro_batches={share.micro_batches or 1}"
+        )
         return (
-            f"CurriculumDataset({self.reader!r}, rank={self.rank}, world_size={self.world_size}, "
-            f"micro_batches={self.micro_batches}, step={self._cursor.step})"
+            f"CurriculumDataset({self.reader!r}, rank={share.rank}, world_size={share.world_size}, {size}, "
+            f"step={self._cursor.step})"
         )
 
 
-class _Memory:
-    """A batch widened to int64 in memory of its own, and the two tensors that lie in it.
+class LrLambda(LearningRate):
+    """A `LearningRate` for torch's `LambdaLR`; what `lr_lambda` gives.
 
-    numpy does the widening: `torch.from_numpy` warns about a read-only map, and numpy takes huge pages from 4 MiB on.
+    LambdaLR copies the `__dict__` of a callable into checkpoints and back. That of the parent class would not exist and
+    that of most objects hold a plan, which `torch.load` refuses; this one is empty, as there is no state.
     """
 
-    __slots__ = ("_arrays", "input_ids", "labels", "shape")
 
-    def __init__(self, batch: Batch, *, contiguous: bool) -> None:
-        tokens = batch.tokens
-        self.shape = tokens.shape
-        self._arrays: tuple[TokenArray, ...]
-        if contiguous or batch.num_tokens is not None:
-            inputs, labels = tokens[:, :-1].astype(np.int64), batch.labels
-            self._arrays = (inputs, labels)
-        else:
-            whole = tokens.astype(np.int64)
-            inputs, labels = whole[:, :-1], whole[:, 1:]
-            self._arrays = (whole,)
-        self.input_ids = torch.from_numpy(inputs)
-        self.labels = torch.from_numpy(labels)
+def lr_lambda(
+    plan: Plan,
+    *,
+    schedule: str = "cosine",
+    warmup_steps: int = 0,
+    final: float = 0.1,
+    decay_tokens: int | None = None,
+    decay_frac: float = 0.1,
+) -> LrLambda:
+    """What `torch.optim.lr_scheduler.LambdaLR` multiplies the optimizer's learning rate, the peak, with.
 
-    def refill(self, batch: Batch) -> None:
-        """The same memory with another batch of the same shape."""
-        if len(self._arrays) == 1:
-            np.copyto(self._arrays[0], batch.tokens)
-        else:
-            np.copyto(self._arrays[0], batch.inputs)
-            batch.write_labels(self._arrays[1])
+        scheduler = LambdaLR(optimizer, lr_lambda(dataset.reader.plan, warmup_steps=2000))      # one step() a step
+
+    Args:
+        plan: of the dataset.
+        schedule: "cosine", "linear" or "wsd"; see `curriculum.learning_rate` for the formulas.
+        warmup_steps: steps from 1 / warmup_steps of the peak to all of it.
+        final: fraction of the peak at which the decay ends.
+        decay_tokens: trained tokens at which it ends; None for the plan's total.
+        decay_frac: of "wsd": the part of decay_tokens that decays.
+
+    Raises:
+        ConfigError: a value has no meaning, or the decay ends before the warm-up.
+    """
+    return LrLambda(
+        plan=plan,
+        schedule=schedule,
+        warmup_steps=warmup_steps,
+        final=final,
+        decay_tokens=decay_tokens,
+        decay_frac=decay_frac,
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from curriculum.errors import ConfigError, CursorError
 from packed_dataset import write_packed_dataset
 from pipeline.build import BuildResult
 
+ROOT = Path(__file__).parents[2]
 Example = dict[str, torch.Tensor]
 
 
@@ -304,3 +307,92 @@ def test_a_dataset_pickles_with_its_position_and_without_its_maps(small_dataset:
     assert len(data) < 2_000
     again = pickle.loads(data)
     assert_same(copies(again), copies(dataset))
+
+
+def test_micro_batches_bounded_by_tokens_are_the_same_step_in_other_pieces(small_dataset: Path) -> None:
+    """Many short rows at once, few long ones, about equal memory; `len` and the state count these pieces."""
+    dataset = CurriculumDataset(small_dataset, world_size=2, micro_tokens=64)
+    sizes: dict[int, set[int]] = {}
+    cursors, pieces = [], []
+    for example in dataset:
+        rows, seq_len = example["input_ids"].shape
+        sizes.setdefault(seq_len, set()).add(rows)
+        cursors.append(dataset.cursor)
+        pieces.append(example["input_ids"])
+    assert sizes == {8: {4}, 16: {4}, 24: {2}, 32: {2}, 40: {1}, 48: {1}, 56: {1}, 64: {1}}
+    assert len(dataset) == len(pieces)
+    assert sum(cursor.row == 0 for cursor in cursors) == len(dataset.reader)
+    whole = [example["input_ids"] for example in CurriculumDataset(small_dataset)]
+    other = [
+        example["input_ids"] for example in CurriculumDataset(small_dataset, rank=1, world_size=2, micro_tokens=64)
+    ]
+    total = 0
+    for mine, others, cursor in zip(pieces, other, cursors, strict=True):
+        step = cursor.step - (cursor.row == 0)
+        end = cursor.row or 8
+        assert torch.equal(torch.cat([mine, others]), whole[step][end - 2 * len(mine) : end])
+        total += 2 * len(mine)
+    assert total == 8 * len(whole)
+    middle = CurriculumDataset(small_dataset, world_size=2, micro_tokens=64)
+    middle.load_state_dict(cursors[-4].state_dict())
+    assert_same(copies(middle), copies(dataset)[-3:])
+
+
+def test_attention_adds_the_keys_that_were_asked_for_and_no_mask(small_dataset: Path, packed: Path) -> None:
+    """A model of transformers takes position_ids, and refuses keys it does not know; with an attention_mask of ones it
+    would not look at them."""
+    for root in (small_dataset, packed):
+        plain = copies(CurriculumDataset(root))
+        positions = list(CurriculumDataset(root, attention="position_ids"))
+        pieces = list(CurriculumDataset(root, attention="varlen", shift_labels=True))
+        for step, batch in enumerate(curriculum.open(root)):
+            assert list(positions[step]) == ["input_ids", "labels", "position_ids"]
+            keys = ["input_ids", "labels", "shift_labels", "position_ids", "cu_seqlens", "max_seqlen"]
+            assert list(pieces[step]) == keys
+            assert torch.equal(positions[step]["labels"], plain[step]["labels"])
+            assert torch.equal(pieces[step]["shift_labels"], plain[step]["labels"])
+            assert positions[step]["position_ids"].tolist() == batch.varlen.position_ids.tolist()
+            assert pieces[step]["cu_seqlens"].tolist() == batch.varlen.cu_seqlens.tolist()
+            assert pieces[step]["cu_seqlens"].dtype == torch.int32
+            assert pieces[step]["max_seqlen"] == batch.varlen.max_seqlen
+    with pytest.raises(ConfigError, match="attention is 'flash'; choose None, 'position_ids' or 'varlen'"):
+        CurriculumDataset(small_dataset, attention="flash")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_held_out_rows_come_once_and_all_ranks_call_the_model_equally_often(
+    small_dataset: Path, packed: Path, world_size: int
+) -> None:
+    """A rank that had one batch less would leave the others waiting in a collective call; one that had it twice would
+    count rows twice."""
+    for root, rows in ((small_dataset, 3), (packed, 1), (packed, 2)):
+        held_out = curriculum.open(root).validation
+        assert held_out is not None
+        datasets = [CurriculumDataset(root, rank=rank, world_size=world_size) for rank in range(world_size)]
+        found = [list(dataset.validation(rows)) for dataset in datasets]
+        assert len({len(of_rank) for of_rank in found}) == 1
+        in_turn = [example for of_round in zip(*found, strict=True) for example in of_round]
+        counted = [example for example in in_turn if (example["labels"] != -100).any()]
+        batches = list(held_out.batches(rows))
+        assert len(in_turn) == -(-len(batches) // world_size) * world_size
+        assert [example["labels"].tolist() for example in counted] == [batch.targets.tolist() for batch in batches]
+        assert [example["input_ids"].tolist() for example in counted] == [batch.inputs.tolist() for batch in batches]
+        assert sum(len(example["labels"]) for example in counted) == len(held_out)
+        assert all((example["input_ids"] >= 0).all() for example in in_turn), "masked labels are no inputs"
+        assert datasets[0].cursor.step == 0
+
+
+def test_a_dataset_without_held_out_rows_says_so(build_small: Callable[..., BuildResult], tmp_path: Path) -> None:
+    """An evaluation of nothing would be a loss of nan."""
+    build_small(tmp_path / "none", schedule="constant", start_length=None, steps=2)
+    with pytest.raises(ConfigError, match="no held-out rows; build the dataset with --validation-tokens N"):
+        CurriculumDataset(tmp_path / "none").validation(2)
+
+
+@pytest.mark.parametrize("name", ["pytorch", "micro_batches"])
+def test_without_torch_the_adapter_says_what_to_install(name: str) -> None:
+    """The name of a missing module does not say that of the extra that brings it."""
+    code = f"import sys; sys.modules['torch'] = None; import curriculum.adapters.{name}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert f"curriculum.adapters.{name} needs torch" in done.stderr
+    assert "pip install 'seqlen-curriculum[torch]'" in done.stderr

@@ -1,4 +1,8 @@
-"""Hugging Face `Trainer`: a plan's sequence lengths at run time, for full-length batches that exist already.
+"""Hugging Face `Trainer`: everything for it, to import from here; and a plan's sequence lengths at run time.
+
+`trainer_arguments`, `trainer_inputs` and `CurriculumCallback` train on a compiled dataset: see
+`curriculum.adapters.trainer_data`. The rest of this module is `SequenceLengthCallback`, for full-length batches that
+exist already.
 
 In:  a plan (or the path of a dataset, or of a file that `curriculum plan --json` wrote), and a way to cut.
 Out: a `TrainerCallback`: in step s the model sees batches cut to the length of the plan's step s.
@@ -9,7 +13,7 @@ saved; evaluation sees full length. What would break the first of these is refus
     trainer = Trainer(model, args, train_dataset=full_length, callbacks=[SequenceLengthCallback("plan.json")])
     plan 8:100, 16:100      step 99: input_ids [rows, 8]      step 100: input_ids [rows, 16]
 
-**A compiled dataset is the better way** (`curriculum build`). At run time full-length rows are still tokenized, loaded
+**A compiled dataset is the better way** (`trainer_inputs`). At run time full-length rows are still tokenized, loaded
 and moved to the device; `truncate` throws the rest of each row away, and no manifest says how much that was
 (`curriculum.functional.num_dropped_tokens` does, batch by batch); Trainer's own counters (num_input_tokens_seen,
 total_flos) count full rows. Only the plan's *lengths* are used: rows per step are the Trainer's, so the plan's token
@@ -44,13 +48,20 @@ try:  # types are checked with transformers installed and without: hence `unused
     )
 
     from curriculum.adapters.step_loss import StepLoss
+    from curriculum.adapters.trainer_data import CurriculumCallback, one_micro_batch, trainer_arguments, trainer_inputs
 except ImportError as error:
     raise ImportError(
         f"curriculum.adapters.transformers needs torch, transformers and accelerate ({error}); "
         f"install them with: pip install 'seqlen-curriculum[trainers]'"
     ) from error
 
-__all__ = ["SequenceLengthCallback"]
+__all__ = [
+    "CurriculumCallback",
+    "SequenceLengthCallback",
+    "one_micro_batch",
+    "trainer_arguments",
+    "trainer_inputs",
+]
 
 _log = logging.getLogger(__name__)
 _COUNT = "num_items_in_batch"

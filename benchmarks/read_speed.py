@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,24 @@ def reader_speed(dataset: Path) -> dict[str, Any]:
         "curriculum.open()": [round((opened - began) * 1e6)],
         "first touch of a shard": [round((time.perf_counter() - opened) / num_shards * 1e6)],
     }
+
+
+def open_speed(folder: Path) -> dict[str, list[float]]:
+    """(least, median, most) milliseconds of `curriculum.open` on manifests of many shards, and of many phases."""
+    from many_shards import write_manifest_of
+
+    sizes = {
+        "10,000 shards in 8 phases": ([8 * 2**i for i in range(8)], 10_000),
+        "10,000 shards in 125 phases": (list(range(8, 1001, 8)), 10_000),
+        "1,000 shards in 1,000 phases": (list(range(8, 8001, 8)), 1_000),
+        "100 shards in 8 phases": ([8 * 2**i for i in range(8)], 100),
+    }
+    roots = [
+        write_manifest_of(folder / str(number), seq_lens=seq_lens, num_shards=num_shards)
+        for number, (seq_lens, num_shards) in enumerate(sizes.values())
+    ]
+    timed = take_turns([partial(curriculum.open, root) for root in roots])
+    return {name: spread([each * 1e3 for each in seconds]) for name, seconds in zip(sizes, timed, strict=True)}
 
 
 def tensor_speed(dataset: Path, folder: Path) -> dict[str, Any]:
@@ -133,7 +152,7 @@ def flat_copy(reader: Reader, steps: list[int], path: Path) -> tuple[Any, int, i
     return np.memmap(path, reader.manifest.dtype, "r"), rows, row_tokens
 
 
-def take_turns(passes: list[Callable[[], None]]) -> list[list[float]]:
+def take_turns(passes: Sequence[Callable[[], object]]) -> list[list[float]]:
     """Seconds of every pass in each of `ROUNDS` rounds; one round before is not counted."""
     seconds: list[list[float]] = [[] for _ in passes]
     for round_number, i in _turns(len(passes)):

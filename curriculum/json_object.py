@@ -11,12 +11,14 @@ Guarantee: a wrong type, a missing or unknown key, a number out of range or a pa
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from curriculum.errors import DataError
 
 MAX_INTEGER = 2**63 - 1
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class JsonObject:
@@ -66,7 +68,7 @@ class JsonObject:
     def string(self, key: str) -> str:
         """A string."""
         value = self.value(key)
-        if not isinstance(value, str) or any("\ud800" <= char <= "\udfff" for char in value):
+        if not isinstance(value, str) or not (value.isascii() or _SURROGATE.search(value) is None):
             raise DataError(f"{self.where}: {key} is {_short(value)}, expected a string of Unicode text.")
         return value
 

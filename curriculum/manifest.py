@@ -24,6 +24,9 @@ from curriculum.accounting import read_accounting, require_adds_up
 from curriculum.budget import FULL
 from curriculum.errors import DataError
 from curriculum.json_object import JsonObject
+from curriculum.phase_entry import PhaseEntry as PhaseEntry
+from curriculum.phase_entry import ShardEntry as ShardEntry
+from curriculum.phase_entry import check_shards, read_phase
 from curriculum.plan import Plan
 from curriculum.shard_format import token_dtype, token_itemsize
 
@@ -35,32 +38,6 @@ PACKED_MODES = ("document", "best-fit")
 KNOWN_FEATURES: frozenset[str] = frozenset({PACKED})
 """Names that `requires` may hold; later versions of the format add some."""
 FILE_NAME = "manifest.json"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShardEntry:
-    """One shard file."""
-
-    path: str
-    """relative to the dataset, forward slashes, no `..`"""
-    num_rows: int
-    num_bytes: int
-    data_offset: int
-    """byte of the file where the token values begin: row i is at data_offset + i * (seq_len + 1) * itemsize"""
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PhaseEntry:
-    """The shards of one phase, in row order."""
-
-    seq_len: int
-    shards: tuple[ShardEntry, ...]
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of all shards together."""
-        return sum(shard.num_rows for shard in self.shards)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,7 +197,10 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
             f"Install a newer seqlen-curriculum."
         )
     claimed = top.string("id")
-    found = content_id({key: value for key, value in top.raw.items() if key != "id"})
+    try:
+        found = content_id({key: value for key, value in top.raw.items() if key != "id"})
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: it holds half a character (a lone surrogate). Copy the file again.") from None
     if claimed != found:
         raise DataError(
             f"{where}: id is {claimed[:80]}, its content gives {found}. "
@@ -234,8 +214,8 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
         dtype=top.one_of("dtype", ("uint16", "uint32")),
         seed=top.integer("seed"),
         build=_build(top.object("build"), plan),
-        phases=tuple(_phase(phase) for phase in top.objects("phases")),
-        validation=_phase(top.object("validation")) if top.value("validation") is not None else None,
+        phases=tuple(read_phase(phase) for phase in top.objects("phases")),
+        validation=read_phase(top.object("validation")) if top.value("validation") is not None else None,
         sources=tuple(_source(source) for source in top.objects("sources")),
         accounting=read_accounting(top.object("accounting"), packed=PACKED in requires),
         requires=requires,
@@ -268,22 +248,11 @@ def check_consistent(manifest: Manifest, where: str) -> None:
                 f"{where}: phase {i} lists {entry.num_rows} rows of {entry.seq_len} tokens, "
                 f"the plan has {phase.num_rows} rows of {phase.seq_len}."
             )
-        _check_shards(entry, f"{where}: phase {i}", manifest.itemsize, phase.rows_per_step)
+        check_shards(entry, f"{where}: phase {i}", manifest.itemsize, phase.rows_per_step)
     if manifest.validation:
-        _check_shards(manifest.validation, f"{where}: validation", manifest.itemsize, 1)
+        check_shards(manifest.validation, f"{where}: validation", manifest.itemsize, 1)
     source_tokens = sum(source.tokens for source in manifest.sources)
     require_adds_up(manifest.accounting, plan, source_tokens=source_tokens, packed=manifest.packed, where=where)
-
-
-def _check_shards(entry: PhaseEntry, where: str, itemsize: int, rows_per_step: int) -> None:
-    for shard in entry.shards:
-        if shard.num_rows < 1 or shard.num_rows % rows_per_step:
-            raise DataError(
-                f"{where}: shard {shard.path!r} has {shard.num_rows} rows, not whole steps of {rows_per_step}."
-            )
-        least = shard.data_offset + shard.num_rows * (entry.seq_len + 1) * itemsize
-        if shard.num_bytes < least:
-            raise DataError(f"{where}: shard {shard.path!r} has {shard.num_bytes} bytes, its rows need {least}.")
 
 
 def _tokenizer(o: JsonObject) -> TokenizerEntry:
@@ -311,24 +280,6 @@ def _build(o: JsonObject, plan: Plan) -> BuildEntry:
     o.no_others()
     if entry.fill and len(entry.fill) != len(plan.phases):
         raise DataError(f"{o.where}: fill has {len(entry.fill)} entries, the plan {len(plan.phases)} phases.")
-    return entry
-
-
-def _phase(o: JsonObject) -> PhaseEntry:
-    shards = []
-    for s in o.objects("shards"):
-        shards.append(
-            ShardEntry(
-                path=s.relative_path("path"),
-                num_rows=s.integer("num_rows"),
-                num_bytes=s.integer("num_bytes"),
-                data_offset=s.integer("data_offset"),
-                sha256=s.string("sha256"),
-            )
-        )
-        s.no_others()
-    entry = PhaseEntry(seq_len=o.integer("seq_len", least=1, most=2**31), shards=tuple(shards))
-    o.no_others()
     return entry
 
 

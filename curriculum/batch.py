@@ -43,7 +43,7 @@ class Batch:
         step: int,
         micro: int,
         phase: int,
-        cursor: tuple[str, int, int] | None,
+        cursor: Cursor | None,
     ) -> None:
         self._shard = shard
         self._start = start
@@ -152,7 +152,7 @@ class Batch:
         """
         if self._cursor is None:
             raise CursorError("a validation batch has no cursor: resume from the cursor of the last training batch.")
-        return Cursor(*self._cursor)
+        return self._cursor
 
     def _of_pieces(
         self, values: np.ndarray[Any, np.dtype[np.uint64]] | None

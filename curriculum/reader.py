@@ -70,7 +70,7 @@ class Reader:
         step %= total
         phase, first_row = self.plan.locate(step)
         place = self._place(phase, first_row, self.plan.phases[phase].rows_per_step, step, 0)
-        shard, cursor = self._storage.shard(place), (self._id, step + 1, 0)
+        shard, cursor = self._storage.shard(place), Cursor(self._id, step + 1)
         return Batch(shard, place.start, place.stop, step=step, micro=0, phase=phase, cursor=cursor)
 
     def steps(
@@ -128,9 +128,9 @@ class Reader:
     def _batch(self, place: Place, shard: Shard, share: Share) -> Batch:
         phase, step, micro = place.phase, place.step, place.micro
         if micro + 1 < share.num_micro(phase):
-            cursor = (self._id, step, (micro + 1) * (place.stop - place.start) * share.world_size)
+            cursor = Cursor(self._id, step, (micro + 1) * (place.stop - place.start) * share.world_size)
         else:
-            cursor = (self._id, step + 1, 0)
+            cursor = Cursor(self._id, step + 1)
         return Batch(shard, place.start, place.stop, step=step, micro=micro, phase=phase, cursor=cursor)
 
     def _place(self, phase: int, row: int, num_rows: int, step: int, micro: int) -> Place:

@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import lru_cache
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from curriculum.errors import DataError
-from curriculum.manifest import Manifest, PhaseEntry, load_manifest
+from curriculum.manifest import Manifest, load_manifest
 from curriculum.shard_format import Shard, open_shard
 
 MAX_OPEN_SHARDS = 64
@@ -77,58 +80,81 @@ class LocalStorage:
         self.root = root
         self.where = str(root)
         self.manifest = load_manifest(root)
-        self._open = lru_cache(maxsize=MAX_OPEN_SHARDS)(self._open_shard)
+        # Not a method: a cache that knew its owner would keep maps of a dropped reader until a garbage collection.
+        self._open = lru_cache(maxsize=MAX_OPEN_SHARDS)(partial(_open_shard, root, self.manifest))
 
     def shard(self, place: Place) -> Shard:
-        """The mapped shard; its file is looked at each time, which takes 1 us."""
-        shard, path, num_bytes = self._open(place.phase, place.shard)
-        try:
-            size = os.stat(path).st_size  # noqa: PTH116 - Path.stat takes three times as long
-        except OSError as error:
-            raise DataError(
-                f"{path}: the shard vanished while it was open ({error.strerror}). Put it back and resume from the "
-                f"last cursor."
-            ) from None
-        if size < num_bytes:
-            raise DataError(
-                f"{path}: the shard shrank while it was open, from {num_bytes:,} to {size:,} bytes. Copy it again and "
-                f"resume from the last cursor."
-            )
-        return shard
+        """The mapped shard; its file is looked at each time, which takes 3 us."""
+        return self._whole(place.phase, place.shard)[0]
 
     def stream(self, places: Iterator[Place]) -> Iterator[tuple[Place, Shard]]:
-        """Maps need no fetching ahead: the kernel reads ahead by itself."""
-        for place in places:
-            yield place, self.shard(place)
+        """The same, with one descriptor for all places of a shard: it tells in 0.3 us whether the file shrank.
+
+        A file that is removed or replaced while its places are read is no danger: descriptor and map keep it.
+        """
+        for (phase, index), of_shard in groupby(places, key=itemgetter(0, 1)):
+            shard, path, num_bytes = self._whole(phase, index)
+            with _descriptor(path) as descriptor:
+                for place in of_shard:
+                    if os.lseek(descriptor, 0, os.SEEK_END) < num_bytes:
+                        self._whole(phase, index)
+                    yield place, shard
 
     def check(self) -> None:
         """Size and footer of every shard."""
         for phase, entry in enumerate(self.manifest.phases):
             for index in range(len(entry.shards)):
-                self._open_shard(phase, index)
+                _open_shard(self.root, self.manifest, phase, index)
         for index in range(len(self.manifest.validation.shards) if self.manifest.validation else 0):
-            self._open_shard(HELD_OUT, index)
+            _open_shard(self.root, self.manifest, HELD_OUT, index)
+
+    def _whole(self, phase: int, index: int) -> tuple[Shard, str, int]:
+        """A shard whose file is there and no shorter than it was when it was mapped, its path and its size."""
+        opened = self._open(phase, index)
+        _, path, num_bytes = opened
+        try:
+            size = os.stat(path).st_size  # noqa: PTH116 - Path.stat takes three times as long
+        except OSError as error:
+            raise _vanished(path, error) from None
+        if size < num_bytes:
+            raise DataError(
+                f"{path}: the shard shrank while it was open, from {num_bytes:,} to {size:,} bytes. Copy it again and "
+                f"resume from the last cursor."
+            )
+        return opened
 
     def __reduce__(self) -> tuple[type[LocalStorage], tuple[Path]]:
         return LocalStorage, (self.root,)
 
-    def _open_shard(self, phase: int, index: int) -> tuple[Shard, str, int]:
-        """A shard, its path and its size."""
-        entry = self._phase(phase)
-        shard = entry.shards[index]
-        path = self.root / shard.path
-        mapped = open_shard(
-            path,
-            seq_len=entry.seq_len,
-            dtype=self.manifest.dtype,
-            num_rows=shard.num_rows,
-            num_bytes=shard.num_bytes,
-            data_offset=shard.data_offset,
-            packed=self.manifest.packed and phase != HELD_OUT,  # held-out rows are plain
-        )
-        return mapped, str(path), shard.num_bytes
 
-    def _phase(self, phase: int) -> PhaseEntry:
-        entry = self.manifest.validation if phase == HELD_OUT else self.manifest.phases[phase]
-        assert entry is not None
-        return entry
+def _open_shard(root: Path, manifest: Manifest, phase: int, index: int) -> tuple[Shard, str, int]:
+    """A shard, its path and its size."""
+    entry = manifest.validation if phase == HELD_OUT else manifest.phases[phase]
+    assert entry is not None
+    shard = entry.shards[index]
+    path = root / shard.path
+    mapped = open_shard(
+        path,
+        seq_len=entry.seq_len,
+        dtype=manifest.dtype,
+        num_rows=shard.num_rows,
+        num_bytes=shard.num_bytes,
+        data_offset=shard.data_offset,
+        packed=manifest.packed and phase != HELD_OUT,  # held-out rows are plain
+    )
+    return mapped, str(path), shard.num_bytes
+
+
+@contextmanager
+def _descriptor(path: str) -> Iterator[int]:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            yield file.fileno()
+    except OSError as error:  # of the open, or of a question to a network file system that lost the file
+        raise _vanished(path, error) from None
+
+
+def _vanished(path: str, error: OSError) -> DataError:
+    return DataError(
+        f"{path}: the shard vanished while it was open ({error.strerror}). Put it back and resume from the last cursor."
+    )

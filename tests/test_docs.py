@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import re
-import runpy
 import shlex
 import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import curriculum
 from pipeline.cli import main
 from pipeline.tokenizer import train_tokenizer
 from small_corpus import real_texts
@@ -58,77 +52,42 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/curricula.md"])
-def test_a_page_runs_from_top_to_bottom(name: str, workplace: Path) -> None:
+@pytest.mark.parametrize(("name", "at_least"), [("README.md", 7), ("docs/curricula.md", 7), ("docs/reading.md", 1)])
+def test_a_page_runs_from_top_to_bottom(name: str, at_least: int, workplace: Path) -> None:
     """A newcomer copies each line; every one must work, in this order, and then the Python blocks."""
     page = ROOT / name
     shown = commands(page)
-    assert len(shown) >= 7
+    assert len(shown) >= at_least
     for command in shown:
         result = CliRunner().invoke(main, shlex.split(command)[1:])
         assert result.exit_code == 0, f"{command}\n{result.output}"
-    for code in blocks(page, "python"):
-        exec(compile(code, str(page), "exec"), {})
-
-
-def test_the_blocks_of_the_trainers_page_run_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks after the training script, which has tests of its own; they build on each other and assert."""
-    monkeypatch.chdir(tmp_path)
-    _, packed, packed_model, functional, callback = blocks(TRAINERS, "python")
     names: dict[str, Any] = {}
-    for code in (packed, functional):
-        exec(compile(code, str(TRAINERS), "exec"), names)
+    for code in blocks(page, "python"):
+        exec(compile(code, str(page), "exec"), names)
+
+
+def test_the_trainers_page_shows_the_scripts_as_they_are() -> None:
+    """Each is copied by people and run by `curriculum doctor` and by tests: there must be one of each."""
+    scripts = sorted((ROOT / "curriculum" / "examples").glob("train_*.py"))
+    assert len(scripts) == 7
+    shown = list(blocks(TRAINERS, "python"))
+    for script in scripts:
+        text = script.read_text("utf-8")
+        assert text in shown, f"docs/trainers.md does not show {script.name} as it is: copy it into its block"
+
+
+def test_the_other_blocks_of_the_trainers_page_run_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that cut at run time; they build on each other and assert."""
+    monkeypatch.chdir(tmp_path)
+    functional, callback = [code for code in blocks(TRAINERS, "python") if "__main__" not in code]
+    names: dict[str, Any] = {}
+    exec(compile(functional, str(TRAINERS), "exec"), names)
     pytest.importorskip(
         "transformers", reason="transformers is not installed: pip install 'seqlen-curriculum[trainers]'"
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers' own, about this machine
-        for code in (packed_model, callback):
-            exec(compile(code, str(TRAINERS), "exec"), names)
-
-
-@pytest.fixture
-def packed_dataset(workplace: Path) -> Path:
-    """Rows of several documents, with much padding."""
-    command = "build corpus/ --tokenizer tokenizer.json --mode best-fit --schedule constant --max-length 128"
-    result = CliRunner().invoke(main, [*command.split(), "--batch-rows", "8", "--steps", "4", "--out", "packed"])
-    assert result.exit_code == 0, result.output
-    return workplace / "packed"
-
-
-def test_pieces_of_is_the_structure_that_rows_store(packed_dataset: Path) -> None:
-    """The function of the trainers page on real rows: an input and its target, and nothing else, share a piece."""
-    names: dict[str, Any] = {}
-    exec(compile(list(blocks(TRAINERS, "python"))[1], str(TRAINERS), "exec"), names)
-    reader = curriculum.open(packed_dataset)
-    for batch in (reader[step] for step in range(len(reader))):
-        assert batch.num_tokens is not None
-        piece, position_ids = names["pieces_of"](batch.doc_starts, batch.num_tokens, batch.seq_len)
-        same = (piece[:, 1:] == piece[:, :-1]) & (np.arange(1, batch.seq_len) < batch.num_tokens[:, None])
-        assert (same == batch.has_target[:, :-1]).all()
-        assert ((position_ids[:, 1:] == position_ids[:, :-1] + 1) == (piece[:, 1:] == piece[:, :-1])).all()
-        assert (position_ids[:, 0] == 0).all()
-
-
-def test_the_training_script_divides_a_packed_step_by_its_targets(packed_dataset: Path) -> None:
-    """Rows have unequal numbers of targets: one rank and eight must still report the same loss."""
-    pytest.importorskip("torch", reason="torch is not installed: pip install 'seqlen-curriculum[torch]'")
-    import torch
-
-    torch.set_num_threads(1)
-    script = packed_dataset.parent / "train.py"
-    script.write_text(next(blocks(TRAINERS, "python")), "utf-8")
-    losses = []
-    for world_size in ("1", "8"):
-        torch.manual_seed(0)
-        printed = io.StringIO()
-        with (
-            patch("sys.argv", [str(script), str(packed_dataset), "--world-size", world_size, "--stop-before", "1"]),
-            contextlib.redirect_stdout(printed),
-        ):
-            runpy.run_path(str(script), run_name="__main__")
-        losses.append(json.loads(printed.getvalue())["loss"])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+        exec(compile(callback, str(TRAINERS), "exec"), names)
 
 
 def test_no_command_is_shown_that_does_not_exist() -> None:

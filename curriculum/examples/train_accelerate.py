@@ -70,6 +70,8 @@ def main():
             break
 
     accelerator.save_state(options.checkpoint)
+    accelerator.free_memory()
+    del model, optimizer, scheduler  # before their process group: DDP freed after it was seen to hang at exit
     accelerator.end_training()
 
 

@@ -122,6 +122,7 @@ def main():
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)  # a job killed while it saves leaves the last checkpoint whole
+    del model  # before its process group: freed after it, DDP was seen to hang at exit
     dist.destroy_process_group()
 
 

@@ -1,0 +1,138 @@
+"""One attempt to read something of a dataset in a store, through fsspec.
+
+In:  an address such as s3://bucket/dataset, and options of its file system.
+Out: bytes of a file, its size and what identifies its content.
+Guarantee: nothing is tried twice here, and no answer of the store is remembered; `fetcher` owns retries and deadlines.
+
+    store.read("manifest.json", None, 30.0)  ->  b'{"format": ...'
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from curriculum.errors import ConfigError
+from curriculum.remote.byte_ranges import Span
+from curriculum.remote.failures import reason
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf"}
+"""Protocol -> extra of this package that brings its file system."""
+_IDENTITY = (
+    "ETag",
+    "etag",
+    "generation",
+    "md5Hash",
+    "VersionId",
+    "LastModified",
+    "Last-Modified",
+    "updated",
+    "created",
+    "mtime",
+    "ino",
+)
+"""What file systems of fsspec call a version or a digest of a file."""
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+class Identity(NamedTuple):
+    """What a store says about a file without reading it."""
+
+    size: int
+    version: tuple[str, ...]
+    """of every property that changes with the content; () where the store has none"""
+
+
+class Store:
+    """The folder of a dataset in a store."""
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        """Make a client; nothing is read yet.
+
+        Raises:
+            ConfigError: the protocol is unknown, its package is not installed, or an option is wrong.
+        """
+        self.url = url.rstrip("/")
+        protocol = url.partition("://")[0]
+        try:
+            import fsspec
+            from fsspec.core import url_to_fs
+        except ImportError:
+            raise ConfigError(f"{url}: reading from a store needs fsspec: pip install fsspec") from None
+        try:
+            self._fs, self._root = url_to_fs(self.url, skip_instance_cache=True, **options)
+        except ImportError as error:
+            extra = EXTRAS.get(protocol)
+            command = f"pip install 'seqlen-curriculum[{extra}]'" if extra else f"{error}"
+            raise ConfigError(f"{url}: the package for {protocol}:// is not installed: {command}") from None
+        except (TypeError, ValueError, KeyError) as error:
+            raise ConfigError(f"{url}: no client can be made for this address ({reason(error)}).") from None
+        self._is_async = bool(self._fs.async_impl)
+        # The default `cat_file` opens a file that reads 5 MiB ahead; each range is one request instead.
+        plain = not self._is_async and type(self._fs).cat_file is fsspec.AbstractFileSystem.cat_file
+        self._how: dict[str, Any] = {"cache_type": "none"} if plain else {}
+        self._counting = threading.Lock()
+        self.bytes_read = 0
+        """of spans"""
+        self.immutable = False
+        """the address names a commit: files cannot change under it"""
+
+    def pin(self, seconds: float) -> None:
+        """On the Hub, continue with the commit that a branch stands at now: it may move while training reads."""
+        if not hasattr(self._fs, "resolve_path"):
+            return
+        at = self._fs.resolve_path(self._root)
+        revision = getattr(at, "revision", None)
+        if revision is None:  # a bucket has no commits
+            return
+        if not _COMMIT.fullmatch(revision):
+            info = self._fs._api.repo_info(at.repo_id, repo_type=at.repo_type, revision=revision, timeout=seconds)
+            revision = info.sha
+        folder = "" if at.repo_type == "model" else f"{at.repo_type}s/"
+        within = f"/{at.path_in_repo}" if at.path_in_repo else ""
+        self._root = f"{folder}{at.repo_id}@{revision}{within}"
+        self.immutable = True
+
+    def address(self, path: str) -> str:
+        """What a message calls a file of the dataset."""
+        return f"{self.url}/{path}"
+
+    def read(self, path: str, span: Span | None, seconds: float) -> bytes:
+        """The bytes of a span of a file, or the whole file; fewer if the file ends before.
+
+        Args:
+            seconds: asynchronous file systems give up after so long; others have limits of their own.
+        """
+        how = {**self._how, **self._limit(seconds)}
+        if span is None:
+            data = self._fs.cat_file(f"{self._root}/{path}", **how)
+        else:
+            data = self._fs.cat_file(f"{self._root}/{path}", start=span.start, end=span.stop, **how)
+            with self._counting:
+                self.bytes_read += len(data)
+        return bytes(data)
+
+    def identify(self, path: str, seconds: float) -> Identity:
+        """Size and version of a file as the store has it now."""
+        refresh = {} if self.immutable else self._refresh()
+        info = self._fs.info(f"{self._root}/{path}", **refresh, **self._limit(seconds))
+        if info.get("type") != "file":
+            raise FileNotFoundError(path)
+        size = info.get("size")
+        return Identity(
+            -1 if size is None else int(size),
+            tuple(f"{name}={info[name]}" for name in _IDENTITY if info.get(name) is not None),
+        )
+
+    def _limit(self, seconds: float) -> dict[str, float]:
+        return {"timeout": seconds} if self._is_async else {}
+
+    def _refresh(self) -> dict[str, bool]:
+        """s3fs and huggingface_hub may answer from a listing."""
+        return {"refresh": True} if {"s3", "hf"} & set(_names(self._fs.protocol)) else {}
+
+
+def _names(protocol: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)

@@ -1,0 +1,39 @@
+"""Datasets large enough to be read in ranges, and stores that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.build import BuildResult
+from remote.http_store import HttpStore, files_of
+
+pytest.importorskip("aiohttp", reason="fsspec's http:// needs aiohttp, which s3fs brings: pip install s3fs")
+
+
+@pytest.fixture(scope="session")
+def long_dataset(build_small: Callable[..., BuildResult], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One phase of rows of 1,024: a shard of 2.6 MB, 20 steps of 64 rows, 131,200 bytes each; treat it as read-only."""
+    out = tmp_path_factory.mktemp("long") / "dataset"
+    options: dict[str, Any] = {"start_length": 1024, "max_length": 1024, "batch_rows": 64, "steps": 20, "epochs": 8}
+    build_small(out, **options, shard_bytes=64 << 20, shuffle_window=4 << 20)
+    return out
+
+
+@pytest.fixture
+def http_store(long_dataset: Path) -> Iterator[HttpStore]:
+    """A store with a copy of `long_dataset`, which the test may change."""
+    store = HttpStore(files_of(long_dataset))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def small_store(small_dataset: Path) -> Iterator[HttpStore]:
+    """A store with a copy of `small_dataset`: many small shards, and held-out rows."""
+    store = HttpStore(files_of(small_dataset))
+    yield store
+    store.close()

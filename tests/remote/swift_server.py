@@ -1,0 +1,142 @@
+"""A real object store with the S3 API on 127.0.0.1: OpenStack Swift, one of each server, in an environment of its own.
+
+In:  a folder for its objects.   Out: an address for s3fs, and ways to kill and start it.
+Key `test:tester`, secret `testing`, region us-east-1, path-style addresses.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from remote.environments import environment, free_port, wait_for_port
+
+PACKAGES = ("swift==2.38.3", "keystonemiddleware", "setuptools<81")
+RINGS = ("account", "container", "object")
+SERVER = """[DEFAULT]
+bind_ip = 127.0.0.1
+bind_port = {port}
+user = {user}
+swift_dir = {etc}
+devices = {devices}
+mount_check = false
+workers = 0
+log_name = {name}
+[pipeline:main]
+pipeline = {name}-server
+[app:{name}-server]
+use = egg:swift#{name}
+recon_cache_path = {cache}
+fallocate_reserve = 0
+"""
+MAKE_RINGS = """
+import sys
+from swift.common.ring import RingBuilder
+for argument in sys.argv[1:]:
+    name, port = argument.split(":")
+    builder = RingBuilder(4, 1, 0)
+    at = {"ip": "127.0.0.1", "port": int(port), "replication_ip": "127.0.0.1", "replication_port": int(port)}
+    builder.add_dev({"region": 1, "zone": 1, "device": "d1", "weight": 1.0, "meta": "", **at})
+    builder.rebalance()
+    builder.get_ring().save(f"{name}.ring.gz")
+"""
+"""One process instead of nine calls of swift-ring-builder, each of which takes a second."""
+MIDDLEWARE = {
+    "catch_errors": "",
+    "proxy-logging": "",
+    "cache": "memcache_servers = 127.0.0.1:11",
+    "listing_formats": "",
+    "bulk": "",
+    "s3api": "s3_acl = false\nlocation = us-east-1\ndns_compliant_bucket_names = true",
+    "tempauth": "user_test_tester = testing .admin",
+    "copy": "",
+    "slo": "",
+    "dlo": "",
+    "symlink": "",
+}
+EGGS = {"proxy-logging": "proxy_logging", "cache": "memcache"}
+PROXY = """[DEFAULT]
+bind_ip = 127.0.0.1
+bind_port = {port}
+user = {user}
+swift_dir = {etc}
+workers = 0
+[pipeline:main]
+pipeline = {pipeline} proxy-server
+[app:proxy-server]
+use = egg:swift#proxy
+allow_account_management = true
+account_autocreate = true
+"""
+
+
+class SwiftServer:
+    """The four processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._bin = environment("swift", *PACKAGES)
+        self._etc, self._log = folder / "etc", folder / "log"
+        for path in (self._etc, self._log, folder / "devices" / "d1", folder / "cache"):
+            path.mkdir(parents=True)
+        self.port = free_port()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._configure(folder)
+        self.start()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For s3fs."""
+        return self.options_at(self.port)
+
+    def options_at(self, port: int) -> dict[str, Any]:
+        """For s3fs, when it goes through a proxy."""
+        return {
+            "key": "test:tester",
+            "secret": "testing",
+            "endpoint_url": f"http://127.0.0.1:{port}",
+            "client_kwargs": {"region_name": "us-east-1"},
+        }
+
+    def start(self) -> None:
+        """Start the servers."""
+        for name in (*RINGS, "proxy"):
+            with (self._log / f"{name}.txt").open("ab") as log:
+                command = [f"swift-{name}-server", str(self._etc / f"{name}.conf")]
+                self._processes.append(
+                    subprocess.Popen(
+                        [self._bin / "python", self._bin / command[0], command[1]],
+                        stdout=log,
+                        stderr=log,
+                        cwd=self._etc,
+                    )
+                )
+        wait_for_port(self.port, self._processes[-1])
+
+    def kill(self) -> None:
+        """End the servers at once."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.wait(10)
+        self._processes = []
+
+    def _configure(self, folder: Path) -> None:
+        user = pwd.getpwuid(os.getuid()).pw_name
+        common = {"user": user, "etc": self._etc, "devices": folder / "devices", "cache": folder / "cache"}
+        (self._etc / "swift.conf").write_text(
+            "[swift-hash]\nswift_hash_path_suffix = a\nswift_hash_path_prefix = b\n"
+            "[storage-policy:0]\nname = gold\ndefault = yes\n"
+        )
+        ports = {name: free_port() for name in RINGS}
+        for name, port in ports.items():
+            (self._etc / f"{name}.conf").write_text(SERVER.format(name=name, port=port, **common))
+        rings = [f"{name}:{port}" for name, port in ports.items()]
+        subprocess.run([self._bin / "python", "-c", MAKE_RINGS, *rings], cwd=self._etc, check=True, timeout=60)
+        pipeline = " ".join((*MIDDLEWARE, "proxy-logging"))
+        text = PROXY.format(port=self.port, pipeline=pipeline, **common)
+        for name, options in MIDDLEWARE.items():
+            text += f"[filter:{name}]\nuse = egg:swift#{EGGS.get(name, name)}\n{options}\n"
+        (self._etc / "proxy.conf").write_text(text)

@@ -1,0 +1,59 @@
+"""gs:// through gcsfs against an emulator of Google Cloud Storage."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+import pytest
+
+from remote.environments import environment, free_port, wait_for_port
+from remote.http_store import files_of
+from remote.reading_process import read_elsewhere
+
+pytest.importorskip("gcsfs")
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    python = environment("gcs", "gcp-storage-emulator==2026.7.19") / "python"
+    port, folder = free_port(), tmp_path_factory.mktemp("gcs")
+    with (folder / "log.txt").open("wb") as log:
+        command = [python, python.with_name("gcp-storage-emulator"), "start", "--host", "127.0.0.1", "--in-memory"]
+        process = subprocess.Popen([*command, "--port", str(port)], cwd=folder, stdout=log, stderr=log)
+    try:
+        wait_for_port(port, process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def test_batches_equal_the_local_ones(endpoint: str, long_dataset: Path, tmp_path: Path) -> None:
+    """Read elsewhere: by default gcsfs asks Google's control API, over gRPC, what kind of bucket it is."""
+    call(f"{endpoint}/storage/v1/b?project=p", b'{"name": "bucket"}')
+    for path, data in files_of(long_dataset).items():
+        call(
+            f"{endpoint}/upload/storage/v1/b/bucket/o?uploadType=media&name={quote(f'ds/{path}', safe='')}",
+            data,
+            "application/octet-stream",
+        )
+    client = {"STORAGE_EMULATOR_HOST": endpoint, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+    fetched = []
+    for verify in ("auto", "ranges"):
+        where = ("gs://bucket/ds", long_dataset, tmp_path)
+        done = read_elsewhere(*where, verify=verify, rank=1, world_size=4, **client)
+        assert done.returncode == 0, done.stderr[-3000:]
+        fetched.append(int(done.stdout.split()[1]))
+    assert fetched[0] == 2_653_434
+    assert fetched[1] < 900_000
+    done = read_elsewhere("gs://bucket/nothing", long_dataset, tmp_path, **client)
+    assert "DataError: gs://bucket/nothing: not a curriculum dataset" in done.stderr.strip().splitlines()[-1]
+
+
+def call(url: str, body: bytes, kind: str = "application/json") -> None:
+    with urlopen(Request(url, body, {"Content-Type": kind}), timeout=30) as answer:
+        assert answer.status == 200

@@ -1,0 +1,163 @@
+"""hf:// against a server that gives out git repositories over the Hub's API (olah), and a branch that moves."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from curriculum.errors import DataError
+from curriculum.reader import Reader
+from curriculum.remote import RemoteStorage
+from remote.environments import environment, free_port, wait_for_port
+from remote.range_proxy import RangeProxy
+from remote.reading_process import read_elsewhere
+
+pytest.importorskip("huggingface_hub")
+
+CONFIG = """[basic]
+host = "127.0.0.1"
+port = {port}
+mirrors-path = ["{mirrors}"]
+repos-path = "{repos}"
+hf-scheme = "http"
+hf-netloc = "127.0.0.1:1"
+hf-lfs-netloc = "127.0.0.1:1"
+mirror-scheme = "http"
+mirror-netloc = "127.0.0.1:{seen}"
+mirror-lfs-netloc = "127.0.0.1:{seen}"
+[accessibility]
+offline = true
+"""
+SHARD_BYTES = 2_653_434
+
+
+@dataclass
+class Hub:
+    """A server with the dataset repository org/long."""
+
+    tree: Path
+    """its work tree"""
+    proxy: RangeProxy
+
+    def variables(self, tmp_path: Path) -> dict[str, str]:
+        """The environment of a client."""
+        return {"HF_ENDPOINT": f"http://127.0.0.1:{self.proxy.port}", "HF_HOME": str(tmp_path / "hf")}
+
+
+@pytest.fixture(scope="module")
+def hub(long_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    python = environment("olah", "olah==0.5.4") / "python"
+    folder = tmp_path_factory.mktemp("hub")
+    tree = folder / "mirrors" / "datasets" / "org" / "long"
+    shutil.copytree(long_dataset, tree)
+    git(tree, "init", "--quiet", "--initial-branch", "main")
+    commit(tree)
+    port = free_port()
+    proxy = RangeProxy(port)
+    (folder / "olah.toml").write_text(
+        CONFIG.format(port=port, seen=proxy.port, mirrors=folder / "mirrors", repos=folder / "repos")
+    )
+    with (folder / "log.txt").open("wb") as log:
+        command = [python, python.with_name("olah-cli"), "-c", str(folder / "olah.toml")]
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+    try:
+        wait_for_port(port, process)
+        yield Hub(tree, proxy)
+    finally:
+        proxy.close()
+        process.kill()
+        process.wait(10)
+
+
+def git(tree: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "core.fsync=none"]
+    command = ["git", *identity, "-C", str(tree), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def commit(tree: Path) -> str:
+    git(tree, "add", "--all")
+    git(tree, "commit", "--quiet", "--message", "a commit")
+    return git(tree, "rev-parse", "HEAD")
+
+
+def test_batches_equal_the_local_ones_at_a_branch_and_at_a_commit(hub: Hub, long_dataset: Path, tmp_path: Path) -> None:
+    """A branch is pinned to the commit it stood at when it was opened; a rank fetches its share."""
+    head = git(hub.tree, "rev-parse", "HEAD")
+    for url, verify, rank, world_size in (
+        ("hf://datasets/org/long@main", "auto", 0, 1),
+        (f"hf://datasets/org/long@{head}", "ranges", 1, 4),
+    ):
+        options: dict[str, Any] = {"verify": verify, "rank": rank, "world_size": world_size}
+        done = read_elsewhere(url, long_dataset, tmp_path / "cache", **options, **hub.variables(tmp_path))
+        assert done.returncode == 0, done.stderr[-3000:]
+        root, fetched = done.stdout.split()
+        assert root == f"datasets/org/long@{head}"
+        assert SHARD_BYTES / world_size - 20_000 < int(fetched) < SHARD_BYTES / world_size + 100_000
+    assert len({asked for path, asked in hub.proxy.ranges if head in path}) > 20
+
+
+def test_a_missing_repository_is_named(hub: Hub, long_dataset: Path, tmp_path: Path) -> None:
+    url = "hf://datasets/org/nothing@main"
+    done = read_elsewhere(url, long_dataset, tmp_path / "cache", **hub.variables(tmp_path))
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"DataError: {url}: the store refuses access (RepositoryNotFoundError" in last
+    assert "some stores say so of what does not exist" in last
+
+
+def test_a_file_system_that_names_commits_is_pinned(long_dataset: Path, tmp_path: Path) -> None:
+    """Without a server: rows of two commits never meet, because the branch is looked at once."""
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
+    class At:
+        repo_type, repo_id, path_in_repo = "dataset", "org/name", "sub"
+
+        def __init__(self, revision: str) -> None:
+            self.revision = revision
+
+    class Branches(LocalFileSystem):
+        protocol = "branches"
+        commit = "c" * 40
+        asked: list[str] = []  # noqa: RUF012
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return path.removeprefix("branches://")
+
+        def resolve_path(self, path: str) -> At:
+            return At(path.rpartition("@")[2].partition("/")[0])
+
+        @property
+        def _api(self) -> Branches:
+            return self
+
+        def repo_info(self, repo_id: str, *, repo_type: str, revision: str, timeout: float) -> Branches:
+            self.asked.append(f"{repo_type} {repo_id} {revision}")
+            return self
+
+        @property
+        def sha(self) -> str:
+            return self.commit
+
+        def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: object) -> bytes:
+            assert path.startswith(f"datasets/org/name@{self.commit}/sub/")
+            return (long_dataset / path.partition("/sub/")[2]).read_bytes()[start:end]
+
+    fsspec.register_implementation("branches", Branches, clobber=True)
+    reader = Reader(RemoteStorage("branches://datasets/org/name@main/sub", cache_dir=tmp_path))
+    np.testing.assert_array_equal(reader[0].tokens, Reader(long_dataset)[0].tokens)
+    assert Branches.asked == ["dataset org/name main"]
+    Branches.commit = "d" * 40
+    with pytest.raises(DataError, match="branches://"):
+        RemoteStorage(f"branches://datasets/org/name@{'c' * 40}/sub", cache_dir=tmp_path)

@@ -304,15 +304,14 @@ def test_the_example_on_two_processes_then_on_one(packed: Reader, expected_losse
     """The rows that reached the model are the plan's, the losses those of plain torch. ZeRO stage 0 loads anywhere."""
     saved = tmp_path / "saved"
     lines = launch(packed.where, 2, saved, tmp_path / "log-1", "--stop-before", "3", "--micro-batches", "2")
-    lines += launch(packed.where, 2, saved, tmp_path / "log-2", "--stop-before", "5")
-    lines += launch(packed.where, 1, saved, tmp_path / "log-3", "--micro-batches", "4")
+    lines += launch(packed.where, 1, saved, tmp_path / "log-2", "--micro-batches", "4")
     assert [line["step"] for line in lines] == list(range(STEPS))
     assert [line["seq_len"] for line in lines] == [8] * 3 + [16] * 3 + [8] * 2
     assert [line["loss"] for line in lines] == pytest.approx(expected_losses, rel=1e-4)
     report = check_runs(
         packed,
-        [load_run(tmp_path / f"log-{number}") for number in (1, 2, 3)],
-        resumed_at=[3, 5],
-        stop_steps=[3, 5, STEPS],
+        [load_run(tmp_path / f"log-{number}") for number in (1, 2)],
+        resumed_at=[3],
+        stop_steps=[3, STEPS],
     )
     assert report.ok, report.findings

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from remote.environments import environment, free_port, wait_for_port
+from environments import environment, free_port, wait_for_port
 
 PACKAGES = ("swift==2.38.3", "keystonemiddleware", "setuptools<81")
 RINGS = ("account", "container", "object")

@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from remote.environments import environment, free_port, wait_for_port
+from environments import environment, free_port, wait_for_port
 from remote.http_store import files_of
 from remote.reading_process import read_elsewhere
 

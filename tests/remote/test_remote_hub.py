@@ -15,7 +15,7 @@ import pytest
 from curriculum.errors import DataError
 from curriculum.reader import Reader
 from curriculum.remote import RemoteStorage
-from remote.environments import environment, free_port, wait_for_port
+from environments import environment, free_port, wait_for_port
 from remote.range_proxy import RangeProxy
 from remote.reading_process import read_elsewhere
 

@@ -1,6 +1,6 @@
-"""Environments of their own for the servers of the tests: made once, in a cache folder that every later run uses.
+"""Environments of their own for servers and trainers of the tests: made once, in a cache folder that later runs use.
 
-In:  a name and pinned packages.   Out: the interpreter of a venv that has them.
+In:  a name and pinned packages.   Out: the folder `bin` of a venv that has them.
 Guarantee: made under a lock and marked when complete, so neither a killed run nor two at once leave half of one. Where
 that is not possible the test is skipped, and fails in CI.
 """
@@ -24,40 +24,47 @@ MARK = "complete"
 
 
 @cache
-def environment(name: str, *packages: str) -> Path:
-    """The folder `bin` of a venv with these packages."""
+def environment(name: str, *packages: str, sees: tuple[str, ...] = ()) -> Path:
+    """The folder `bin` of a venv with these packages.
+
+    Args:
+        sees: folders of packages that come after its own: the running environment's, to have no second torch.
+    """
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "curriculum-tests"
     root.mkdir(parents=True, exist_ok=True)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     folder = root / f"{name}-python{version}"
     with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file is closed, also by a kill
-        mark = folder / MARK
-        if not mark.exists() or mark.read_text() != "\n".join(packages):
+        mark, content = folder / MARK, "\n".join((sys.version, *packages, *sees))
+        if not mark.exists() or mark.read_text() != content:
             shutil.rmtree(folder, ignore_errors=True)  # scripts name the folder: it cannot be made elsewhere and moved
-            problem = _make(folder, packages)
+            problem = _make(folder, packages, sees)
             if problem and os.environ.get("CI") == "true":
                 pytest.fail(f"{name} cannot be installed: {problem}")
             if problem:
                 pytest.skip(f"{name} cannot be installed: {problem}")
-            mark.write_text("\n".join(packages))
+            mark.write_text(content)
     return folder / "bin"
 
 
-def _make(folder: Path, packages: tuple[str, ...]) -> str | None:
+def _make(folder: Path, packages: tuple[str, ...], sees: tuple[str, ...]) -> str | None:
     """Make a venv; a sentence if that is not possible."""
-    commands = [
-        [sys.executable, "-m", "venv", str(folder)],
-        [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages],
-    ]
-    for command in commands:
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            return f"it took more than {TIMEOUT_SECONDS} seconds"
-        if done.returncode:
-            return next(reversed(done.stderr.strip().splitlines()), "pip failed")
-    return None
+    problem = _run(sys.executable, "-m", "venv", str(folder))
+    if problem:
+        return problem
+    (site_packages,) = folder.glob("lib/python*/site-packages")
+    if sees:
+        (site_packages / "seen_too.pth").write_text("\n".join(sees) + "\n")
+    return _run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages)
+
+
+def _run(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return f"it took more than {TIMEOUT_SECONDS} seconds"
+    return next(reversed(done.stderr.strip().splitlines()), "it failed") if done.returncode else None
 
 
 def free_port() -> int:

@@ -63,7 +63,7 @@ def test_the_read_side_needs_numpy_and_pyarrow_only(path: Path) -> None:
     assert {name.split(".")[0] for name in imports(path)} <= allowed
 
 
-NEEDS_NUMPY = {"shard_format", "manifest", "batch", "reader", "storage", "varlen"}
+NEEDS_NUMPY = {"shard_format", "manifest", "batch", "reader", "storage", "varlen", "resumable"}
 
 
 @pytest.mark.parametrize(

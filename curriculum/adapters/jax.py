@@ -27,6 +27,7 @@ from curriculum.batch import Batch
 from curriculum.cursor import Cursor
 from curriculum.errors import ConfigError, CursorError
 from curriculum.reader import Reader
+from curriculum.resumable import Resumable
 from curriculum.share import Share
 
 __all__ = ["CurriculumLoader", "local_rows", "rows_of_process"]
@@ -34,7 +35,7 @@ __all__ = ["CurriculumLoader", "local_rows", "rows_of_process"]
 Arrays = dict[str, Any]
 
 
-class CurriculumLoader:
+class CurriculumLoader(Resumable):
     """The micro-batches of one process, in training order; see the module.
 
     Every `iter` begins at the cursor that was loaded last, or at step 0. A pass that reached the end makes the next one
@@ -74,30 +75,16 @@ class CurriculumLoader:
                     f"holds. Give one or the other."
                 )
             rank, world_size = rows_of_process(sharding)
-        self.reader = dataset if isinstance(dataset, Reader) else curriculum.open(dataset)
-        self.share = Share(
-            plan=self.reader.plan,
-            rank=rank,
-            world_size=world_size,
-            micro_batches=micro_batches,
-            micro_tokens=micro_tokens,
+        reader = dataset if isinstance(dataset, Reader) else curriculum.open(dataset)
+        share = Share(
+            plan=reader.plan, rank=rank, world_size=world_size, micro_batches=micro_batches, micro_tokens=micro_tokens
         )
+        super().__init__(reader, share)
         self.sharding = sharding
         self.documents = documents
         self.share.require_fits(0, 0, self.reader.where)
         if sharding is not None:
             self._require_devices_divide(_row_blocks(sharding.devices_indices_map, _probe(sharding)))
-        self._start = self._cursor = Cursor(self.reader.id, 0)
-
-    def __iter__(self) -> Iterator[Arrays]:
-        """The micro-batches that remain."""
-        batches = self.reader.stream(self._start, self.share)
-        self._cursor = self._start
-        return self._arrays(batches)
-
-    def __len__(self) -> int:
-        """Micro-batches of one whole pass over the dataset, whatever was loaded."""
-        return len(self.share)
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -108,33 +95,12 @@ class CurriculumLoader:
             dict.fromkeys((rows * self.share.rows(index), plan.phases[index].seq_len) for index, _ in plan.order)
         )
 
-    @property
-    def cursor(self) -> Cursor:
-        """The state after the last batch that was handed out; `cursor.row == 0` says that it completed a step."""
-        return self._cursor
-
-    def state_dict(self) -> dict[str, Any]:
-        """The cursor as plain values: save it in any one process, load it in all, on any number of them."""
-        return self._cursor.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken; takes effect at the next `iter`.
-
-        Raises:
-            CursorError: at once: the state is of another dataset, or this share does not fit it.
-        """
-        cursor = Cursor.from_state_dict(state)
-        self.reader.stream(cursor, self.share)
-        self._start = self._cursor = cursor
-
-    def _arrays(self, batches: Iterator[Batch]) -> Iterator[Arrays]:
+    def _examples(self, batches: Iterator[Batch]) -> Iterator[tuple[Cursor, Arrays]]:
         for batch in batches:
             arrays = self._of_process(batch)
             if self.sharding is not None:
                 arrays = {name: self._global(array) for name, array in arrays.items()}
-            self._cursor = batch.cursor
-            yield arrays
-        self._start = Cursor(self.reader.id, 0)
+            yield batch.cursor, arrays
 
     def _of_process(self, batch: Batch) -> Arrays:
         """Fresh memory each time: JAX on a CPU may keep numpy's instead of copying it."""

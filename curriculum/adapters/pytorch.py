@@ -23,7 +23,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from os import PathLike
-from typing import Any
 
 import curriculum
 from curriculum.batch import IGNORED, Batch
@@ -32,6 +31,7 @@ from curriculum.errors import ConfigError
 from curriculum.learning_rate import LearningRate
 from curriculum.plan import Plan
 from curriculum.reader import Reader
+from curriculum.resumable import Resumable
 from curriculum.share import Share
 
 try:
@@ -48,7 +48,7 @@ except ImportError as error:
 __all__ = ["CurriculumDataset", "LrLambda", "lr_lambda"]
 
 
-class CurriculumDataset(IterableDataset[Example]):
+class CurriculumDataset(Resumable, IterableDataset[Example]):
     """The micro-batches of one rank, in training order, as a torch dataset.
 
     Every `iter` begins at the cursor that was loaded last, or at step 0. A pass that reached the end makes the next one
@@ -93,19 +93,14 @@ class CurriculumDataset(IterableDataset[Example]):
             CursorError: the rank is none of the world, or a count is below 1.
             ConfigError: there is no such attention.
         """
-        super().__init__()
-        self.reader = dataset if isinstance(dataset, Reader) else curriculum.open(dataset)
-        self.share = Share(
-            plan=self.reader.plan,
-            rank=rank,
-            world_size=world_size,
-            micro_batches=micro_batches,
-            micro_tokens=micro_tokens,
+        reader = dataset if isinstance(dataset, Reader) else curriculum.open(dataset)
+        share = Share(
+            plan=reader.plan, rank=rank, world_size=world_size, micro_batches=micro_batches, micro_tokens=micro_tokens
         )
+        super().__init__(reader, share)
         self.reuse_buffer = reuse_buffer
         self.device = torch.device(device)
         self._wanted = Wanted(attention=attention, shift_labels=shift_labels, contiguous=contiguous)
-        self._start = self._cursor = Cursor(self.reader.id, 0)
 
     def __iter__(self) -> Iterator[Example]:
         """The micro-batches that remain.
@@ -121,46 +116,10 @@ class CurriculumDataset(IterableDataset[Example]):
                 f"A batch is a view of a mapped file: sending it between processes takes 25 to 35 times as long as "
                 f"reading it, and the state would run ahead of training by what the workers prefetch."
             )
-        batches = self._batches(self._start)
-        self._cursor = self._start
-        return self._examples(batches)
+        return super().__iter__()
 
-    def __len__(self) -> int:
-        """Micro-batches of one whole pass over the dataset, whatever was loaded.
-
-        Trainers compare it with a count that includes the batches before a restart (Lightning), or compute epochs from
-        it (Hugging Face); a number that shrank after a restart would end training early.
-        """
-        return len(self.share)
-
-    @property
-    def cursor(self) -> Cursor:
-        """The state after the last batch that was handed out."""
-        return self._cursor
-
-    def state_dict(self) -> dict[str, Any]:
-        """The cursor as plain values: save it on any one rank, load it on all, on any number of them."""
-        return self._cursor.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken; takes effect at the next `iter`.
-
-        Raises:
-            CursorError: at once: the state is of another dataset, or rank, world_size and micro_batches do not fit it.
-        """
-        cursor = Cursor.from_state_dict(state)
-        self._batches(cursor)
-        self._start = self._cursor = cursor
-
-    def _batches(self, start: Cursor) -> Iterator[Batch]:
-        return self.reader.stream(start, self.share)
-
-    def _examples(self, batches: Iterator[Batch]) -> Iterator[Example]:
-        of_device = self._widened if self.device.type == "cpu" else self._moved
-        for cursor, example in of_device(batches):
-            self._cursor = cursor
-            yield example
-        self._start = Cursor(self.reader.id, 0)
+    def _examples(self, batches: Iterator[Batch]) -> Iterator[tuple[Cursor, Example]]:
+        return self._widened(batches) if self.device.type == "cpu" else self._moved(batches)
 
     def _moved(self, batches: Iterator[Batch]) -> Iterator[tuple[Cursor, Example]]:
         return on_device(batches, self.device, self._wanted)

@@ -28,6 +28,7 @@ from curriculum.batch import Batch
 from curriculum.cursor import Cursor
 from curriculum.errors import ConfigError, CursorError
 from curriculum.plan import Plan
+from curriculum.resumable import Resumable
 from curriculum.share import Share
 
 try:  # types are checked with torchtitan installed and without: hence `unused-ignore`
@@ -44,7 +45,7 @@ __all__ = ["CurriculumDataLoader", "configure"]
 _Example = tuple[dict[str, torch.Tensor], torch.Tensor]
 
 
-class CurriculumDataLoader(BaseDataLoader):  # type: ignore[misc, unused-ignore]
+class CurriculumDataLoader(Resumable, BaseDataLoader):  # type: ignore[misc, unused-ignore]
     """The micro-batches of one data-parallel rank; see the module. Built by torchtitan's Trainer from `Config`."""
 
     @dataclass(kw_only=True, slots=True)
@@ -74,11 +75,10 @@ class CurriculumDataLoader(BaseDataLoader):  # type: ignore[misc, unused-ignore]
             ConfigError: every step has the same number of rows, and local_batch_size is another part of it.
         """
         self.config = config
-        self.reader = curriculum.open(config.dataset)
-        self._share = Share(
-            plan=self.reader.plan, rank=dp_rank, world_size=dp_world_size, micro_batches=config.micro_batches
-        )
-        self._share.require_fits(0, 0, self.reader.where)
+        reader = curriculum.open(config.dataset)
+        share = Share(plan=reader.plan, rank=dp_rank, world_size=dp_world_size, micro_batches=config.micro_batches)
+        super().__init__(reader, share)
+        self.share.require_fits(0, 0, self.reader.where)
         local, total = _batch_sizes(self.reader.plan, dp_world_size, config.micro_batches)
         if len(_rows_per_step(self.reader.plan)) == 1 and local != local_batch_size:
             raise ConfigError(
@@ -87,18 +87,6 @@ class CurriculumDataLoader(BaseDataLoader):  # type: ignore[misc, unused-ignore]
                 f"{local_batch_size}; set training.local_batch_size={local} and training.global_batch_size={total}, "
                 f"or call curriculum.adapters.torchtitan.configure, which does."
             )
-        self._start = self._cursor = Cursor(self.reader.id, 0)
-
-    def __iter__(self) -> Iterator[_Example]:
-        """The micro-batches from the state that was loaded last, else from step 0, to the end."""
-        batches = self.reader.stream(self._start, self._share)
-        self._cursor = self._start
-        return self._tensors(batches)
-
-    @property
-    def cursor(self) -> Cursor:
-        """The state after the last micro-batch that was handed out."""
-        return self._cursor
 
     def state_dict(self) -> dict[str, Any]:
         """The cursor as plain values, the same on every rank.
@@ -114,27 +102,15 @@ class CurriculumDataLoader(BaseDataLoader):  # type: ignore[misc, unused-ignore]
                 f"dataloader.micro_batches, so its optimizer steps are not the plan's. Set training.global_batch_size "
                 f"to local_batch_size x data-parallel ranks x {self.config.micro_batches}."
             )
-        return self._cursor.state_dict()
+        return super().state_dict()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken, on whatever number of ranks; takes effect at the next `iter`.
-
-        Raises:
-            CursorError: at once: the state is of another dataset, or the share does not fit it.
-        """
-        cursor = Cursor.from_state_dict(state_dict)
-        self.reader.stream(cursor, self._share)
-        self._start = self._cursor = cursor
-
-    def _tensors(self, batches: Iterator[Batch]) -> Iterator[_Example]:
+    def _examples(self, batches: Iterator[Batch]) -> Iterator[tuple[Cursor, _Example]]:
         for batch in batches:
             inputs = {
                 "input": torch.from_numpy(batch.inputs.astype(np.int64)),
                 "positions": torch.from_numpy(self._positions(batch)),
             }
-            self._cursor = batch.cursor
-            yield inputs, torch.from_numpy(batch.labels)
-        self._start = Cursor(self.reader.id, 0)
+            yield batch.cursor, (inputs, torch.from_numpy(batch.labels))
 
     def _positions(self, batch: Batch) -> np.ndarray[Any, np.dtype[np.int64]]:
         """int64 [rows, seq_len]"""

@@ -5,7 +5,7 @@ Guarantee: the state is that after the batch that was handed out last, however f
 same on every rank and fits every world size. Every `iter` begins at the state that was loaded last, or at step 0; a
 pass that reached the end makes the next one begin at step 0.
 
-    class Loader(Resumable):
+    class Loader(Resumable[Arrays]):
         def _examples(self, batches):
             return ((batch.cursor, convert(batch)) for batch in batches)
 """
@@ -13,15 +13,17 @@ pass that reached the end makes the next one begin at step 0.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from curriculum.batch import Batch
 from curriculum.cursor import Cursor
 from curriculum.reader import Reader
 from curriculum.share import Share
 
+Example = TypeVar("Example")
 
-class Resumable:
+
+class Resumable(Generic[Example]):
     """See the module. A subclass defines `_examples`."""
 
     def __init__(self, reader: Reader, share: Share) -> None:
@@ -30,7 +32,7 @@ class Resumable:
         self.share = share
         self._start = self._cursor = Cursor(reader.id, 0)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Example]:
         """What remains.
 
         Raises:
@@ -70,12 +72,12 @@ class Resumable:
     def _batches(self, start: Cursor) -> Iterator[Batch]:
         return self.reader.stream(start, self.share)
 
-    def _handed_out(self, batches: Iterator[Batch]) -> Iterator[Any]:
+    def _handed_out(self, batches: Iterator[Batch]) -> Iterator[Example]:
         for cursor, example in self._examples(batches):
             self._cursor = cursor
             yield example
         self._start = Cursor(self.reader.id, 0)
 
-    def _examples(self, batches: Iterator[Batch]) -> Iterator[tuple[Cursor, Any]]:
+    def _examples(self, batches: Iterator[Batch]) -> Iterator[tuple[Cursor, Example]]:
         """Each batch as the trainer wants it, and the cursor after it."""
         raise NotImplementedError

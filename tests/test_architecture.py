@@ -63,6 +63,26 @@ def test_the_read_side_needs_numpy_and_pyarrow_only(path: Path) -> None:
     assert {name.split(".")[0] for name in imports(path)} <= allowed
 
 
+BELOW = {
+    "": set(),
+    "adapters": {""},
+    "remote": {""},
+    "doctor": {""},
+    "examples": {"", "adapters", "doctor"},
+}
+"""Folders of the read side, and those that each may import from."""
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "curriculum").rglob("*.py")), ids=lambda path: path.stem)
+def test_imports_of_the_read_side_point_down(path: Path) -> None:
+    """Who reads without torch, or without a store, must not load either; only the front door knows all."""
+    own = path.parent.name if path.parent.name != "curriculum" else ""
+    if path == ROOT / "curriculum" / "__init__.py":
+        return
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("curriculum.")}
+    assert used & BELOW.keys() <= BELOW[own] | {own}
+
+
 NEEDS_NUMPY = {"shard_format", "manifest", "batch", "reader", "storage", "varlen", "resumable"}
 
 

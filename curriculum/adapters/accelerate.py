@@ -151,7 +151,9 @@ class AccelerateDataset(CurriculumDataset):
 
     def _warn_of_scheduler(self) -> None:
         accelerator = self._accelerator
-        with_optimizer = [item for item in accelerator._schedulers if getattr(item, "step_with_optimizer", False)]
+        with_optimizer = [
+            item for item in getattr(accelerator, "_schedulers", ()) if getattr(item, "step_with_optimizer", False)
+        ]
         if with_optimizer and accelerator.num_processes > 1 and not accelerator.split_batches:
             _log.warning(
                 "A learning-rate scheduler was prepared, and accelerate advances it %d times a step, once for every "

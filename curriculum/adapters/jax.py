@@ -35,7 +35,7 @@ __all__ = ["CurriculumLoader", "local_rows", "rows_of_process"]
 Arrays = dict[str, Any]
 
 
-class CurriculumLoader(Resumable):
+class CurriculumLoader(Resumable[Arrays]):
     """The micro-batches of one process, in training order; see the module.
 
     Every `iter` begins at the cursor that was loaded last, or at step 0. A pass that reached the end makes the next one

@@ -237,6 +237,11 @@ def _rewrite_progress(trainer: Any, num_batches: int, *, is_end: bool) -> None:
         is_end: no step is left.
     """
     loop = trainer.fit_loop
+    if not hasattr(loop.epoch_loop, "_batches_that_stepped"):
+        raise ConfigError(
+            "this version of Lightning keeps its counts of batches elsewhere than 2.6 does, and a checkpoint could not "
+            "be resumed exactly. Install lightning 2.6, or save the cursor in a loop of your own."
+        )
     if not is_end:  # a run that stopped early called its epoch finished, and would find nothing to do
         for epochs in (loop.epoch_progress.total, loop.epoch_progress.current):
             epochs.ready = epochs.started = 1

@@ -48,7 +48,7 @@ except ImportError as error:
 __all__ = ["CurriculumDataset", "LrLambda", "lr_lambda"]
 
 
-class CurriculumDataset(Resumable, IterableDataset[Example]):
+class CurriculumDataset(Resumable[Example], IterableDataset[Example]):
     """The micro-batches of one rank, in training order, as a torch dataset.
 
     Every `iter` begins at the cursor that was loaded last, or at step 0. A pass that reached the end makes the next one

@@ -45,7 +45,7 @@ __all__ = ["CurriculumDataLoader", "configure"]
 _Example = tuple[dict[str, torch.Tensor], torch.Tensor]
 
 
-class CurriculumDataLoader(Resumable, BaseDataLoader):  # type: ignore[misc, unused-ignore]
+class CurriculumDataLoader(Resumable[_Example], BaseDataLoader):  # type: ignore[misc, unused-ignore]
     """The micro-batches of one data-parallel rank; see the module. Built by torchtitan's Trainer from `Config`."""
 
     @dataclass(kw_only=True, slots=True)

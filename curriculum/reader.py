@@ -111,6 +111,7 @@ class Reader:
         Raises:
             CursorError: there is no such step or micro-batch, or the share does not fit the step's rows.
         """
+        step, micro = operator.index(step), operator.index(micro)
         phase, first_row = self.plan.locate(step)
         share.require_phase(phase, step, self.where)
         if not 0 <= micro < share.num_micro(phase):
@@ -148,6 +149,8 @@ class Reader:
                     f"Resume with the dataset that the run was started on."
                 )
             step, row = start.step, start.row
+            if not all(isinstance(value, int) and not isinstance(value, bool) for value in (step, row)):
+                raise CursorError(f"{self.where}: step {step!r}, row {row!r} of the cursor: both are integers.")
         else:
             step, row = operator.index(start), 0
         if not 0 <= step <= len(self) or row < 0 or (step == len(self) and row):

@@ -44,6 +44,12 @@ class Share:
         Raises:
             CursorError: a rank outside the world, counts below 1, or both ways to say how large a micro-batch is.
         """
+        for name in ("rank", "world_size", "micro_batches", "micro_tokens"):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and not isinstance(value, bool)) and (
+                value is not None or name in ("rank", "world_size")
+            ):
+                raise CursorError(f"{name} is {value!r}; give an integer.")
         if self.world_size < 1 or not 0 <= self.rank < self.world_size:
             raise CursorError(
                 f"rank {self.rank} of world_size {self.world_size}: world_size starts at 1, ranks run from 0 to "

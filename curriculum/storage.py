@@ -96,8 +96,10 @@ class LocalStorage:
             shard, path, num_bytes = self._whole(phase, index)
             with _descriptor(path) as descriptor:
                 for place in of_shard:
-                    if os.lseek(descriptor, 0, os.SEEK_END) < num_bytes:
-                        self._whole(phase, index)
+                    size = os.lseek(descriptor, 0, os.SEEK_END)
+                    if size < num_bytes:
+                        self._open.cache_clear()  # who copies it again gets a new map
+                        raise _shrank(path, num_bytes, size)
                     yield place, shard
 
     def check(self) -> None:
@@ -110,25 +112,24 @@ class LocalStorage:
 
     def _whole(self, phase: int, index: int) -> tuple[Shard, str, int]:
         """A shard whose file is there and no shorter than it was when it was mapped, its path and its size."""
-        opened = self._open(phase, index)
-        _, path, num_bytes = opened
+        shard, path, num_bytes, inode = self._open(phase, index)
         try:
-            size = os.stat(path).st_size  # noqa: PTH116 - Path.stat takes three times as long
+            now = os.stat(path)  # noqa: PTH116 - Path.stat takes three times as long
         except OSError as error:
             raise _vanished(path, error) from None
-        if size < num_bytes:
-            raise DataError(
-                f"{path}: the shard shrank while it was open, from {num_bytes:,} to {size:,} bytes. Copy it again and "
-                f"resume from the last cursor."
-            )
-        return opened
+        if now.st_ino != inode:  # another file has its name: the map is of one that may have shrunk
+            self._open.cache_clear()
+            shard, path, num_bytes, inode = self._open(phase, index)
+        elif now.st_size < num_bytes:
+            raise _shrank(path, num_bytes, now.st_size)
+        return shard, path, num_bytes
 
     def __reduce__(self) -> tuple[type[LocalStorage], tuple[Path]]:
         return LocalStorage, (self.root,)
 
 
-def _open_shard(root: Path, manifest: Manifest, phase: int, index: int) -> tuple[Shard, str, int]:
-    """A shard, its path and its size."""
+def _open_shard(root: Path, manifest: Manifest, phase: int, index: int) -> tuple[Shard, str, int, int]:
+    """A shard, its path, its size and the inode of its file."""
     entry = manifest.validation if phase == HELD_OUT else manifest.phases[phase]
     assert entry is not None
     shard = entry.shards[index]
@@ -142,7 +143,7 @@ def _open_shard(root: Path, manifest: Manifest, phase: int, index: int) -> tuple
         data_offset=shard.data_offset,
         packed=manifest.packed and phase != HELD_OUT,  # held-out rows are plain
     )
-    return mapped, str(path), shard.num_bytes
+    return mapped, str(path), shard.num_bytes, path.stat().st_ino
 
 
 @contextmanager
@@ -152,6 +153,13 @@ def _descriptor(path: str) -> Iterator[int]:
             yield file.fileno()
     except OSError as error:  # of the open, or of a question to a network file system that lost the file
         raise _vanished(path, error) from None
+
+
+def _shrank(path: str, num_bytes: int, size: int) -> DataError:
+    return DataError(
+        f"{path}: the shard shrank while it was open, from {num_bytes:,} to {size:,} bytes. Copy it again and resume "
+        f"from the last cursor."
+    )
 
 
 def _vanished(path: str, error: OSError) -> DataError:

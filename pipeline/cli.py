@@ -266,3 +266,7 @@ def _show(report: Any, as_text: Callable[[Any], str], as_json: bool) -> None:
 def _print_json(value: Any) -> None:
     json.dump(value, sys.stdout)
     sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -28,11 +28,11 @@ from pipeline.progress import Progress
 TRAINERS = {
     "torch": ("torch", "pip install 'seqlen-curriculum[torch]'"),
     "hf": ("transformers accelerate", "pip install 'seqlen-curriculum[trainers]'"),
-    "accelerate": ("accelerate", "pip install 'seqlen-curriculum[trainers]'"),
+    "accelerate": ("transformers accelerate", "pip install 'seqlen-curriculum[trainers]'"),
     "lightning": ("lightning", "pip install 'seqlen-curriculum[trainers]'"),
     "deepspeed": ("deepspeed", "pip install deepspeed"),
     "torchtitan": ("torchtitan", "pip install 'datasets<4.8' torchtitan, in an environment of its own"),
-    "jax": ("jax", "pip install jax"),
+    "jax": ("jax", "pip install jax torch (for torchrun)"),
 }
 """What each trainer imports, and how to get it."""
 

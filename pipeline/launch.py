@@ -75,10 +75,10 @@ def run_to_end(launch: Launch, progress: Progress) -> None:
     if code is None:
         raise CurriculumError(
             f"{launch.name} did not end within {launch.timeout_seconds:.0f} seconds and was stopped; give --timeout "
-            f"more, or see where it hangs: {_tail(printed)}"
+            f"more, or see where it hangs. It printed {_tail(printed)}"
         )
     if code:
-        raise CurriculumError(f"{launch.name} failed with exit code {code}. It printed last: {_tail(printed)}")
+        raise CurriculumError(f"{launch.name} failed with exit code {code}. It printed {_tail(printed)}")
 
 
 @contextmanager
@@ -157,7 +157,7 @@ def _tail(path: Path) -> str:
     ends = [i for i, line in enumerate(lines) if "failed (exitcode:" in line or "sending process" in line.lower()]
     shown = lines[: ends[0]] if ends and ends[0] else lines
     kept = [_printable(line) for line in shown[-_SHOWN_LINES:] if line.strip()]
-    return "\n    ".join(["", *kept]) if kept else "nothing."
+    return "\n    ".join(["last:", *kept]) if kept else "nothing."
 
 
 def _printable(line: str) -> str:

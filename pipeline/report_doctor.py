@@ -21,6 +21,8 @@ _LOSSES = {
     "plain": "equals cross-entropy of logits and labels",
     "shifted": "is that of labels shifted a second time",
     "other": "neither cross-entropy nor that of shifted labels: another loss, or not the mean of a micro-batch",
+    "undecided": "too coarse, or the model too new, to tell cross-entropy from that of shifted labels: record a "
+    "float32 loss, or later steps",
     "not recorded": "not recorded, so labels that the model shifts again would not be seen; "
     "give record(batch, logits=, loss=)",
 }

@@ -46,7 +46,7 @@ def main():
     )
     model = LlamaForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    scheduler = LambdaLR(optimizer, lr_lambda(reader.plan, warmup_steps=5))
+    scheduler = LambdaLR(optimizer, lr_lambda(reader.plan, warmup_steps=min(5, len(reader) - 1)))
     model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)  # not the dataset
     if Path(options.checkpoint).exists():
         accelerator.load_state(options.checkpoint)

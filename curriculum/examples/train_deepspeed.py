@@ -52,7 +52,7 @@ def main():
     }
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
-    dataset = dataset_for(engine, reader)
+    dataset = dataset_for(engine, reader, device=engine.device)
     path, saved = engine.load_checkpoint(args.checkpoint) if args.checkpoint.exists() else (None, {})
     if path:
         dataset.load_state_dict(saved["curriculum"])
@@ -65,7 +65,6 @@ def main():
         sums[1] = sum((batch["labels"] >= 0).sum() for batch in micro_batches)
         dist.all_reduce(num_labels := sums[1].clone())
         for batch in micro_batches:
-            batch = {name: tensor.to(engine.device) for name, tensor in batch.items()}
             logits = engine(batch["input_ids"])
             # The labels are shifted already: no logits[:, :-1], no labels[:, 1:].
             loss = F.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten(), reduction="sum")

@@ -32,7 +32,10 @@ def join_processes():
     run = f"{os.environ.get('TORCHELASTIC_RUN_ID')} {os.environ['MASTER_PORT']}"
     port = 10_000 + zlib.crc32(run.encode()) % 20_000
     jax.distributed.initialize(
-        f"{os.environ['MASTER_ADDR']}:{port}", int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
+        f"{os.environ['MASTER_ADDR']}:{port}",
+        int(os.environ["WORLD_SIZE"]),
+        int(os.environ["RANK"]),
+        local_device_ids=[int(os.environ["LOCAL_RANK"])],  # else each process takes every GPU of the machine
     )
 
 

@@ -74,6 +74,9 @@ class CachedShard:
         """The fetches that together bring a span, in order; new ones are queued."""
         new: list[Fetch] = []
         with self._lock:
+            for fetch in self._touching(span):
+                if fetch.future.done() and (fetch.future.cancelled() or fetch.future.exception()):
+                    self._forget(fetch)  # the store may have come back since
             for gap in list(lacking(span, (fetch.span for fetch in self._touching(span)))):
                 for piece in split(gap):
                     fetch = Fetch(self, piece)
@@ -127,10 +130,13 @@ class CachedShard:
         with self._lock:
             if fetch.wanted > 0 and not self.dropped:
                 return True
-            at = self._fetches.index(fetch)
-            del self._fetches[at], self._starts[at]
-            self.reserved_bytes -= fetch.span.stop - fetch.span.start
+            self._forget(fetch)
             return False
+
+    def _forget(self, fetch: Fetch) -> None:
+        at = self._fetches.index(fetch)
+        del self._fetches[at], self._starts[at]
+        self.reserved_bytes -= fetch.span.stop - fetch.span.start
 
     def fetch(self, span: Span, seconds: float) -> None:
         """One attempt to bring a span into the file; runs in a thread of the fetcher."""

@@ -25,9 +25,9 @@ CONNECTIONS = 8
 """Attempts at once: with 8 MiB each at most 64 MiB in flight. s3fs keeps 10 connections open."""
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
-ATTEMPTS_IN_DEADLINE = 3
-"""A single attempt may take a third of the deadline: a connection that stalls is given up while there is still time to
-open another."""
+FIRST_ATTEMPT = 1 / 3
+"""Part of the deadline that the first attempt may take: a connection that stalls is given up while there is time for
+another, which may take all that is left, since the store may only be slow."""
 GRACE_SECONDS = 1.0
 """The thread that waits gives the working thread so long to say itself what went wrong."""
 
@@ -163,7 +163,7 @@ class Fetcher:
         pause, attempts = FIRST_PAUSE_SECONDS, 0
         while job.still_wanted():
             attempts += 1
-            limit = min(self.timeout_seconds / ATTEMPTS_IN_DEADLINE, deadline - monotonic())
+            limit = self.timeout_seconds * FIRST_ATTEMPT if attempts == 1 else deadline - monotonic()
             try:
                 result = job.attempt(max(limit, 0.01))
             except BaseException as error:

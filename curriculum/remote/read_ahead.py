@@ -132,9 +132,10 @@ class ReadAhead:
         key = (place.phase, place.shard)
         shard, fetches, cost_bytes = self._shards.get(key), [], 0
         if shard is None:
+            whole = self._reads_whole(place, self._next)  # before it is pinned: this may refuse
             shard = self._shards[key] = self._cache.pin(key)
             before = shard.reserved_bytes
-            fetches = shard.want_whole() if self._reads_whole(place, self._next) else shard.want_structure()
+            fetches = shard.want_whole() if whole else shard.want_structure()
             cost_bytes = shard.reserved_bytes - before
         self._counts[key] += 1
         span = None if shard.is_whole else shard.about.rows(place.start, place.stop)

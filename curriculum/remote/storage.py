@@ -128,7 +128,12 @@ class RemoteStorage:
         ahead = ReadAhead(places, cache=self._cache, fetcher=self._fetcher, reads_whole=reads_whole)
         with closing(ahead.tickets()) as tickets:
             for ticket in tickets:
-                yield ticket.place, ticket.shard.shard(partial(_columns, self._cache, self._fetcher, ticket.key))
+                try:
+                    shard = ticket.shard.shard(partial(_columns, self._cache, self._fetcher, ticket.key))
+                except DataError:  # a digest that was wrong once may have been damaged on the way: read it anew
+                    self._cache.drop(ticket.shard)
+                    raise
+                yield ticket.place, shard
                 self._require_same_process()
 
     def check(self) -> None:

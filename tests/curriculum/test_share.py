@@ -113,6 +113,9 @@ def test_all_ranks_together_read_every_row_once_in_every_step(data: st.DataObjec
         ({"micro_batches": 0}, "micro_batches is 0; it starts at 1"),
         ({"micro_tokens": 0}, "micro_tokens is 0; it starts at 1"),
         ({"micro_batches": 2, "micro_tokens": 64}, "not both"),
+        ({"world_size": 2.0}, "world_size is 2.0; give an integer"),
+        ({"rank": None}, "rank is None; give an integer"),
+        ({"micro_tokens": True}, "micro_tokens is True; give an integer"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(size: dict[str, int], message: str) -> None:

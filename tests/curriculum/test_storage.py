@@ -106,3 +106,20 @@ def test_a_reader_goes_on_in_a_forked_child(dataset: Path) -> None:
         [sys.executable, "-c", code, str(dataset)], capture_output=True, text=True, check=False, timeout=60
     )
     assert (result.stdout, result.returncode) == ("ok\n", 0), result.stderr
+
+
+def test_a_shard_that_shrank_and_was_copied_again_is_mapped_anew(dataset: Path) -> None:
+    """The advice of the message must work in the process that got it, and the old map must not be touched again."""
+    reader = curriculum.open(dataset)
+    path = shard_of(reader, 0)
+    right = path.read_bytes()
+    expected = reader[1].tokens.copy()
+    batches = reader.steps(0)
+    next(batches)
+    os.truncate(path, 100)
+    path.with_suffix(".new").write_bytes(right)
+    path.with_suffix(".new").rename(path)
+    with pytest.raises(DataError, match=r"shrank while it was open, from [\d,]+ to 100 bytes"):
+        next(batches)
+    assert np.array_equal(next(reader.steps(1)).tokens, expected)
+    assert np.array_equal(reader[1].tokens, expected)

@@ -2,7 +2,8 @@
 
 In:  where documents begin in each row, and where its padding begins (`Batch.doc_starts`, `Batch.num_tokens`).
 Out: `cu_seqlens` and `max_seqlen` for flash-attention's varlen kernels, `position_ids` for models of transformers,
-which build a block-diagonal mask from positions that start anew (if they get no attention_mask and no cache).
+most of which build a block-diagonal mask from positions that start anew (if they get no attention_mask and no cache;
+`curriculum.adapters.attention` asks a model).
 Guarantee: computed on demand, without a loop over rows. Every input belongs to one piece; a row begins a piece, so does
 a document, and so does padding.
 

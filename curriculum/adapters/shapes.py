@@ -126,7 +126,11 @@ def warm_up(
         raise ConfigError("warm_up found gradients: call it before the first step, or after optimizer.zero_grad().")
     step, rows, seq_len = largest_place(dataset.share, dataset.cursor.step)
     example = dataset.example(step)
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    kept = [
+        (module, name, buffer, None if buffer is None else buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()  # with those that are None until a forward pass fills them
+    ]
     on_gpu = [dataset.device] if dataset.device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=on_gpu):
@@ -137,6 +141,8 @@ def warm_up(
     finally:
         model.zero_grad(set_to_none=True)
         with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
+            for module, name, buffer, before in kept:
+                if buffer is not None and before is not None:
+                    buffer.copy_(before)
+                module._buffers[name] = buffer
     return rows, seq_len

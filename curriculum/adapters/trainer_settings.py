@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from curriculum.adapters.attention import attends_across_documents
 from curriculum.adapters.micro_batches import MicroBatches
 from curriculum.errors import ConfigError
 
@@ -169,6 +170,11 @@ def _of_loss(args: Any, data: MicroBatches, model: torch.nn.Module | None, step:
         yield (
             "use_cache is True: with a cache models of transformers ignore that position_ids start anew at each "
             "document. Set it to False."
+        )
+    if "position_ids" in names and model is not None and attends_across_documents(model):
+        yield (
+            f"{type(model).__name__} sees earlier documents of a row although position_ids start anew: it does not "
+            f"build its mask from them. Use another model, or attention=None, which lets tokens see them."
         )
     shares = args.world_size * args.gradient_accumulation_steps
     if not data.reader.manifest.packed or shares == 1:

@@ -29,7 +29,7 @@ class Wanted:
     """What examples hold beside input_ids and labels."""
 
     attention: Attention | None = None
-    """position_ids: int64 [rows, seq_len] that start anew in every document: all that models of transformers need, and
+    """position_ids: int64 [rows, seq_len] that start anew in every document: what most models of transformers need, and
     the only key that they accept; varlen: those, and cu_seqlens int32 [pieces + 1] with max_seqlen int of the rows laid
     end to end, for a loop that calls a varlen kernel itself"""
     shift_labels: bool = False

@@ -14,7 +14,15 @@ from collections.abc import Callable
 
 from curriculum.doctor.case import Case, Cause
 from curriculum.doctor.finding import Finding
-from curriculum.doctor.order_causes import at_the_end, changed_rows, dropped, shifted, shuffled, wrong_length
+from curriculum.doctor.order_causes import (
+    at_the_end,
+    changed_rows,
+    dropped,
+    recorded_twice,
+    shifted,
+    shuffled,
+    wrong_length,
+)
 from curriculum.doctor.run_trace import Misfit, Trace
 from curriculum.doctor.sharing_causes import beyond_the_end, micro_batches, other_rank, same_rows, world_size
 
@@ -37,6 +45,7 @@ _CAUSES: tuple[Callable[[Case], Cause | None], ...] = (
     world_size,
     micro_batches,
     wrong_length,
+    recorded_twice,
     shifted,
     dropped,
     at_the_end,

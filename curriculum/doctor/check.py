@@ -107,15 +107,14 @@ def _resume(
     planned: PlannedRows, run: RunLog, earlier: Sequence[Trace], wanted: int | None, index: int
 ) -> tuple[int, Finding | None]:
     """Row number at which a resumed run began, and what is wrong with it."""
-    reached = max(min(trace.stops()) for trace in earlier)
-    first, proper = earlier[0].start, earlier[-1].stops()[0] if wanted is None else wanted
-    proper = min(proper, reached) if wanted is None else wanted
+    proper = min(earlier[-1].stops()) if wanted is None else wanted
+    furthest = max(min(trace.stops()) for trace in earlier) if wanted is None else wanted
     found = _begins_at(planned, run, proper)
     if found is None or found == proper:
         return proper, None
-    if found == first and first < proper:
+    if found == earlier[0].start and found < proper:
         return found, _finding("restart", index, planned, found, proper)
-    if found > (reached if wanted is None else wanted):
+    if found > furthest:
         return found, _finding("skipped-at-resume", index, planned, found, proper)
     if wanted is not None:
         return found, _finding("repeated-at-resume", index, planned, found, proper)
@@ -130,11 +129,14 @@ def _begins_at(planned: PlannedRows, run: RunLog, near: int) -> int | None:
         return None
     rows = run.calls[0][0].shape[0]
     trace = Trace(planned, run, near)
-    places = [near, planned.find(run.calls[0][0].inputs, near)]
-    for found in places:
-        if found is not None and all(trace.fits(calls[0], found + rank * rows) for rank, calls in enumerate(run.calls)):
-            return found
-    return None
+
+    def fits(found: int) -> bool:
+        return all(trace.fits(calls[0], found + rank * rows) for rank, calls in enumerate(run.calls))
+
+    if fits(near):
+        return near  # found without a search
+    found = planned.find(run.calls[0][0].inputs, near)
+    return found if found is not None and fits(found) else None
 
 
 def _finding(kind: str, index: int, planned: PlannedRows, found: int, proper: int) -> Finding:

@@ -19,6 +19,7 @@ KINDS = {
     "other-rank": "a rank was given the rows of another one",
     "world-size": "the loader was told another number of ranks",
     "micro-batches": "micro-batches were split, merged or cut elsewhere",
+    "recorded-twice": "every micro-batch came several times in a row",
     "shuffled": "the order of the plan is lost",
     "dropped": "batches are missing again and again",
     "skipped": "batches are missing at one place",
@@ -78,7 +79,7 @@ class RunSummary:
     micro_batches: tuple[tuple[int, int], ...]
     """(seq_len, micro-batches per step), once for every pair, in order"""
     loss: str
-    """"plain": equals cross-entropy; "shifted": that of labels shifted again; "other"; or "not recorded" """
+    """"plain": equals cross-entropy; "shifted": that of labels shifted again; "other"; "undecided"; "not recorded" """
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""

@@ -11,6 +11,7 @@ are right but the model shifts them again, by the loss.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 
 import numpy as np
 
@@ -107,11 +108,17 @@ def _is(call: Call, labels: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> 
 
 
 def loss_verdict(run: RunLog) -> str:
-    """What the losses of a run are: "plain", "shifted", "other", or "not recorded"."""
+    """What the losses of a run are: "plain", "shifted", "other", "undecided", or "not recorded".
+
+    Undecided: as near to plain cross-entropy as to that of shifted labels, as everything is where a model knows nothing
+    yet and the loss is as coarse as bfloat16.
+    """
     plain = shifted = divided = total = 0.0
     for call in (call for calls in run.calls for call in calls):
         if call.loss is None or call.cross_entropy is None or call.cross_entropy_of_shifted is None:
             continue
+        if not all(map(isfinite, (call.loss, call.cross_entropy, call.cross_entropy_of_shifted))):
+            continue  # one loss of nan must not hide the rest
         plain += abs(call.loss - call.cross_entropy)
         shifted += abs(call.loss - call.cross_entropy_of_shifted)
         # A sum over shifted labels that a trainer divides by the number of all labels.
@@ -122,7 +129,9 @@ def loss_verdict(run: RunLog) -> str:
         return "not recorded"
     if min(shifted, divided) < _MUCH_NEARER * plain:
         return "shifted"
-    return "plain" if plain <= _ROUNDING * total else "other"
+    if plain > _ROUNDING * total:
+        return "other"
+    return "plain" if plain < _MUCH_NEARER * shifted else "undecided"
 
 
 def loss_findings(run: RunLog, index: int) -> Iterator[Finding]:

@@ -39,6 +39,19 @@ def wrong_length(case: Case) -> Cause | None:
     )
 
 
+def recorded_twice(case: Case) -> Cause | None:
+    """Call i holds the rows of call i // times, from the first call on, on every rank."""
+    for times in (2, 3, 4):
+        if all(case.all_fit(rank, np.repeat(case.trace.expected[rank], times)) for rank in range(case.world_size)):
+            return Cause(
+                "recorded-twice",
+                f"Every micro-batch came {times} times in a row. Either curriculum.doctor.record is called so often "
+                f"for each (a hook and the loop, or a recomputed forward pass): call it once; or the loop trains "
+                f"{times} times on each batch.",
+            )
+    return None
+
+
 def shifted(case: Case) -> Cause | None:
     """Micro-batches missing or repeated at one place; all is well after it."""
     if case.found is None:

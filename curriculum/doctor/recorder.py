@@ -66,12 +66,11 @@ def describe(batch: Any, *, logits: Any = None, loss: Any = None) -> dict[str, A
     return {
         "shape": list(ids.shape),
         "inputs": to_hex(row_digests(ids)),
-        "labels_shape": None if wanted is None else list(wanted.shape),
         "labels": None if wanted is None else to_hex(row_digests(wanted)),
         "first_tokens": ids[:1, :MAX_FIRST_TOKENS].reshape(-1).tolist(),
         "keys": sorted(map(str, fields)),
         "mask_hides_pieces": _mask_hides_pieces(fields),
-        "loss": None if loss is None else float(as_array(loss)),
+        "loss": None if loss is None else _number(loss),
         "num_labels": None if wanted is None else int((wanted >= 0).sum()),
         "num_labels_shifted": None if wanted is None else int((wanted[:, 1:] >= 0).sum()),
         "cross_entropy": plain,
@@ -90,10 +89,20 @@ def as_array(value: Any) -> np.ndarray[Any, Any]:
     return array.astype(np.float32) if "bfloat16" in str(array.dtype) else array
 
 
+def _number(loss: Any) -> float:
+    array = as_array(loss)
+    if array.size != 1:
+        raise ConfigError(
+            f"curriculum.doctor.record: loss has the shape {list(array.shape)}; give one number, the mean over the "
+            f"micro-batch's labels."
+        )
+    return float(array.reshape(()))
+
+
 def _rows(value: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
     """int64 [rows, length]; leading dimensions (devices, micro-batches) are laid end to end."""
     array = as_array(value)
-    if array.dtype.kind not in "iu" or array.ndim == 0:
+    if array.dtype.kind not in "iu" or array.ndim == 0 or array.size == 0:
         raise ConfigError(
             f"curriculum.doctor.record: the batch has {array.dtype} {list(array.shape)} where token ids are expected, "
             f"integers [rows, seq_len]. Give it the ids that go into the model."

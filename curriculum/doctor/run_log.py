@@ -31,7 +31,6 @@ class Call:
     """rows, inputs per row"""
     inputs: Digests
     """uint64 [rows]"""
-    labels_shape: tuple[int, int] | None
     labels: Digests | None
     """uint64 [rows], or None if the batch had none"""
     first_tokens: tuple[int, ...]
@@ -62,6 +61,9 @@ class RunLog:
         return tuple(rank for rank, calls in enumerate(self.calls) if not calls)
 
 
+MAX_WORLD_SIZE = 1 << 20
+
+
 def load_run(folder: Path) -> RunLog:
     """Read a run's folder.
 
@@ -89,6 +91,10 @@ def load_run(folder: Path) -> RunLog:
     world_size = sizes.pop()
     by_rank: list[tuple[Call, ...]] = [()] * world_size
     for calls in found:
+        if by_rank[calls[0].rank]:
+            raise DataError(
+                f"{folder}: two files hold rank {calls[0].rank}; a log holds one run, a file for each rank."
+            )
         by_rank[calls[0].rank] = calls
     return RunLog(where=str(folder), world_size=world_size, calls=tuple(by_rank))
 
@@ -99,7 +105,7 @@ def _load_file(path: Path) -> tuple[Call, ...]:
     for number, line in enumerate(lines):
         try:
             call = parse_call(json.loads(line), number)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise DataError(
                 f"{path}, line {number + 1}: not a line that curriculum.doctor.record wrote ({error!r}). Record the "
                 f"run again into a new folder."
@@ -110,6 +116,12 @@ def _load_file(path: Path) -> tuple[Call, ...]:
     return tuple(calls)
 
 
+def _require_integers(**values: Any) -> None:
+    for name, value in values.items():
+        if type(value) is not int:
+            raise TypeError(f"{name} is {value!r}")
+
+
 def parse_call(line: dict[str, Any], number: int) -> Call:
     """A line, which is the file's `number`-th; ValueError, KeyError or TypeError if it is none."""
     if line["version"] != VERSION:
@@ -117,10 +129,13 @@ def parse_call(line: dict[str, Any], number: int) -> Call:
     if line["call"] != number:
         raise ValueError(f"call {line['call']} where {number} should be")
     rows, length = line["shape"]
-    labels_shape, labels = line["labels_shape"], line["labels"]
-    rank, world_size = line["rank"], line["world_size"]
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank {rank} of {world_size}")
+    labels, rank, world_size = line["labels"], line["rank"], line["world_size"]
+    _require_integers(rows=rows, length=length, rank=rank, world_size=world_size)
+    if not 0 <= rank < world_size <= MAX_WORLD_SIZE or rows < 1 or length < 1:
+        raise ValueError(f"rank {rank} of {world_size}, {rows} rows of {length}")
+    for name in ("loss", "num_labels", "num_labels_shifted", "cross_entropy", "cross_entropy_of_shifted"):
+        if not isinstance(line[name], int | float | None):
+            raise TypeError(f"{name} is {line[name]!r}")
     inputs = from_hex(line["inputs"])
     if len(inputs) != rows:
         raise ValueError(f"{len(inputs)} digests of {rows} rows")
@@ -129,7 +144,6 @@ def parse_call(line: dict[str, Any], number: int) -> Call:
         world_size=world_size,
         shape=(rows, length),
         inputs=inputs,
-        labels_shape=None if labels_shape is None else (labels_shape[0], labels_shape[1]),
         labels=None if labels is None else from_hex(labels),
         first_tokens=tuple(line["first_tokens"]),
         keys=tuple(line["keys"]),

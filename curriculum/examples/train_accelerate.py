@@ -51,7 +51,8 @@ def main():
     if Path(options.checkpoint).exists():
         accelerator.load_state(options.checkpoint)
 
-    for step in dataset.steps():
+    stop = len(reader) if options.stop_before is None else options.stop_before
+    for step in dataset.steps() if dataset.cursor.step < stop else ():
         loss = torch.zeros((), device=accelerator.device)
         for batch in step.micro_batches:
             with accelerator.accumulate(model):
@@ -66,7 +67,7 @@ def main():
         loss = accelerator.reduce(loss, reduction="sum").item()
         if accelerator.is_main_process:
             print(json.dumps({"step": step.step, "seq_len": step.seq_len, "loss": loss}), flush=True)
-        if dataset.cursor.step == options.stop_before:  # the state after the step that was handed out last
+        if dataset.cursor.step == stop:  # the state after the step that was handed out last
             break
 
     accelerator.save_state(options.checkpoint)

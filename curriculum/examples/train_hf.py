@@ -80,7 +80,10 @@ def main():
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Progress(options.stop_before))
     folder = Path(options.checkpoint)
-    trainer.train(resume_from_checkpoint=folder.is_dir() and get_last_checkpoint(folder))
+    last = get_last_checkpoint(folder) if folder.is_dir() else None
+    done = int(last.rpartition("-")[2]) if last else 0  # steps: Trainer names the folder after them
+    if done < (len(reader) if options.stop_before is None else options.stop_before):
+        trainer.train(resume_from_checkpoint=last)
 
 
 if __name__ == "__main__":

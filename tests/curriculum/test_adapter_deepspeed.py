@@ -205,6 +205,26 @@ def test_resuming_twice_in_a_row_from_weights_alone(
         step = stop
 
 
+def test_a_state_that_was_loaded_is_the_state_until_batches_are_asked_for(
+    packed: Reader, new_engine: Callable[..., Any]
+) -> None:
+    """A run that goes back after a bad loss and is saved at once: the state is where it went back to."""
+    from curriculum.adapters.deepspeed import dataset_for
+
+    engine = new_engine()
+    dataset = dataset_for(engine, packed)
+    batches = iter(dataset)
+    for _ in range(3):
+        engine.backward(engine(next(batches)["input_ids"]).mean())
+        engine.step()
+    assert dataset.state_dict()["step"] == 3
+    loaded = {"dataset_id": packed.id, "step": 1, "row": 0}
+    dataset.load_state_dict(loaded)
+    assert dataset.state_dict() == loaded
+    assert np.array_equal(next(iter(dataset))["input_ids"].numpy(), packed[1].inputs)
+    assert dataset.state_dict() == loaded
+
+
 def test_samples_are_counted_where_phases_have_other_rows(
     build_small: Callable[..., BuildResult], new_engine: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -116,8 +116,11 @@ class FakeCuda:
 
     def __init__(self) -> None:
         self.log: list[tuple[Any, ...]] = []
-        self.under_way: list[tuple[FakeEvent | None, torch.Tensor, torch.Tensor]] = []
-        """(event recorded after the copy, pinned memory, what it held) of copies that the host did not wait for"""
+        self.copies: list[FakeStream] = []
+        """the stream on which each was queued"""
+        self.under_way: list[tuple[FakeEvent | FakeStream, torch.Tensor, torch.Tensor]] = []
+        """(first event recorded on the stream after the copy, else the stream; pinned memory; what it held) of copies
+        that the host did not wait for"""
         self.compute = FakeStream(self, "compute")
         self.now = self.compute
 
@@ -156,10 +159,10 @@ class FakeEvent:
         self.after_copy = -1
 
     def record(self, stream: FakeStream) -> None:
-        assert stream.name == "side", "an event of the side stream, where the copy is"
-        self.after_copy = sum(entry[0] == "copy" for entry in self.cuda.log) - 1
+        """It says something of the copies that were queued before it on the same stream, and of no others."""
+        self.after_copy = max((number for number, on in enumerate(self.cuda.copies) if on is stream), default=-1)
         copies = self.cuda.under_way
-        copies[:] = [(event or self, source, content) for event, source, content in copies]
+        copies[:] = [(self if after is stream else after, source, content) for after, source, content in copies]
 
     def synchronize(self) -> None:
         self.cuda.require_intact()
@@ -198,7 +201,8 @@ class Recording(TorchFunctionMode):
             assert self.cuda.now.name == "side"
             assert any(args[1].data_ptr() == memory.data_ptr() for memory in self.pinned), "out of pinned memory"
             self.cuda.log.append(("copy", args[1].untyped_storage().data_ptr()))
-            self.cuda.under_way.append((None, args[1], args[1].clone()))
+            self.cuda.copies.append(self.cuda.now)
+            self.cuda.under_way.append((self.cuda.now, args[1], args[1].clone()))
         return func(*args, **kwargs)
 
 
@@ -284,6 +288,16 @@ def test_the_stand_in_notices_memory_that_is_reused_too_early(small_dataset: Pat
             pinned.copied = None
     with pytest.raises(AssertionError, match="written while it was being copied"):
         cuda.require_intact()
+
+
+def test_the_stand_in_notices_an_event_that_is_not_of_the_stream_of_the_copy(
+    small_dataset: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded on the stream that computes, it passes at once, and pinned memory is written while it is copied."""
+    record = FakeEvent.record
+    monkeypatch.setattr(FakeEvent, "record", lambda event, stream: record(event, cuda.compute))
+    with Recording(cuda), pytest.raises(AssertionError, match="written while it was being copied"):
+        list(run_ahead(curriculum.open(small_dataset).steps(), cuda, Wanted()))
 
 
 def test_a_dataset_on_cuda_resumes_after_the_batch_it_handed_out(

@@ -171,10 +171,18 @@ def test_epoch_of_a_run_that_stopped_early_goes_on(
     trainer = trainer_of(max_epochs=1, callbacks=[Stop()])
     trainer.fit(Recorded(packed.manifest.tokenizer.vocab_size), datamodule=data)
     trainer.save_checkpoint(saved)
-    trainer = trainer_of(max_epochs=1, accumulate_grad_batches=4)
+    numbers: list[int] = []
+
+    class Note(Callback):  # type: ignore[misc, unused-ignore]
+        def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+            numbers.append(batch_idx)
+
+    trainer = trainer_of(max_epochs=1, accumulate_grad_batches=4, callbacks=[Note()])
     model = Recorded(packed.manifest.tokenizer.vocab_size)
     trainer.fit(model, datamodule=CurriculumDataModule(packed), ckpt_path=saved)
     assert_rows(model.seen, packed, 3, STEPS, micro_batches=4)
+    assert numbers == list(range(3 * 4, STEPS * 4)), "the epoch goes on, it does not begin again"
+    assert trainer.current_epoch == 1
     assert_same_weights(model, whole_run[0])
     trainer.save_checkpoint(saved)
     assert fit(CurriculumDataModule(packed), saved, max_epochs=1).seen == [], "the dataset is at its end"
@@ -240,9 +248,53 @@ def test_validation_and_loggers_go_on_where_they_were(packed: Reader, tmp_path: 
 
     whole = run(STEPS, 2, None)
     assert [step for step, _ in whole] == [2, 4, 6, 8]
+    assert run(STEPS, 2, tmp_path / "0.ckpt") == whole, "saved inside step 0: nothing to validate before it"
     assert run(STEPS, 2, tmp_path / "5.ckpt") == whole[1:], "saved after step 3"
     assert run(STEPS, 4, tmp_path / "5.ckpt") == whole[1:]
     assert run(STEPS, 1, tmp_path / "9.ckpt") == whole[2:], "saved after step 5, with 2 micro-batches"
+
+
+def test_a_checkpoint_of_the_last_batch_ends_the_epoch(packed: Reader, whole_run: tuple[Recorded, Path]) -> None:
+    """Saved before Lightning counted the epoch: a resume has nothing to train, and the epoch is over, once."""
+    ends: list[int] = []
+
+    class Note(Callback):  # type: ignore[misc, unused-ignore]
+        def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
+            ends.append(trainer.current_epoch)
+
+    trainer = trainer_of(max_epochs=1, accumulate_grad_batches=2, callbacks=[Note()])
+    model = Recorded(packed.manifest.tokenizer.vocab_size)
+    saved = whole_run[1] / f"{2 * STEPS - 1}.ckpt"
+    trainer.fit(model, datamodule=CurriculumDataModule(packed), ckpt_path=saved)
+    assert model.seen == []
+    assert (trainer.current_epoch, trainer.global_step, ends) == (1, STEPS, [])
+
+
+def test_a_data_module_that_was_resumed_or_validated_begins_a_new_run_at_step_0(
+    packed: Reader, whole_run: tuple[Recorded, Path]
+) -> None:
+    """In a notebook one data module sees several runs: a position kept from the last would refuse, or skip, rows."""
+
+    class Data(CurriculumDataModule):
+        def val_dataloader(self) -> Any:
+            return [0]
+
+    class Validated(Recorded):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            """Nothing."""
+
+    def trained(stop: int, ckpt: Path | None = None) -> list[torch.Tensor]:
+        model = Validated(vocab_size)
+        trainer_of(max_steps=stop, num_sanity_val_steps=0).fit(model, datamodule=data, ckpt_path=ckpt)
+        return model.seen
+
+    data, saved = Data(packed), whole_run[1] / "7.ckpt"
+    vocab_size = packed.manifest.tokenizer.vocab_size
+    trainer_of().validate(Validated(vocab_size), datamodule=data, ckpt_path=saved)
+    assert data.cursor.step == 0, "validation resumes nothing"
+    assert_rows(trained(1), packed, 0, 1, micro_batches=1)
+    assert_rows(trained(5, saved), packed, 4, 5, micro_batches=1)
+    assert_rows(trained(1), packed, 0, 1, micro_batches=1)
 
 
 class Manual(Recorded):

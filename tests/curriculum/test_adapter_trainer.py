@@ -287,6 +287,20 @@ def test_length_tokens_and_passes_over_the_corpus_are_logged(reader: Reader, tmp
     assert [entry["seq_len"] for entry in first.seen[:STEPS]] == lengths
 
 
+def test_an_epoch_counts_the_tokens_that_were_cut_off_too(build_small: Callable[..., Any], tmp_path: Path) -> None:
+    """In truncate mode short rows consume as much of the corpus as long ones: without what was dropped, a run that
+    read all of it would be logged as a part of a pass."""
+    build_small(tmp_path / "dataset", mode="truncate", steps=STEPS, start_length=8, frac=0.5)
+    data = curriculum.open(tmp_path / "dataset")
+    trainer = make(data, tmp_path / "out", llama())
+    trainer.train()
+    accounting = data.manifest.accounting
+    assert accounting.truncated_tokens > 0
+    epochs = [entry["epoch"] for entry in trainer.state.log_history[:STEPS]]
+    read = 8 * 64 * STEPS / accounting.corpus_tokens  # every row takes max_length tokens
+    assert epochs == pytest.approx([read * (step + 1) / STEPS for step in range(STEPS)])
+
+
 def test_the_example_on_two_processes_resumes_on_two_and_on_one(packed: Reader, tmp_path: Path) -> None:
     """Real processes: every row of every step reaches the model once, whoever continues the run, and losses are those
     of whole steps, although labels of -100 are spread unevenly over micro-batches and processes."""

@@ -74,6 +74,13 @@ def test_wsd_stays_at_the_peak_and_falls_over_the_last_tenth_of_the_tokens() -> 
     assert factors(GROWING, schedule="wsd", decay_frac=1.0) == pytest.approx(factors(GROWING, schedule="linear"))
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_decay_to_the_peak_is_a_constant_rate(schedule: str) -> None:
+    """`final=1` is how to compare with a run without decay; it is the end of what is allowed, and allowed."""
+    assert factors(SHORT, schedule=schedule, final=1.0) == [1.0] * 5
+    assert factors(SHORT, schedule=schedule, final=1.0, warmup_steps=2) == [0.5, 1.0, 1.0, 1.0, 1.0]
+
+
 def test_the_decay_may_end_before_or_after_the_run() -> None:
     """GPT-3 decayed over 260 of 300 billion tokens and trained the rest at a tenth; a run may also be continued."""
     assert factors(SHORT, schedule="linear", decay_tokens=16)[2:] == pytest.approx([0.1] * 3)

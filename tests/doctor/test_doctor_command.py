@@ -150,7 +150,7 @@ def test_a_trainer_that_fails_shows_what_it_printed(tmp_path: Path, monkeypatch:
     with pytest.raises(CurriculumError) as failure:
         run_to_end(launch(tmp_path, monkeypatch, code), Silent())
     assert str(failure.value) == (
-        "torch, run 1 of 2 failed with exit code 3. It printed last: \n    CUDA out of \\x1b[31mmemory"
+        "torch, run 1 of 2 failed with exit code 3. It printed last:\n    CUDA out of \\x1b[31mmemory"
     )
 
 

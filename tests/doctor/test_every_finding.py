@@ -100,6 +100,7 @@ WRONG: dict[str, tuple[str, Callable[[Reader], Ranks]]] = {
     "both ranks are 0": ("same-rows", lambda r: [ranks_of(r)[0]] * 2),
     "each rank takes all": ("same-rows", lambda r: ranks_of(r, world_size=1) * 2),
     "ranks swapped": ("other-rank", lambda r: ranks_of(r)[::-1]),
+    "recorded twice": ("recorded-twice", lambda r: [[x for x in each for _ in "ab"] for each in ranks_of(r)]),
     "rank 1 of 4 is 0": ("other-rank", lambda r: [ranks_of(r, world_size=4)[i] for i in (0, 0, 2, 3)]),
     "loader of 4 ranks": ("world-size", lambda r: ranks_of(r, world_size=4)[:2]),
     "alone, loader of 2": ("world-size", lambda r: ranks_of(r)[1:]),
@@ -231,6 +232,10 @@ def test_a_mask_that_hides_documents_is_named(packed: Reader) -> None:
 
 
 def _with_losses(reader: Reader, shift: int, *, divisor: Callable[[Any], int] | None = None) -> DoctorReport:
+    return check(reader, _losses_of(reader, shift, divisor=divisor))
+
+
+def _losses_of(reader: Reader, shift: int, *, divisor: Callable[[Any], int] | None = None) -> Ranks:
     """Losses of a model with random logits, over labels that it shifts again or not."""
     ranks = ranks_of(reader, world_size=1, stop=3)
     random = np.random.Generator(np.random.Philox(0))
@@ -242,7 +247,7 @@ def _with_losses(reader: Reader, shift: int, *, divisor: Callable[[Any], int] | 
         losses = -np.log(np.take_along_axis(seen, wanted[..., None], -1))
         example["loss"] = losses.sum() / (divisor(labels) if divisor else losses.size)
         example["logits"] = logits.astype(np.float32)
-    return check(reader, ranks)
+    return ranks
 
 
 def test_a_double_shift_inside_the_model_is_named(reader: Reader) -> None:
@@ -255,6 +260,24 @@ def test_a_double_shift_inside_the_model_is_named(reader: Reader) -> None:
     assert right.ok
     assert right.runs[0].loss == "plain"
     assert check(reader, ranks_of(reader)).runs[0].loss == "not recorded"
+
+
+def test_a_loss_as_coarse_as_its_difference_decides_nothing(reader: Reader) -> None:
+    """Near the beginning all losses are about ln(vocabulary): in bfloat16 a double shift must not be called plain."""
+    for shift, right in ((0, "plain"), (1, "shifted")):
+        ranks = _losses_of(reader, shift)
+        assert check(reader, ranks).runs[0].loss == right
+        for example in ranks[0]:
+            example["logits"] = example["logits"] / 100
+            example["loss"] = 5.6875  # ln(300) is 5.70, and bfloat16 has 1/32 there
+        assert check(reader, ranks).runs[0].loss == "undecided"
+
+
+def test_a_loss_of_nan_hides_nothing(reader: Reader) -> None:
+    """One overflow in a run of thousands of steps must not make a double shift invisible."""
+    ranks = _losses_of(reader, shift=1)
+    ranks[0][0]["loss"] = float("nan")
+    assert kinds(check(reader, ranks)) == ["double-shift"]
 
 
 def test_every_kind_has_a_test() -> None:

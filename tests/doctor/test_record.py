@@ -68,7 +68,6 @@ def test_a_line_says_what_the_model_was_given(log: Path) -> None:
             "world_size": 1,
             "shape": [2, 3],
             "inputs": to_hex(row_digests(IDS)),
-            "labels_shape": [2, 3],
             "labels": to_hex(row_digests(LABELS)),
             "first_tokens": [5, 6, 7],
             "keys": ["input_ids", "labels"],

@@ -207,6 +207,38 @@ def test_leaving_an_iteration_stops_its_fetching(http_store: HttpStore, tmp_path
     assert len(list(Reader(storage).steps(0, 0, 4))) == 20
 
 
+def test_iterations_that_are_left_again_and_again_reserve_only_what_they_fetched(
+    http_store: HttpStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that were given up would count for ever, and push shards out of a cache that has room for them."""
+    monkeypatch.setattr("curriculum.remote.fetcher.CONNECTIONS", 2)
+    http_store.delay_seconds = 0.01
+    storage = RemoteStorage(http_store.url, cache_dir=tmp_path, verify="ranges")
+    reader = Reader(storage)
+    for rank in (0, 1, 2, 3):
+        next(reader.steps(0, rank, 4))
+    ends = time.monotonic() + 5
+    while storage._cache.reserved_bytes != storage.bytes_fetched and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert storage._cache.reserved_bytes == storage.bytes_fetched
+    assert storage.bytes_fetched < storage.manifest.phases[0].shards[0].num_bytes // 2
+
+
+def test_a_long_iteration_stays_as_far_ahead_as_at_its_beginning(
+    http_store: HttpStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window that shrinks while it moves would end as one request at a time, each as slow as the store's latency."""
+    place_bytes = 32 * 1025 * 2
+    monkeypatch.setattr("curriculum.remote.read_ahead.RANGE_BYTES", place_bytes)
+    monkeypatch.setattr("curriculum.remote.read_ahead.AHEAD_BYTES", 6 * place_bytes)
+    storage = RemoteStorage(http_store.url, cache_dir=tmp_path, verify="ranges")
+    asked = [storage._cache.reserved_bytes for _ in Reader(storage).steps(0, 1, 2)]
+    places = [20 - (asked[-1] - bytes_then) // place_bytes for bytes_then in asked]
+    ahead = [asked_for - number for number, asked_for in enumerate(places, start=1)]
+    assert min(ahead[2:-5]) >= 4
+    assert max(ahead) <= 6
+
+
 def test_a_loop_that_asks_one_by_one_is_read_ahead(http_store: HttpStore, tmp_path: Path) -> None:
     """Hugging Face's Trainer asks for items: after three at equal distances the next ones are on their way."""
     from curriculum.share import Share

@@ -140,6 +140,30 @@ def test_who_reads_every_row_fetches_and_verifies_whole_shards(
             assert there.bytes_fetched < size
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_pass_over_every_row_verifies_what_ranges_brought_before(
+    http_store: HttpStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_damaged: bool
+) -> None:
+    """Rows that one rank of two read came without a digest: whoever then reads all must not train on a flipped bit in
+    them, nor fetch them again. Its columns were read, too, so the shard is open already."""
+    monkeypatch.setattr(storage, "WHOLE_BYTES", 0)
+    path = "phases/00000-len0001024/shard-000000.arrow"
+    there = remote(http_store.url, tmp_path, timeout_seconds=2.0)
+    if is_damaged:
+        damaged = bytearray(http_store.files[path])
+        damaged[there.manifest.phases[0].shards[0].data_offset + STEP_BYTES // 2] ^= 1  # the first token of rank 1
+        http_store.files[path] = bytes(damaged)
+    reader = Reader(there)
+    assert [len(batch.document) for batch in reader.steps(0, 1, 2)] == [32] * 20
+    assert there.bytes_fetched < len(http_store.files[path])
+    if is_damaged:
+        with pytest.raises(DataError, match=f"{path}: its sha256 is [0-9a-f]{{64}}, the manifest says"):
+            next(reader.steps())
+    else:
+        assert len(list(reader.steps())) == 20
+        assert there.bytes_fetched == len(http_store.files[path])
+
+
 def test_small_shards_are_verified_for_every_world_size(small_store: HttpStore, tmp_path: Path) -> None:
     path = next(path for path in small_store.files if path.endswith(".arrow") and path.startswith("phases/00003"))
     damaged = bytearray(small_store.files[path])

@@ -270,9 +270,7 @@ def test_a_checkpoint_of_the_last_batch_ends_the_epoch(packed: Reader, whole_run
     assert (trainer.current_epoch, trainer.global_step, ends) == (1, STEPS, [])
 
 
-def test_a_data_module_that_was_resumed_or_validated_begins_a_new_run_at_step_0(
-    packed: Reader, whole_run: tuple[Recorded, Path]
-) -> None:
+def test_a_data_module_that_was_resumed_or_validated_begins_a_new_run_at_step_0(packed: Reader, tmp_path: Path) -> None:
     """In a notebook one data module sees several runs: a position kept from the last would refuse, or skip, rows."""
 
     class Data(CurriculumDataModule):
@@ -285,11 +283,15 @@ def test_a_data_module_that_was_resumed_or_validated_begins_a_new_run_at_step_0(
 
     def trained(stop: int, ckpt: Path | None = None) -> list[torch.Tensor]:
         model = Validated(vocab_size)
-        trainer_of(max_steps=stop, num_sanity_val_steps=0).fit(model, datamodule=data, ckpt_path=ckpt)
+        trainer = trainer_of(max_steps=stop, num_sanity_val_steps=0)
+        trainer.fit(model, datamodule=data, ckpt_path=ckpt)
+        trainer.save_checkpoint(tmp_path / f"{stop}.ckpt")
         return model.seen
 
-    data, saved = Data(packed), whole_run[1] / "7.ckpt"
+    data, saved = Data(packed), tmp_path / "4.ckpt"
     vocab_size = packed.manifest.tokenizer.vocab_size
+    trained(4)
+    data = Data(packed)
     trainer_of().validate(Validated(vocab_size), datamodule=data, ckpt_path=saved)
     assert data.cursor.step == 0, "validation resumes nothing"
     assert_rows(trained(1), packed, 0, 1, micro_batches=1)

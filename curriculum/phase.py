@@ -16,6 +16,9 @@ from curriculum.budget import require_step_fits
 from curriculum.errors import PlanError
 from curriculum.schedule import MAX_SEQ_LEN, require_int
 
+EXTENSIONS = "extensions"
+"""Key of a plan's `schedule`: how many of its last phases were added to a finished run."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Phase:
@@ -54,20 +57,30 @@ class Phase:
         }
 
 
-def require_phases(phases: tuple[Phase, ...], max_seq_len: int, *, separate: bool = False) -> None:
-    """Phases that are `separate` may have equal shapes; others are one phase then."""
+def require_phases(phases: tuple[Phase, ...], max_seq_len: int, *, separate: bool = False, extensions: int = 0) -> None:
+    """Phases that are `separate`, and those of extensions, may have shapes of others; the rest are one phase then."""
+    if not 0 <= extensions < max(1, len(phases)):
+        raise PlanError(f"the plan has {len(phases)} phases and {extensions} extensions; the first phase is none.")
     if not phases:
         raise PlanError("the plan has no phases; at least one is needed.")
-    shapes = {(phase.seq_len, phase.rows_per_step) for phase in phases}
-    if len(shapes) != len(phases) and not separate:
+    first = phases[: len(phases) - extensions]
+    shapes = {(phase.seq_len, phase.rows_per_step) for phase in first}
+    if len(shapes) != len(first) and not separate:
         raise PlanError("two phases have equal seq_len and rows_per_step; make them one, visited twice by order.")
     longest = max(phase.seq_len for phase in phases)
     if max_seq_len != longest:
         raise PlanError(f"max_seq_len is {max_seq_len}, but the longest phase has {longest}.")
+    if any(phase.seq_len != max_seq_len for phase in phases[len(first) :]):
+        raise PlanError(f"an extension has steps of the maximum length {max_seq_len} only.")
 
 
-def require_order(phases: tuple[Phase, ...], order: tuple[tuple[int, int], ...], *, separate: bool = False) -> None:
+def require_order(
+    phases: tuple[Phase, ...], order: tuple[tuple[int, int], ...], *, separate: bool = False, extensions: int = 0
+) -> None:
     """The one canonical form: phases numbered by first visit, neighbouring runs of different phases."""
+    last = [index for index, _ in order[len(order) - extensions :]] if extensions else []
+    if last != list(range(len(phases) - extensions, len(phases))):
+        raise PlanError(f"the plan has {extensions} extensions, but order does not end with a visit to each of them.")
     if separate and len(order) != len(phases):
         raise PlanError(f"order has {len(order)} runs; {len(phases)} phases that are separate are visited once each.")
     steps = [0] * len(phases)

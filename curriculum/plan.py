@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Self
 from curriculum.budget import Batch, Budget
 from curriculum.errors import CursorError, DataError, PlanError
 from curriculum.explicit_phases import SEPARATE
-from curriculum.phase import Phase, require_order, require_phases
+from curriculum.phase import EXTENSIONS, Phase, require_order, require_phases
 from curriculum.plan_json import (
     FORMAT,
     REMEDY,
@@ -71,9 +71,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         require_mode(self.mode)
-        separate = SEPARATE in self.schedule
-        require_phases(self.phases, self.max_seq_len, separate=separate)
-        require_order(self.phases, self.order, separate=separate)
+        separate, extensions = SEPARATE in self.schedule, self.num_extensions
+        require_phases(self.phases, self.max_seq_len, separate=separate, extensions=extensions)
+        require_order(self.phases, self.order, separate=separate, extensions=extensions)
         runs = tuple(self._cumulate())
         object.__setattr__(self, "_runs", runs)
         object.__setattr__(self, "_first_steps", tuple(run.first_step for run in runs))
@@ -121,6 +121,12 @@ class Plan:
     def dropped_tokens(self) -> int:
         """What truncation cuts off; 0 in all other modes."""
         return self.consumed_tokens - self.total_tokens
+
+    @property
+    def num_extensions(self) -> int:
+        """The last so many phases were added to a finished run (`curriculum.extension`)."""
+        count = self.schedule.get(EXTENSIONS, 0)
+        return count if isinstance(count, int) else 0
 
     @property
     def num_shapes(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from curriculum.errors import DataError, PlanError
 from curriculum.explicit_phases import SEPARATE
 from curriculum.json_object import JsonObject
+from curriculum.phase import EXTENSIONS
 from curriculum.request import shaped_warmup
 from curriculum.schedule import MAX_SEQ_LEN, MAX_TOTAL, PACING_NAMES, ExplicitPhases, Pacing
 
@@ -92,6 +93,14 @@ def require_schedule(schedule: dict[str, int | str], runs: Runs) -> None:
     Names of later releases, of installed pacing functions (never loaded because a file says so) and of document mode
     are left alone: readers need phases and order only.
     """
+    if EXTENSIONS in schedule:
+        extensions = schedule[EXTENSIONS]
+        if not isinstance(extensions, int) or extensions < 1:
+            raise DataError(
+                f"plan: schedule: extensions is {extensions!r}, expected 1 or more, or no such key. {REMEDY}"
+            )
+        schedule = {key: value for key, value in schedule.items() if key != EXTENSIONS}
+        runs = runs[: len(runs) - extensions]
     name, keys = schedule["name"], set(schedule)
     try:
         if name == ExplicitPhases.NAME and keys - {SEPARATE} == {"name", "max_length", "multiple_of"}:
@@ -112,9 +121,7 @@ _MOST_COSTS = 2_000_000  # about a second of the dynamic program
 
 
 def _explicit(entries: dict[str, Any], runs: Runs) -> tuple[Runs, dict[str, int | str]]:
-    phases = ExplicitPhases(
-        steps_by_length=runs, multiple_of=entries["multiple_of"], separate=SEPARATE in entries
-    )
+    phases = ExplicitPhases(steps_by_length=runs, multiple_of=entries["multiple_of"], separate=SEPARATE in entries)
     return phases.runs, phases.describe()
 
 

@@ -1,0 +1,85 @@
+"""A finished run that goes on: more steps at the maximum length, after those that there are.
+
+In:  a plan, and how many steps more.   Out: the longer plan; the lineage that a manifest keeps.
+Guarantee: nothing before the first new step changes: phases, order, rows and their places stay what they were. The new
+steps are a phase of their own, so that the shards of the old ones are left alone.
+
+    8:100, 16:50 with 20 steps more     ->  phases 8:100, 16:50, 16:20; schedule ... "extensions": 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from curriculum.errors import DataError, PlanError
+from curriculum.json_object import JsonObject
+from curriculum.phase import EXTENSIONS, Phase
+from curriculum.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extension:
+    """One time that a dataset was extended."""
+
+    parent: str
+    """id of the dataset before"""
+    first_step: int
+    """the first step that it did not have"""
+
+
+def extend_plan(plan: Plan, num_steps: int) -> Plan:
+    """The plan with so many steps more at its maximum length, with as many rows as its last steps of that length.
+
+    Raises:
+        PlanError: document mode, whose steps are counted from the documents; or no step more.
+    """
+    if plan.mode == "document":
+        raise PlanError(
+            "A dataset of mode document cannot be extended: how many rows of each length there are, all documents "
+            "decide together. Build it anew with more steps."
+        )
+    if num_steps < 1:
+        raise PlanError(f"steps is {num_steps}; an extension has 1 or more.")
+    rows = rows_at_end(plan)
+    count = plan.num_extensions + 1
+    return Plan(
+        mode=plan.mode,
+        max_seq_len=plan.max_seq_len,
+        schedule={**plan.schedule, EXTENSIONS: count},
+        phases=(*plan.phases, Phase(seq_len=plan.max_seq_len, rows_per_step=rows, num_steps=num_steps)),
+        order=(*plan.order, (len(plan.phases), num_steps)),
+    )
+
+
+def rows_at_end(plan: Plan) -> int:
+    """Rows of a step at the maximum length."""
+    return next(
+        plan.phases[phase].rows_per_step
+        for phase, _ in reversed(plan.order)
+        if plan.phases[phase].seq_len == plan.max_seq_len
+    )
+
+
+def read_extensions(objects: Sequence[JsonObject], plan: Plan) -> tuple[Extension, ...]:
+    """The lineage in a manifest: one entry per extension of the plan, in order.
+
+    Raises:
+        DataError: it contradicts the plan.
+    """
+    entries = []
+    for o in objects:
+        entries.append(Extension(parent=o.string("parent"), first_step=o.integer("first_step", least=1)))
+        o.no_others()
+    count = plan.num_extensions
+    phases = plan.phases[len(plan.phases) - count :]
+    expected, first = [], plan.total_steps - sum(phase.num_steps for phase in phases)
+    for phase in phases:
+        expected.append(first)
+        first += phase.num_steps
+    if [entry.first_step for entry in entries] != expected:
+        raise DataError(
+            f"build: extensions begin at steps {[entry.first_step for entry in entries]}, the plan's at {expected}. "
+            f"The manifest was edited or damaged: copy it again."
+        )
+    return tuple(entries)

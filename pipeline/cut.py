@@ -72,7 +72,8 @@ class FinishedWindow:
 def cut_window(job: CutJob, task: WindowTask) -> None:
     """Cut a window and publish its shards, in the order of `task.slots`, and the record that lists them."""
     rows, counts = _rows_of_window(job, task)
-    entries = [write_shard(job.dataset, slot.path, rows(slot)) for slot in task.slots]
+    with job.dataset.together() as write:
+        entries = [write_shard(write, slot.path, rows(slot)) for slot in task.slots]
     record = {"build": task.build, "shards": [asdict(entry) for entry in entries], "counts": counts.to_json()}
     write_object(job.dataset, record_name(task.window.index), record)
 
@@ -147,7 +148,7 @@ def cut_validation(job: CutJob, shard_bytes: int) -> tuple[ShardEntry, ...]:
         fill(job.stream, documents.rows(inside), starts[inside] - low, text.tokens)
         rows = cut_rows(text, np.arange(first, stop, dtype=np.int64) * seq_len, seq_len)
         path = shard_path("validation", number, num_shards)
-        entries.append(write_shard(job.dataset, path, rows))
+        entries.append(write_shard(job.dataset.write, path, rows))
     return tuple(entries)
 
 

@@ -3,7 +3,7 @@
 In:  the parts of the store, the seed, the number of epochs, which documents are held out.
 Out: any interval of the stream, `WindowText`.
 Guarantee: the order depends on the documents' keys and the seed alone, not on how the corpus was divided into parts.
-Memory is bounded by one interval and one partition, whatever the size of the corpus.
+Memory is bounded by one interval and the documents of the partitions that it touches, whatever the size of the corpus.
 
 Two levels make a global shuffle out of small sorts: ranges of the key space are partitions of about 16 Mi tokens; the
 seed permutes the partitions, and the documents inside each. Keys are hashes, so a partition is a random sample of the
@@ -15,7 +15,7 @@ corpus. Epochs follow one another, each with its own permutations.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -73,6 +73,11 @@ class Documents:
         return Documents(index=self.index.rows(chosen), part=self.part[chosen])
 
 
+NO_DOCUMENTS = Documents(
+    index=PartIndex(**{name: np.empty(0, np.uint64) for name in INDEX_SCHEMA.names}), part=np.empty(0, np.int64)
+)
+
+
 def count_partitions(num_tokens: int) -> int:
     """Number of partitions of a corpus with that many training tokens."""
     return max(1, -(-num_tokens // PARTITION_TOKENS))
@@ -125,11 +130,10 @@ def read_interval(spec: StreamSpec, pieces: Sequence[StreamPiece], offset: int, 
     """
     tokens = np.empty(num_tokens + 1, spec.dtype)
     stop = offset + num_tokens + 1
+    chosen: list[Documents] = []
     positions: list[IntArray] = []
     first_document = -1
-    filled = 0
-    for piece in pieces:
-        documents = piece_documents(spec, piece)
+    for piece, documents in zip(pieces, documents_of_pieces(spec, pieces), strict=True):
         ends = np.cumsum(documents.index.num_tokens.astype(np.int64)) + piece.offset
         starts = ends - documents.index.num_tokens.astype(np.int64)
         inside = np.flatnonzero((ends > offset) & (starts < stop))
@@ -138,29 +142,35 @@ def read_interval(spec: StreamSpec, pieces: Sequence[StreamPiece], offset: int, 
         if first_document < 0:
             first_document = piece.first_document + int(inside[0])
         positions.append(starts[inside])
-        filled += fill(spec, documents.rows(inside), starts[inside] - offset, tokens)
+        chosen.append(documents.rows(inside))
+    doc_positions = np.concatenate([np.empty(0, np.int64), *positions])
+    filled = fill(spec, join(chosen), doc_positions - offset, tokens) if chosen else 0
     if filled != len(tokens):
         raise BuildError(
             f"{spec.store.where}: the parts hold {filled:,} of the {len(tokens):,} tokens from {offset:,} of the "
             f"stream: the token store was changed while it was read. Run the same command again."
         )
-    return WindowText(
-        offset=offset, tokens=tokens, doc_positions=np.concatenate(positions), first_document=first_document
-    )
+    return WindowText(offset=offset, tokens=tokens, doc_positions=doc_positions, first_document=first_document)
 
 
 def piece_documents(spec: StreamSpec, piece: StreamPiece) -> Documents:
     """The training documents of a partition in stream order."""
-    low, high = _first_key(spec, piece.partition), _first_key(spec, piece.partition + 1)
-    documents = _collect(spec, lambda index: _key_slice(index, low, high), held_out=False)
-    by_key = documents.rows(np.lexsort((documents.index.key_low, documents.index.key_high)))
-    chosen = permutation(len(by_key.part), seed=spec.seed, purpose="documents", index=(piece.epoch, piece.partition))
-    return by_key.rows(chosen)
+    return next(documents_of_pieces(spec, [piece]))
+
+
+def documents_of_pieces(spec: StreamSpec, pieces: Sequence[StreamPiece]) -> Iterator[Documents]:
+    """The training documents of each piece in stream order; every index is opened once for all of them."""
+    ranges = [(_first_key(spec, piece.partition), _first_key(spec, piece.partition + 1)) for piece in pieces]
+    of_pieces = _collect(spec, lambda index: [_key_slice(index, low, high) for low, high in ranges], held_out=False)
+    for piece, documents in zip(pieces, of_pieces, strict=True):
+        by_key = documents.rows(np.lexsort((documents.index.key_low, documents.index.key_high)))
+        index = (piece.epoch, piece.partition)
+        yield by_key.rows(permutation(len(by_key.part), seed=spec.seed, purpose="documents", index=index))
 
 
 def held_out_documents(spec: StreamSpec) -> Documents:
     """The validation documents, by text hash, then key: an order that neither seed nor schedule changes."""
-    documents = _collect(spec, lambda index: slice(None), held_out=True)
+    (documents,) = _collect(spec, lambda index: [slice(None)], held_out=True)
     index = documents.index
     return documents.rows(np.lexsort((index.key_low, index.key_high, index.text_hash)))
 
@@ -172,30 +182,27 @@ def fill(spec: StreamSpec, documents: Documents, starts: IntArray, out: np.ndarr
 
     Reads one part after the other, in file order, neighbours together.
     """
-    copied = 0
-    for part in np.unique(documents.part).tolist():
-        of_part = np.flatnonzero(documents.part == part)
-        of_part = of_part[np.argsort(documents.index.start[of_part], kind="stable")]
-        # The wanted range of each document, clipped to `out`.
-        begin = documents.index.start[of_part].astype(np.int64)
-        to = starts[of_part]
-        skipped = np.maximum(-to, 0)
-        count = np.minimum(documents.index.num_tokens[of_part].astype(np.int64), len(out) - to) - skipped
-        begin, to = begin + skipped, to + skipped
-        for first, stop in _read_together(begin, begin + count):
-            base = int(begin[first])
-            end = int(begin[stop - 1] + count[stop - 1])
-            block = read_tokens(spec.store, spec.parts[part], base, end, spec.dtype)
-            ranges = zip(
-                (begin[first:stop] - base).tolist(),
-                to[first:stop].tolist(),
-                count[first:stop].tolist(),
-                strict=True,
-            )
-            for source, target, length in ranges:
-                out[target : target + length] = block[source : source + length]
-        copied += int(count.sum())
-    return copied
+    order = np.lexsort((documents.index.start, documents.part))
+    part = documents.part[order]
+    # The wanted range of each document, clipped to `out`.
+    begin = documents.index.start[order].astype(np.int64)
+    to = starts[order]
+    skipped = np.maximum(-to, 0)
+    count = np.minimum(documents.index.num_tokens[order].astype(np.int64), len(out) - to) - skipped
+    begin, to = begin + skipped, to + skipped
+    block = np.empty(0, spec.dtype)
+    for first, stop in _read_together(part, begin, begin + count):
+        base = int(begin[first])
+        num_read = int(begin[stop - 1] + count[stop - 1]) - base
+        if num_read > len(block):
+            block = np.empty(num_read, spec.dtype)
+        read_tokens(spec.store, spec.parts[part[first]], base, block[:num_read])
+        ranges = zip(
+            (begin[first:stop] - base).tolist(), to[first:stop].tolist(), count[first:stop].tolist(), strict=True
+        )
+        for source, target, length in ranges:
+            out[target : target + length] = block[source : source + length]
+    return int(count.sum())
 
 
 def overlapping(pieces: Sequence[StreamPiece], offset: int, num_tokens: int) -> Sequence[StreamPiece]:
@@ -205,24 +212,26 @@ def overlapping(pieces: Sequence[StreamPiece], offset: int, num_tokens: int) -> 
     return pieces[first:stop]
 
 
-def _read_together(begin: IntArray, end: IntArray) -> Iterator[tuple[int, int]]:
-    """Runs `first <= i < stop` of ranges in file order: gaps small enough to read across, and not too long in all."""
+def _read_together(part: IntArray, begin: IntArray, end: IntArray) -> Iterator[tuple[int, int]]:
+    """Runs `first <= i < stop` of ranges of one part: gaps small enough to read across, and not too long in all."""
+    other = part[1:] != part[:-1]
     distant = begin[1:] - end[:-1] > MAX_READ_GAP_TOKENS
     crossing = begin[1:] // MAX_READ_TOKENS != begin[:-1] // MAX_READ_TOKENS
-    yield from pairwise([0, *(np.flatnonzero(distant | crossing) + 1).tolist(), len(begin)])
+    yield from pairwise([0, *(np.flatnonzero(other | distant | crossing) + 1).tolist(), len(begin)])
 
 
-def _collect(spec: StreamSpec, choose: Any, *, held_out: bool) -> Documents:
-    """The chosen documents of all parts, one index open at a time."""
-    indices: list[PartIndex] = []
-    parts: list[IntArray] = []
+def _collect(spec: StreamSpec, choose: Callable[[PartIndex], Sequence[slice]], *, held_out: bool) -> list[Documents]:
+    """What the first, second ... slice chooses of all parts, one index open at a time."""
+    found: list[list[Documents]] = []
     for number, name in enumerate(spec.parts):
         index = read_index(spec.store, name)
-        index = index.rows(choose(index))
-        index = index.rows(np.flatnonzero((index.text_hash < spec.held_out_below) == held_out))
-        indices.append(index)
-        parts.append(np.full(len(index.key_high), number, np.int64))
-    return join([Documents(index=index, part=part) for index, part in zip(indices, parts, strict=True)])
+        slices = choose(index)
+        found = found or [[] for _ in slices]
+        for of_slice, chosen in zip(found, slices, strict=True):
+            wanted = np.flatnonzero((index.text_hash[chosen] < spec.held_out_below) == held_out) + (chosen.start or 0)
+            if len(wanted):
+                of_slice.append(Documents(index=index.rows(wanted), part=np.full(len(wanted), number, np.int64)))
+    return [join(of_slice or [NO_DOCUMENTS]) for of_slice in found]
 
 
 def join(parts: Sequence[Documents]) -> Documents:

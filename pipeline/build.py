@@ -10,6 +10,7 @@ either tokenizer backend. Killed at any moment, the same command continues and e
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,27 +93,28 @@ def build(options: Options, progress: Progress) -> BuildResult:
     """
     options.check()
     corpus = find_corpus(options, progress)
-    request = _request(options, corpus)
     root, store = options.out_files(), options.store_files()
-    log = BuildLog(request)
-    with root.held(), store.held():
-        claim_store(store)
-        finished = prepare(root, request, overwrite=options.overwrite)
-        root.forget_unfinished()
-        store.forget_unfinished()
-        if finished is None:
-            with open_workers(options) as workers:
-                workers.prepare(_import_stages)
+    with ExitStack() as before:
+        workers = before.enter_context(open_workers(options))
+        if options.overwrite or root.facts(FILE_NAME) is None:  # else there is most likely nothing to do
+            workers.prepare(_import_stages)
+        request = _request(options, corpus)
+        log = BuildLog(request)
+        with root.held(), store.held(), before.pop_all():  # no worker outlives the lock
+            claim_store(store)
+            finished = prepare(root, request, overwrite=options.overwrite)
+            root.forget_unfinished()
+            store.forget_unfinished()
+            if finished is None:
                 manifest = _build(options, corpus, workers, progress, log)
-        if not options.keep_store:
-            remove_store(store)
-        return BuildResult(files=root, manifest=finished or manifest, already_finished=finished is not None)
+            if not options.keep_store:
+                remove_store(store)
+            return BuildResult(files=root, manifest=finished or manifest, already_finished=finished is not None)
 
 
 def _import_stages() -> None:
-    """Load what workers need, 0.4 s each, while the parent checks the tokenizer."""
+    """Load what workers need, 0.4 s each: this module to begin with, which is needed to unpickle this function."""
     import fastokens  # noqa: F401 - loading it is the point
-    import tokenizers  # noqa: F401
 
 
 def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, TokenizedCorpus]:

@@ -14,7 +14,6 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,15 +23,14 @@ import xxhash
 from curriculum.errors import BadRecordError, BuildError
 from pipeline.backends import Encoder, encode_documents, open_encoder
 from pipeline.documents import BadRecord, Record, read_unit
+from pipeline.files.contract import Files
 from pipeline.folders import printable
-from pipeline.publish import Aside
 from pipeline.store import (
     ALGORITHM,
     PartIndex,
     PartSummary,
-    aside_folder,
     fold_content,
-    tokens_path,
+    tokens_name,
     write_index,
 )
 from pipeline.tokenizer import TokenizerInfo
@@ -48,12 +46,14 @@ WRITE_TOKENS = 4 << 20
 class EncodeJob:
     """What all units of a build have in common."""
 
-    store: str
+    store: Files
     source: str
     text_key: str
     on_bad_record: str
     """"stop" or "skip" """
     tokenizer: TokenizerInfo
+    tokenizer_name: str
+    """file of the store: workers may be on other machines"""
     backend: str
 
 
@@ -96,12 +96,11 @@ def encode_unit(job: EncodeJob, unit: Unit) -> PartSummary:
         BadRecordError: a record cannot become a document and `on_bad_record` is "stop".
         BuildError: a file changed while it was read, or the store cannot be written.
     """
-    encoder = open_encoder(job.tokenizer.path, job.backend)
+    encoder = open_encoder(str(job.store.local(job.tokenizer_name)), job.backend)
     encoded = _encode(job, encoder, unit)
     columns, order, source_start = _index(job, encoded)
     name = part_name(job, unit)
-    store = Path(job.store)
-    with Aside(aside_folder(store), tokens_path(store, name)) as file:
+    with job.store.write(tokens_name(name)) as file:
         digest = xxhash.xxh3_128()
         for block in _token_blocks(job.tokenizer, encoded, order, source_start):
             file.write(block)
@@ -120,7 +119,7 @@ def encode_unit(job: EncodeJob, unit: Unit) -> PartSummary:
         backend=f"{encoder.name} {encoder.version}",
         files=tuple(encoded.files),
     )
-    write_index(store, columns, summary)
+    write_index(job.store, columns, summary)
     return summary
 
 

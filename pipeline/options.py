@@ -33,6 +33,8 @@ from curriculum.schedule import (
     parse_phases,
 )
 from pipeline.engines.local import num_cores
+from pipeline.files.address import dataset_files, store_files
+from pipeline.files.contract import Files
 from pipeline.option_rules import (
     CHOICES,
     EXCLUSIVE,
@@ -119,7 +121,7 @@ class Options:
             value = os.path.abspath(folder) if "\0" not in folder else folder  # noqa: PTH100 - only the name counts
             if any("\ud800" <= char <= "\udfff" or char == "\0" for char in value):
                 raise ConfigError(f"{name} is {value!r}, which is no UTF-8 name; give a folder with one.")
-        out, store = Path(self.out).resolve(), self.store_folder().resolve()
+        out, store = Path(self.out).resolve(), Path(self.store_address()).resolve()
         if out == store or out in store.parents or store in out.parents:
             raise ConfigError(f"out is {out} and store is {store}; neither may lie in the other: give another --store.")
 
@@ -276,10 +278,18 @@ class Options:
         """Worker processes: one per core unless said otherwise."""
         return self.workers or num_cores()
 
-    def store_folder(self) -> Path:
-        """Where the token store is: beside the output unless said otherwise."""
-        out = Path(os.path.abspath(self.out))  # noqa: PTH100 - "." has a name only then, and links must stay links
-        return Path(self.store) if self.store is not None else out.parent / f"{out.name}.store"
+    def store_address(self) -> str:
+        """Where the token store is: beside the output unless said otherwise; a path is absolute."""
+        # "." has a name only as an absolute path, and links must stay links.
+        return os.path.abspath(f"{os.path.abspath(self.out)}.store" if self.store is None else self.store)  # noqa: PTH100
+
+    def store_files(self) -> Files:
+        """The place of the token store."""
+        return store_files(self.store_address())
+
+    def out_files(self) -> Files:
+        """The place of the dataset."""
+        return dataset_files(self.out)
 
     def identity(self) -> dict[str, Any]:
         """What two builds must have in common to be the same build, besides the corpus itself."""

@@ -22,13 +22,14 @@ from curriculum.errors import BadRecordError, BuildError, ConfigError
 from curriculum.shard_format import token_itemsize
 from pipeline.backends import open_encoder, split_pieces
 from pipeline.documents import BadRecord, Record, read_unit
-from pipeline.encode import EncodeJob, document_key, encode_unit, part_name, refusal
+from pipeline.encode import EncodeJob, encode_unit, part_name, refusal
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.folders import printable
 from pipeline.inputs import Inputs, find_inputs
 from pipeline.layout import write_bytes
 from pipeline.options import Options
+from pipeline.part import document_key
 from pipeline.progress import Progress
 from pipeline.standard_library import find_standard_library
 from pipeline.store import ALGORITHM, PartSummary, note_corpus, usable_part
@@ -213,7 +214,7 @@ def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, u
         if isinstance(record, BadRecord):
             if on_bad_record == "stop":
                 raise BadRecordError(refusal(record))
-        elif record.text and (key := document_key(SOURCE, record)) < below:
+        elif record.text and (key := document_key(SOURCE, record.relative, record.position)) < below:
             kept.append((key, record.text))
             num_bytes += len(record.text.encode())
             if num_bytes > 2 * TRAINING_BYTES:

@@ -57,7 +57,9 @@ def open_datatrove(path: str) -> DatatroveFile:
     index = index_path(path)
     num_bytes, index_bytes = source_bytes(path), source_bytes(index)
     if index_bytes % 8:
-        raise BuildError(f"{printable(index)}: has {index_bytes:,} bytes, no multiple of 8: it was cut off. Copy it again.")
+        raise BuildError(
+            f"{printable(index)}: has {index_bytes:,} bytes, no multiple of 8: it was cut off. Copy it again."
+        )
     num_documents = index_bytes // 8
     num_tokens = 0
     if num_documents:

@@ -60,7 +60,7 @@ class IdArray:
 
 def open_source(path: str) -> BinaryIO:
     """The file of a corpus, for reading at any place."""
-    return open(path, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
+    return open(path, "rb", buffering=0)
 
 
 def source_bytes(path: str) -> int:

@@ -164,8 +164,9 @@ def _check_index_size(index: str, num_sequences: int, num_borders: int) -> None:
         )
     if num_bytes != expected or num_borders < 1:
         raise _contradiction(
-            index, f"with {num_sequences:,} sequences and {num_borders:,} borders of documents it has {expected:,} bytes, and "
-            f"the file has {num_bytes:,}"
+            index,
+            f"with {num_sequences:,} sequences and {num_borders:,} borders of documents it has {expected:,} bytes, and "
+            f"the file has {num_bytes:,}",
         )
 
 

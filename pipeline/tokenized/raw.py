@@ -75,9 +75,7 @@ def open_raw(path: str, dtype: str | None) -> IdArray:
     return IdArray(path=path, dtype=found, first_byte=first_byte, num_tokens=there)
 
 
-def read_raw(
-    array: IdArray, eos_id: int, start: int, stop: int, block_tokens: int = BLOCK_TOKENS
-) -> Iterator[IdBlock]:
+def read_raw(array: IdArray, eos_id: int, start: int, stop: int, block_tokens: int = BLOCK_TOKENS) -> Iterator[IdBlock]:
     """The documents that begin at a token `start <= t < stop`, each with its EOS; positions are these tokens.
 
     Raises:

@@ -24,6 +24,8 @@ from pipeline.files.contract import Files
 from pipeline.folders import printable
 from pipeline.part import UnitDocuments, document_key, write_part
 from pipeline.store import ALGORITHM, PartSummary
+from pipeline.tokenized.formats import Stored
+from pipeline.tokenized.take import STORED_IDS, take_unit
 from pipeline.tokenizer import TokenizerInfo
 from pipeline.units import Unit
 
@@ -45,6 +47,8 @@ class EncodeJob:
     tokenizer_name: str
     """file of the store: workers may be on other machines"""
     backend: str
+    stored: Stored | None = None
+    """how the ids are stored, if the corpus was tokenized elsewhere"""
 
 
 def part_name(job: EncodeJob, unit: Unit) -> str:
@@ -59,16 +63,21 @@ def part_name(job: EncodeJob, unit: Unit) -> str:
         "bos": job.tokenizer.bos_id,
         "unit": unit.identity(),
     }
+    if job.stored is not None:
+        what["stored"] = [job.stored.format, job.stored.dtype, job.stored.key]
     return hashlib.sha256(orjson.dumps(what, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
 def encode_unit(job: EncodeJob, unit: Unit) -> PartSummary:
-    """Encode a unit and publish its part.
+    """Encode a unit, or take its ids if they are stored already, and publish its part.
 
     Raises:
         BadRecordError: a record cannot become a document and `on_bad_record` is "stop".
         BuildError: a file changed while it was read, or the store cannot be written.
     """
+    if job.stored is not None:
+        taken = take_unit(unit, job.stored, job.tokenizer, job.source)
+        return write_part(job.store, part_name(job, unit), job.tokenizer, taken, STORED_IDS)
     encoder = open_encoder(str(job.store.local(job.tokenizer_name)), job.backend)
     encoded = _encode(job, encoder, unit)
     return write_part(job.store, part_name(job, unit), job.tokenizer, encoded, f"{encoder.name} {encoder.version}")

@@ -1,9 +1,9 @@
 """The documents of one work unit, in reading order, to one part of the token store.
 
-In:  ids without EOS and BOS, lengths, keys, hashes and places of the documents.   Out: the part's summary; its tokens and
-index are in the store.
-Guarantee: the same documents give the same bytes wherever they come from, encoded here or elsewhere. Tokens lie in the order
-of the keys, each document with its BOS (if any) and its EOS.
+In:  ids without EOS and BOS, lengths, keys, hashes and places of the documents.   Out: the part's summary; its tokens
+and index are in the store.
+Guarantee: the same documents give the same bytes wherever they come from, encoded here or elsewhere. Tokens lie in
+the order of the keys, each document with its BOS (if any) and its EOS.
 
     keys 2, 1   ids 5 6 | 7   EOS 0      ->      7 0 5 6 0, num_tokens 2 3, start 0 2
 """

@@ -1,9 +1,9 @@
 """Is it this tokenizer? Sampled documents are decoded and encoded again, and should give the ids that are stored.
 
-In:  a tokenizer, and some documents of the corpus as they are stored.   Out: `TokenizerCheck`: figures, and what is odd.
-Guarantee: the same documents give the same verdict; nothing of the corpus is changed by it. Documents are cut at special
-tokens (which text never gives) and compared from their beginning, so that no window starts inside a word. What is compared is
-followed by 16 more ids, so that a cut in the middle of a character changes nothing that counts.
+In:  a tokenizer, and some documents of the corpus as they are stored.   Out: `TokenizerCheck`: figures and oddities.
+Guarantee: the same documents give the same verdict; nothing of the corpus is changed by it. Documents are cut at
+special tokens (which text never gives) and compared from their beginning, so that no window starts inside a word.
+What is compared is followed by 16 more ids, so that a cut in the middle of a character changes nothing that counts.
 
     stored     464 2068 7586 | 50256     decoded "The quick brown"     encoded again   464 2068 7586     3 of 3
 """
@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from curriculum.errors import BuildError
 from pipeline.backends import load_reference
 from pipeline.tokenized.id_array import Ids
@@ -27,9 +25,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MIN_SAME = 0.98
-"""The right tokenizer gives back 100.0 % of the ids of real text. A wrong one gives back more than one would think, since most
-of its tokens, put together to nonsense, are still found again: ids of a BPE of 8,192 entries read as GPT-2's 92 %, those of a
-BPE of 4,000 read by one of 4,400 that was trained on the same text 97 %. Read by one of 4,080 it is 99.7 %: not noticed."""
+"""The right tokenizer gives back 100.0 % of the ids of real text. A wrong one gives back more than one would think,
+since most of its tokens, put together to nonsense, are still found again: ids of a BPE of 8,192 entries read as
+GPT-2's 92 %, those of a BPE of 4,000 read by one of 4,400 that was trained on the same text 97 %. Read by one of
+4,080 it is 99.7 %: not noticed."""
 COMPARED_TOKENS = 256
 LOOKAHEAD_TOKENS = 16
 MOST = 0.9
@@ -46,6 +45,7 @@ class TokenizerCheck:
     """sentences about BOS and EOS where they are not expected"""
     foreign_eos: str | None
     """the special token that nearly all documents end with, if it is not the EOS"""
+    eos: str
 
     @property
     def share(self) -> float:
@@ -80,11 +80,12 @@ def check_tokenizer(tokenizer: TokenizerInfo, documents: Sequence[Ids]) -> Token
         compared_ids=compared,
         same_ids=same,
         remarks=tuple(_remarks(tokenizer, documents, special)),
+        eos=special[tokenizer.eos_id],
         foreign_eos=_foreign_eos(tokenizer, documents, special),
     )
 
 
-def require_tokenizer(check: TokenizerCheck, tokenizer_name: str, eos: str) -> None:
+def require_tokenizer(check: TokenizerCheck, tokenizer_name: str) -> None:
     """Refuse a tokenizer that is the wrong one.
 
     Raises:
@@ -94,14 +95,16 @@ def require_tokenizer(check: TokenizerCheck, tokenizer_name: str, eos: str) -> N
     if check.share < MIN_SAME:
         raise BuildError(
             f"The tokenizer {tokenizer_name} does not give these ids back: of {check.compared_ids:,} ids in "
-            f"{check.documents:,} sampled documents, {check.same_ids:,} ({100 * check.share:.1f} %) are the same after decoding "
-            f"and encoding again, and {100 * MIN_SAME:.0f} % should be. The corpus was written with another one: name that with "
-            f"--tokenizer. {anyway} (Ids of BPE dropout do not come back, nor do those of a tokenizer whose decoder loses text.)"
+            f"{check.documents:,} sampled documents, {check.same_ids:,} ({100 * check.share:.1f} %) are the same "
+            f"after decoding and encoding again, and {100 * MIN_SAME:.0f} % should be. The corpus was written with "
+            f"another one: name that with --tokenizer. {anyway} (Ids of BPE dropout do not come back, nor do those "
+            f"of a tokenizer whose decoder loses text.)"
         )
     if check.foreign_eos is not None:
         raise BuildError(
-            f"Nearly all of {check.documents:,} sampled documents end with {check.foreign_eos!r}, and the EOS of the build is "
-            f"{eos!r}, which would be put after it. Name the token that ends documents with --eos. {anyway}"
+            f"Nearly all of {check.documents:,} sampled documents end with {check.foreign_eos!r}, and the EOS of "
+            f"the build is {check.eos!r}, which would be put after it. Name the token that ends documents with "
+            f"--eos. {anyway}"
         )
 
 
@@ -137,14 +140,15 @@ def _remarks(tokenizer: TokenizerInfo, documents: Sequence[Ids], special: dict[i
     for number, count in begin.most_common(1):
         if number in special and number not in (tokenizer.bos_id, tokenizer.eos_id) and count > MOST * len(filled):
             yield (
-                f"{count:,} of {len(filled):,} sampled documents begin with {special[number]!r}, which stays a token of their "
-                f"text. If it is their BOS, --bos document says so."
+                f"{count:,} of {len(filled):,} sampled documents begin with {special[number]!r}, which stays a "
+                f"token of their text. If it is their BOS, --bos document says so."
             )
     inside = sum(bool((document[1:-1] == tokenizer.eos_id).any()) for document in filled)
     if inside > len(filled) / 10:
         yield (
-            f"{inside:,} of {len(filled):,} sampled documents hold the EOS {special[tokenizer.eos_id]!r} inside: they may be "
-            f"packed rows of several documents, and no border is known where it stands. --tokenized raw cuts at each EOS."
+            f"{inside:,} of {len(filled):,} sampled documents hold the EOS {special[tokenizer.eos_id]!r} inside: "
+            f"they may be packed rows of several documents, and no border is known where it stands. --tokenized "
+            f"raw cuts at each EOS."
         )
 
 
@@ -154,8 +158,3 @@ def _foreign_eos(tokenizer: TokenizerInfo, documents: Sequence[Ids], special: di
         if number in special and number != tokenizer.eos_id and count > MOST * ends.total():
             return special[number]
     return None
-
-
-def in_range(document: Ids, tokenizer: TokenizerInfo) -> bool:
-    """Whether all ids are the tokenizer's; what is not is named when the unit is read."""
-    return bool(np.all((document >= 0) & (document < tokenizer.vocab_size)))

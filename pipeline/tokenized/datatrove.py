@@ -1,8 +1,8 @@
 """datatrove's tokenized file: NAME.ds with the ids, NAME.ds.index with the ends of the documents.
 
 In:  the path of a .ds.   Out: its ids and their width; the documents that begin in a stretch of tokens.
-Guarantee: no more of the index is read than the stretch needs, found by bisection; the width of an id follows from the two
-sizes, so it can not be given wrongly.
+Guarantee: no more of the index is read than the stretch needs, found by bisection; the width of an id follows from
+the two sizes, so it can not be given wrongly.
 
     a.ds        05 00 06 00 00 00 07 00 00 00      5 6 0 | 7 0 as uint16
     a.ds.index  03 00 .. (u64)  05 00 .. (u64)     document 0 ends before token 3, document 1 before token 5
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curriculum.errors import BuildError
-from pipeline.folders import printable
+from pipeline.folders import companion_path, printable
 from pipeline.tokenized.id_array import (
     BLOCK_TOKENS,
     IdArray,
@@ -43,18 +43,13 @@ class DatatroveFile:
         return read_numbers(self.index_path, "<u8", 8 * start, stop - start).astype(np.int64)
 
 
-def index_path(path: str) -> str:
-    """The index of a .ds."""
-    return path + ".index"
-
-
 def open_datatrove(path: str) -> DatatroveFile:
     """Read what the sizes of the two files say.
 
     Raises:
         BuildError: they contradict each other.
     """
-    index = index_path(path)
+    index = companion_path(path, "datatrove")
     num_bytes, index_bytes = source_bytes(path), source_bytes(index)
     if index_bytes % 8:
         raise BuildError(
@@ -67,8 +62,9 @@ def open_datatrove(path: str) -> DatatroveFile:
     width = next((width for width in DTYPE_OF_WIDTH if width * num_tokens == num_bytes), None)
     if width is None:
         raise BuildError(
-            f"{printable(index)}: its documents end with token {num_tokens:,}, and {printable(path)} has {num_bytes:,} bytes, "
-            f"which is neither 2 nor 4 for each token. One of the two was cut off: copy both again."
+            f"{printable(index)}: its documents end with token {num_tokens:,}, and {printable(path)} has "
+            f"{num_bytes:,} bytes, which is neither 2 nor 4 for each token. One of the two was cut off: copy both "
+            f"again."
         )
     ids = IdArray(path=path, dtype=DTYPE_OF_WIDTH[width], first_byte=0, num_tokens=num_tokens)
     return DatatroveFile(ids=ids, index_path=index, num_documents=num_documents)
@@ -90,8 +86,8 @@ def read_datatrove(file: DatatroveFile, start: int, stop: int, block_tokens: int
     if len(wrong):
         at = int(wrong[0])
         raise BuildError(
-            f"{printable(file.index_path)}: document {first + at:,} begins at token {int(borders[at]):,} and ends before token "
-            f"{int(borders[at + 1]):,} of {file.ids.num_tokens:,}: the index is damaged. Copy it again."
+            f"{printable(file.index_path)}: document {first + at:,} begins at token {int(borders[at]):,} and ends "
+            f"before token {int(borders[at + 1]):,} of {file.ids.num_tokens:,}: the index is damaged. Copy it again."
         )
     yield from document_blocks(file.ids, first, borders, block_tokens)
 

@@ -1,6 +1,7 @@
 """Ids in a file: little-endian integers one after the other, and the documents that they form.
 
-In:  a path and where in it ids lie.   Out: `IdArray`, which reads any stretch of them; `IdBlock`, ids of whole documents.
+In:  a path and where in it ids lie.   Out: `IdArray`, which reads any stretch of them; `IdBlock`, ids of whole
+documents.
 Guarantee: all files of the flat formats are opened by `open_source`, and only there; nothing is mapped, so a file that
 shrinks ends in a sentence; memory is that of the stretch that is asked for.
 
@@ -93,7 +94,7 @@ def read_numbers(path: str, dtype: str, first_byte: int, count: int) -> Ids:
         BuildError: the file ends before them, or cannot be read.
     """
     data = np.empty(count, dtype)
-    view, done = memoryview(data).cast("B") if count else memoryview(b""), 0
+    view, done = data.data.cast("B") if count else memoryview(b""), 0
     try:
         with open_source(path) as file:
             file.seek(first_byte)
@@ -103,8 +104,8 @@ def read_numbers(path: str, dtype: str, first_byte: int, count: int) -> Ids:
         raise _unreadable(path, error) from error
     if done < len(view):
         raise BuildError(
-            f"{printable(path)}: ends at byte {first_byte + done:,}, and {first_byte + len(view):,} were expected: it was "
-            f"cut off or is being written. Copy it again, then run the same command again."
+            f"{printable(path)}: ends at byte {first_byte + done:,}, and {first_byte + len(view):,} were expected: "
+            f"it was cut off or is being written. Copy it again, then run the same command again."
         )
     return data
 
@@ -131,5 +132,6 @@ def document_blocks(
 
 def _unreadable(path: str, error: OSError) -> BuildError:
     return BuildError(
-        f"{printable(path)}: cannot be read ({error.strerror or error}). Make it readable, then run the same command again."
+        f"{printable(path)}: cannot be read ({error.strerror or error}). Make it readable, then run the same "
+        f"command again."
     )

@@ -1,8 +1,8 @@
 """Lists of ids in a column: what `datasets.map(tokenize)` leaves in Parquet and Arrow files.
 
 In:  an Arrow array of lists of integers, and the row of its first list.   Out: `IdBlock`s.
-Guarantee: ids are views of the array, no Python object is made for any; a list that is null, or holds a null, is refused with
-its row.
+Guarantee: ids are views of the array, no Python object is made for any; a list that is null, or holds a null, is
+refused with its row.
 
     [[5, 6], [], [7]] from row 10 on    ids 5 6 7, lengths 2 0 1, positions 10 11 12
 """
@@ -63,7 +63,8 @@ def _blocks(ids: Any, lengths: IntArray, row: int) -> Iterator[IdBlock]:
 def _lengths(values: Any) -> IntArray:
     if pa.types.is_fixed_size_list(values.type):
         return np.full(len(values), values.type.list_size, np.int64)
-    return np.diff(values.offsets.to_numpy(zero_copy_only=True).astype(np.int64))
+    lengths: IntArray = np.diff(values.offsets.to_numpy(zero_copy_only=True).astype(np.int64))
+    return lengths
 
 
 def _null(path: str, key: str, row: int, values: Any) -> str:
@@ -71,6 +72,7 @@ def _null(path: str, key: str, row: int, values: Any) -> str:
     bad = next(at for at, one in enumerate(values) if not one.is_valid or one.values.null_count)
     what = "is null" if not values[bad].is_valid else "holds a null"
     return (
-        f'{printable(path)}, row {row + bad}: its list in column "{key}" {what}, and a document is a list of ids. Repair '
+        f'{printable(path)}, row {row + bad}: its list in column "{key}" {what}, and a document is a list of ids. '
+        f"Repair "
         f"or drop the row."
     )

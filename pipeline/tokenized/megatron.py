@@ -1,8 +1,8 @@
 """Megatron's indexed dataset: NAME.bin with the ids, NAME.idx with the documents.
 
 In:  the path of a .bin.   Out: its header, checked; the documents that begin in a stretch of tokens.
-Guarantee: no more of the .idx is read than the stretch needs (20 bytes a document), found by bisection; every pointer that
-is used is compared with the lengths before it, so stretches that tile the file prove that .idx and .bin agree.
+Guarantee: no more of the .idx is read than the stretch needs (20 bytes a document), found by bisection; every pointer
+that is used is compared with the lengths before it, so stretches that tile the file prove that .idx and .bin agree.
 
     NAME.idx = 4d 4d 49 44 49 44 58 00 00   magic "MMIDIDX"
                01 00 00 00 00 00 00 00      version 1
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curriculum.errors import BuildError
-from pipeline.folders import printable
+from pipeline.folders import companion_path, printable
 from pipeline.tokenized.id_array import (
     BLOCK_TOKENS,
     IdArray,
@@ -66,18 +66,13 @@ class MegatronFile:
         return read_numbers(self.index_path, "<i8", base + 8 * start, stop - start).astype(np.int64, copy=False)
 
 
-def index_path(path: str) -> str:
-    """The .idx of a .bin."""
-    return path[: -len(".bin")] + ".idx"
-
-
 def open_megatron(path: str) -> MegatronFile:
     """Read and check the header of the .idx, and the sizes of both files.
 
     Raises:
         BuildError: they are no such pair, or contradict each other.
     """
-    index = index_path(path)
+    index = companion_path(path, "megatron")
     num_sequences, num_borders, dtype = _header(index)
     _check_index_size(index, num_sequences, num_borders)
     itemsize = np.dtype(dtype).itemsize
@@ -136,8 +131,8 @@ def _header(index: str) -> tuple[int, int, str]:
     head = read_bytes(index, 0, HEADER.size)
     if head.startswith(OLD_MAGIC):
         raise BuildError(
-            f"{printable(index)}: is an index of the old TNTIDX format, which Megatron wrote before mapped files. Convert it "
-            f"to an MMIDIDX pair with the Megatron that wrote it."
+            f"{printable(index)}: is an index of the old TNTIDX format, which Megatron wrote before mapped files. "
+            f"Convert it to an MMIDIDX pair with the Megatron that wrote it."
         )
     if len(head) < HEADER.size or not head.startswith(MAGIC):
         raise BuildError(f"{printable(index)}: is no index of Megatron: it does not begin with MMIDIDX. Copy it again.")
@@ -148,8 +143,8 @@ def _header(index: str) -> tuple[int, int, str]:
         kind = NOT_IDS.get(code, "unknown")
         allowed = ", ".join(f"{known} ({np.dtype(name).name})" for known, name in DTYPES.items())
         raise BuildError(
-            f"{printable(index)}: its ids have the dtype code {code} ({kind}); read are {allowed}. Write the corpus anew, or "
-            f"give the .bin alone as --tokenized raw with --ids-dtype."
+            f"{printable(index)}: its ids have the dtype code {code} ({kind}); read are {allowed}. Write the "
+            f"corpus anew, or give the .bin alone as --tokenized raw with --ids-dtype."
         )
     return num_sequences, num_borders, DTYPES[code]
 
@@ -159,8 +154,8 @@ def _check_index_size(index: str, num_sequences: int, num_borders: int) -> None:
     expected = HEADER.size + 12 * num_sequences + 8 * num_borders
     if num_sequences and num_bytes == expected + num_sequences:
         raise BuildError(
-            f"{printable(index)}: is multimodal (a mode is stored for each of its {num_sequences:,} sequences), and only text "
-            f"is read. Write the text into a pair of its own."
+            f"{printable(index)}: is multimodal (a mode is stored for each of its {num_sequences:,} sequences), "
+            f"and only text is read. Write the text into a pair of its own."
         )
     if num_bytes != expected or num_borders < 1:
         raise _contradiction(
@@ -199,6 +194,6 @@ def _token_border(file: MegatronFile, sequence: int) -> int:
 
 def _contradiction(index: str, what: str) -> BuildError:
     return BuildError(
-        f"{printable(index)}: contradicts itself or its .bin: {what}. One of the two was cut off or belongs to another run: "
-        f"copy both again."
+        f"{printable(index)}: contradicts itself or its .bin: {what}. One of the two was cut off or belongs to "
+        f"another run: copy both again."
     )

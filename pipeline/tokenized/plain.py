@@ -1,9 +1,10 @@
 """What of a stored document is text: its ids without the EOS and BOS that this build sets itself, in the store's dtype.
 
 In:  a block of documents, and the tokenizer that they are said to be made with.   Out: `PlainDocuments`.
-Guarantee: every id is one of the tokenizer's, or it is named in a refusal; a document ends with exactly one EOS in the end,
-whether it had none, one or (padding) many: each beyond the first counts as an empty document, as two EOS in a row of a bare
-array do. With a BOS, one that is there already is not doubled. Documents are told apart by a hash of their ids.
+Guarantee: every id is one of the tokenizer's, or it is named in a refusal; a document ends with exactly one EOS in
+the end, whether it had none, one or (padding) many: each beyond the first counts as an empty document, as two EOS in
+a row of a bare array do. With a BOS, one that is there already is not doubled. Documents are told apart by a hash of
+their ids.
 
     EOS 0, [5 6 0] [7] [0] [8 0 0]   ->   5 6 | 7 | 8, and 2 empty documents
 """
@@ -55,7 +56,7 @@ def plain_documents(block: IdBlock, tokenizer: TokenizerInfo, path: str, unit: s
         starts = starts + (filled & (ids[np.where(filled, starts, 0)] == tokenizer.bos_id) if len(ids) else 0)
     text = np.flatnonzero(stops > starts)
     first, last = starts[text].tolist(), stops[text].tolist()
-    data, itemsize = memoryview(np.ascontiguousarray(ids)).cast("B"), ids.itemsize
+    data, itemsize = np.ascontiguousarray(ids).view(np.uint8).data, ids.itemsize
     hashes = [
         xxhash.xxh3_64_intdigest(data[start * itemsize : stop * itemsize])
         for start, stop in zip(first, last, strict=True)
@@ -76,9 +77,9 @@ def _require_known(block: IdBlock, tokenizer: TokenizerInfo, path: str, unit: st
     document = int(np.searchsorted(np.cumsum(block.lengths), at, side="right"))
     within = at - int(block.lengths[:document].sum())
     raise BadRecordError(
-        f"{printable(path)}, {unit} {int(block.positions[document]):,}: its id number {within:,} is {int(block.ids[at]):,}, "
-        f"and ids of the tokenizer are 0 to {tokenizer.vocab_size - 1:,}: the file was written with another tokenizer"
-        f"{_or_dtype(block, tokenizer)}. Name the right one."
+        f"{printable(path)}, {unit} {int(block.positions[document]):,}: its id number {within:,} is "
+        f"{int(block.ids[at]):,}, and ids of the tokenizer are 0 to {tokenizer.vocab_size - 1:,}: the file was "
+        f"written with another tokenizer{_or_dtype(block, tokenizer)}. Name the right one."
     )
 
 

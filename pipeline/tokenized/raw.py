@@ -1,8 +1,9 @@
 """Bare arrays of ids: .npy and .bin, of which only the EOS ids tell where documents end.
 
-In:  a path, the dtype (where the file does not say it) and the EOS id.   Out: the documents that begin in a stretch of tokens.
-Guarantee: a document begins at token 0 and after every EOS; stretches that tile the file give every document once, whole.
-The last one is complete at the end of the file. Three kinds are told apart by their first bytes:
+In:  a path, the dtype (where the file does not say it) and the EOS id.   Out: the documents that begin in a stretch
+of tokens.
+Guarantee: a document begins at token 0 and after every EOS; stretches that tile the file give every document once,
+whole. The last one is complete at the end of the file. Three kinds are told apart by their first bytes:
 
     93 'NUMPY'                numpy's .npy with a header, which names the dtype
     88 d8 34 01 / a1 d9 34 01 llm.c and modded-nanogpt: 256 int32, of which the third counts the ids; uint16 / uint32
@@ -31,6 +32,8 @@ NPY_HEADER_BYTES = 4096
 MAX_DOCUMENT_TOKENS = 16 << 20
 """A longer one means that the EOS id is not the one that this file was written with."""
 READ_ON_TOKENS = 64 << 10
+MIN_PAIRED_IDS = 32
+"""Fewer ids say too little: two small ids after each other may well be one of twice the width."""
 
 
 def open_raw(path: str, dtype: str | None) -> IdArray:
@@ -57,8 +60,8 @@ def open_raw(path: str, dtype: str | None) -> IdArray:
         found, first_byte, num_tokens = ID_DTYPES[dtype], 0, None
     if dtype is not None and np.dtype(found) != np.dtype(ID_DTYPES[dtype]):
         raise ConfigError(
-            f"{printable(path)}: its header says that ids are {np.dtype(found).name}, and --ids-dtype {dtype} is given; "
-            f"leave that out."
+            f"{printable(path)}: its header says that ids are {np.dtype(found).name}, and --ids-dtype {dtype} is "
+            f"given; leave that out."
         )
     itemsize = np.dtype(found).itemsize
     if (num_bytes - first_byte) % itemsize:
@@ -69,8 +72,8 @@ def open_raw(path: str, dtype: str | None) -> IdArray:
     there = (num_bytes - first_byte) // itemsize
     if num_tokens not in (None, there):
         raise BuildError(
-            f"{printable(path)}: its header counts {num_tokens:,} ids, and there are {there:,}: it was cut off or appended "
-            f"to. Copy it again."
+            f"{printable(path)}: its header counts {num_tokens:,} ids, and there are {there:,}: it was cut off or "
+            f"appended to. Copy it again."
         )
     return IdArray(path=path, dtype=found, first_byte=first_byte, num_tokens=there)
 
@@ -101,8 +104,9 @@ def read_raw(array: IdArray, eos_id: int, start: int, stop: int, block_tokens: i
             pending, begin = pending[size:], int(ends[-1])
         if len(pending) > MAX_DOCUMENT_TOKENS and begin < stop:
             raise BuildError(
-                f"{printable(array.path)}: no EOS id {eos_id} in {len(pending):,} tokens from token {begin:,} on, and a document "
-                f"has at most {MAX_DOCUMENT_TOKENS:,}. Name the token that ends documents in this file with --eos."
+                f"{printable(array.path)}: no EOS id {eos_id} in {len(pending):,} tokens from token {begin:,} on, "
+                f"and a document has at most {MAX_DOCUMENT_TOKENS:,}. Name the token that ends documents in this "
+                f"file with --eos."
             )
 
 
@@ -126,8 +130,8 @@ def _npy(path: str, head: bytes) -> tuple[str, int, int]:
         raise BuildError(f"{printable(path)}: its .npy header cannot be read ({error}). Copy it again.") from None
     if len(shape) != 1 or dtype.kind not in "iu":
         raise BuildError(
-            f"{printable(path)}: holds {dtype} of shape {shape}, and ids are integers in one row. Save it as such, with "
-            f"documents separated by EOS ids."
+            f"{printable(path)}: holds {dtype} of shape {shape}, and ids are integers in one row. Save it as such, "
+            f"with documents separated by EOS ids."
         )
     return dtype.str, stream.tell(), int(shape[0])
 
@@ -138,7 +142,22 @@ def _llm_c(path: str, head: bytes) -> tuple[str, int, int]:
     if (magic, version) not in LLM_C_DTYPES:
         known = ", ".join(f"{magic} version {version}" for magic, version in LLM_C_DTYPES)
         raise BuildError(
-            f"{printable(path)}: begins with the header of llm.c, magic {magic} version {version}; read are {known}. Write it "
-            f"anew, or without the header and with --ids-dtype."
+            f"{printable(path)}: begins with the header of llm.c, magic {magic} version {version}; read are "
+            f"{known}. Write it anew, or without the header and with --ids-dtype."
         )
     return LLM_C_DTYPES[magic, version], LLM_C_HEADER_BYTES, num_tokens
+
+
+def wider_dtype(array: IdArray, start: int, vocab_size: int) -> str | None:
+    """The name of a dtype of twice the width by which all of some ids would be below `vocab_size`, if there is one.
+
+    Args:
+        start: first of the up to 4,096 ids that are looked at.
+    """
+    wider = {"<u2": "uint32", "<i4": "int64", "<u4": "int64"}.get(array.dtype)
+    start -= start % 2
+    count = min(4096, array.num_tokens - start) // 2 * 2
+    if wider is None or count < MIN_PAIRED_IDS:
+        return None
+    pairs = array.read(start, start + count).view(ID_DTYPES[wider])
+    return wider if int(pairs.min()) >= 0 and int(pairs.max()) < vocab_size else None

@@ -79,7 +79,7 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     (
         "--tokenized",
         click.Choice(["megatron", "raw", "datatrove", "input_ids"]),
-        "The corpus holds ids: Megatron's .bin + .idx; bare .npy, .bin, cut at EOS; datatrove's .ds; lists in a column.",
+        "The corpus holds ids: Megatron's .bin, .idx; bare .npy, .bin cut at EOS; datatrove's .ds; lists of a column.",
     ),
     ("--ids-dtype", click.Choice(["uint8", "uint16", "int32", "uint32", "int64"]), "Of raw ids without a header."),
     ("--ids-key", str, "Column that holds the lists of ids.  [default: input_ids]"),

@@ -177,7 +177,7 @@ class Options:
                 yield f"schedule {name!r}", (option,)
         for option, formats in ONLY_FOR_TOKENIZED.items():
             if self.tokenized not in formats:
-                yield "texts" if self.tokenized is None else f"tokenized {self.tokenized!r}", (option,)
+                yield "a corpus of texts" if self.tokenized is None else f"tokenized {self.tokenized!r}", (option,)
         if self.tokenized is not None:
             yield f"tokenized {self.tokenized!r}", NOT_WITH_TOKENIZED
 

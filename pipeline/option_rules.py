@@ -15,7 +15,7 @@ CHOICES = {
     "bos": ("none", "document"),
     "on_bad_record": ("stop", "skip"),
     "backend": ("auto", "tokenizers", "fastokens"),
-    "engine": ("local",),
+    "engine": ("local", "ray"),
 }
 POSITIVE = (
     "shuffle_window",

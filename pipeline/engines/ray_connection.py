@@ -35,6 +35,7 @@ def import_ray() -> Any:
         ConfigError: it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # what is kept back is printed at the end, on stdout
     try:
         import ray
     except ImportError as error:

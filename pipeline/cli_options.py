@@ -96,7 +96,9 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("--shard-bytes", int, "Token bytes of a shard at most.  [default: 256 MiB]"),
     ("--unit-bytes", int, "Text bytes of a work unit.  [default: by file size, 8 to 128 MiB]"),
     ("--backend", click.Choice(["auto", "tokenizers", "fastokens"]), "Tokenizer backend.  [default: auto]"),
-    ("--workers", int, "Worker processes.  [default: one per core]"),
+    ("--engine", click.Choice(["local", "ray"]), "Where the work is done.  [default: local]"),
+    ("--ray-address", str, "HOST:PORT of a running Ray cluster.  [default: RAY_ADDRESS, or this machine's]"),
+    ("--workers", int, "Tasks at once.  [default: one per core, of the whole cluster with --engine ray]"),
     ("--store", str, "Folder of the token store.  [default: beside OUT; for plan ./curriculum-data.store]"),
 )
 

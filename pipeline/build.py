@@ -10,7 +10,6 @@ either tokenizer backend. Killed at any moment, the same command continues and e
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from pipeline.card import dataset_card
 from pipeline.corpus import SOURCE, Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, plan_corpus
 from pipeline.cut import CutJob, WindowTask, cut_validation, cut_window, finished_windows
-from pipeline.engines.choice import open_workers
+from pipeline.engines.choice import check_engine, open_workers
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.holdout import HeldOut
@@ -92,24 +91,23 @@ def build(options: Options, progress: Progress) -> BuildResult:
         BuildError: a stage could not finish; running again continues.
     """
     options.check()
+    check_engine(options)
     corpus = find_corpus(options, progress)
+    request = _request(options, corpus)
     root, store = options.out_files(), options.store_files()
-    with ExitStack() as before:
-        workers = before.enter_context(open_workers(options))
-        if options.overwrite or root.facts(FILE_NAME) is None:  # else there is most likely nothing to do
-            workers.prepare(_import_stages)
-        request = _request(options, corpus)
-        log = BuildLog(request)
-        with root.held(), store.held(), before.pop_all():  # no worker outlives the lock
-            claim_store(store)
-            finished = prepare(root, request, overwrite=options.overwrite)
-            root.forget_unfinished()
-            store.forget_unfinished()
-            if finished is None:
+    log = BuildLog(request)
+    with root.held(), store.held():
+        claim_store(store)
+        finished = prepare(root, request, overwrite=options.overwrite)
+        root.forget_unfinished()
+        store.forget_unfinished()
+        if finished is None:
+            with open_workers(options, progress.say, encodes=True, cuts=True, files=corpus.sizes) as workers:
+                workers.prepare(_import_stages)
                 manifest = _build(options, corpus, workers, progress, log)
-            if not options.keep_store:
-                remove_store(store)
-            return BuildResult(files=root, manifest=finished or manifest, already_finished=finished is not None)
+        if not options.keep_store:
+            remove_store(store)
+        return BuildResult(files=root, manifest=finished or manifest, already_finished=finished is not None)
 
 
 def _import_stages() -> None:
@@ -124,11 +122,13 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
         PlanError, ConfigError, BuildError: as `build`.
     """
     options.check()
+    check_engine(options)
     corpus = find_corpus(options, progress)
-    with options.store_files().held(), open_workers(options) as workers:
+    with options.store_files().held():
         claim_store(options.store_files())
-        tokenized = tokenize_corpus(options, corpus, workers, progress)
-        return plan_corpus(options, _stored(tokenized), workers, progress), tokenized
+        with open_workers(options, progress.say, encodes=True, files=corpus.sizes) as workers:
+            tokenized = tokenize_corpus(options, corpus, workers, progress)
+            return plan_corpus(options, _stored(tokenized), workers, progress), tokenized
 
 
 def _stored(tokenized: TokenizedCorpus) -> StoredCorpus:
@@ -154,7 +154,7 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
         phases, counts = _cut(job, planned, options, workers, progress)
         validation = None
         if held_out.tokens:
-            shards = cut_validation(job, options.shard_bytes)
+            ((_, shards),) = workers.run(cut_validation, (job, options.shard_bytes), [()])
             validation = PhaseEntry(seq_len=plan.max_seq_len, shards=shards)
     manifest = _manifest(options, job, tokenized, held_out, counts, phases, validation)
     facts = log.to_json(manifest, tokenized, corpus, options, held_out.below, counts.summary(plan))

@@ -35,7 +35,7 @@ from pipeline.corpus import SOURCE, Corpus, TokenizedCorpus, find_corpus, tokeni
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, plan_corpus
 from pipeline.cut import CutJob, WindowTask, cut_window, finished_window
 from pipeline.cut_validation import cut_validation
-from pipeline.engines.choice import open_workers
+from pipeline.engines.choice import check_engine, open_workers
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.holdout import HeldOut
@@ -94,6 +94,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
         BuildError: a stage could not finish; running again continues.
     """
     options.check()
+    check_engine(options)
     corpus = find_corpus(options, progress)
     request = _request(options, corpus)
     root, store = options.out_files(), options.store_files()
@@ -104,7 +105,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
         root.forget_unfinished()
         store.forget_unfinished()
         if finished is None:
-            with open_workers(options) as workers:
+            with open_workers(options, progress.say, encodes=True, cuts=True, files=corpus.sizes) as workers:
                 workers.prepare(_import_stages)
                 manifest = _build(options, corpus, workers, progress, log)
         if not options.keep_store:
@@ -125,13 +126,15 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
         PlanError, ConfigError, BuildError: as `build`.
     """
     options.check()
+    check_engine(options)
     corpus = find_corpus(options, progress)
-    with options.store_files().held(), open_workers(options) as workers:
+    with options.store_files().held():
         claim_store(options.store_files())
-        tokenized = tokenize_corpus(options, corpus, workers, progress)
-        # Only in document mode does a plan read much: the rows of every partition.
-        merged = _merged(options, tokenized, workers, progress) if options.mode == "document" else None
-        return plan_corpus(options, _stored(tokenized, merged), workers, progress), tokenized
+        with open_workers(options, progress.say, encodes=True, files=corpus.sizes) as workers:
+            tokenized = tokenize_corpus(options, corpus, workers, progress)
+            # Only in document mode does a plan read much: the rows of every partition.
+            merged = _merged(options, tokenized, workers, progress) if options.mode == "document" else None
+            return plan_corpus(options, _stored(tokenized, merged), workers, progress), tokenized
 
 
 def _merged(options: Options, tokenized: TokenizedCorpus, workers: Workers, progress: Progress) -> MergedParts | None:
@@ -165,7 +168,8 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
         phases, counts = _cut(job, planned, options, workers, progress)
         validation = None
         if held_out.tokens:
-            shards = cut_validation(job.dataset, job.stream, plan.max_seq_len, options.shard_bytes)
+            of_validation = (job.dataset, job.stream, plan.max_seq_len, options.shard_bytes)
+            ((_, shards),) = workers.run(cut_validation, of_validation, [()])
             validation = PhaseEntry(seq_len=plan.max_seq_len, shards=shards)
     manifest = _manifest(options, job, tokenized, held_out, counts, phases, validation)
     facts = log.to_json(manifest, tokenized, corpus, options, held_out.below, counts.summary(plan))

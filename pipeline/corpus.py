@@ -76,6 +76,11 @@ class Corpus:
         return hashlib.sha256(orjson.dumps(files)).hexdigest()
 
     @property
+    def sizes(self) -> tuple[tuple[str, int], ...]:
+        """Path and bytes of every single file; folders written by `datasets` are left out."""
+        return tuple((file.path, file.size) for file in self.inputs.files if file.kind != "datasets")
+
+    @property
     def stamp(self) -> str:
         """The digest and the files' inodes and change times: nothing else on this machine has the same."""
         stamps = [self.digest, *(file.stamp for file in self.inputs.files)]

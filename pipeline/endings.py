@@ -36,7 +36,8 @@ class Endings:
     @property
     def what_is_read(self) -> str:
         """For messages."""
-        return " ".join(self.kinds) + (" and folders written by datasets.save_to_disk" if self.datasets else "")
+        read = " ".join(self.kinds) + (" and folders written by datasets.save_to_disk" if self.datasets else "")
+        return f"{read} (ids of other tools with --tokenized)" if self is TEXTS else read
 
 
 TEXTS = Endings(

@@ -15,7 +15,7 @@ CHOICES = {
     "bos": ("none", "document"),
     "on_bad_record": ("stop", "skip"),
     "backend": ("auto", "tokenizers", "fastokens"),
-    "engine": ("local",),
+    "engine": ("local", "ray"),
     "tokenized": ("megatron", "raw", "datatrove", "input_ids"),
     "ids_dtype": ("uint8", "uint16", "int32", "uint32", "int64"),
     "tokenizer_check": ("stop", "warn"),

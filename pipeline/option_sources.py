@@ -99,6 +99,8 @@ def _contradicted(values: Mapping[str, Any], above: Mapping[str, Any]) -> set[st
     """Options that make no sense beside those of the layer above: --steps replaces tokens of the file."""
     gone = {other for pair in EXCLUSIVE for one, other in (pair, pair[::-1]) if one in above}
     schedule, mode = above.get("schedule"), above.get("mode")
+    if above.get("engine") == "local":
+        gone |= {"ray_address"}
     if schedule == "constant":
         gone |= set(ONLY_GROWING)
     if schedule is not None:

@@ -103,6 +103,7 @@ class Options:
     unit_bytes: int | None = None
     backend: str = "auto"
     engine: str = "local"
+    ray_address: str | None = None
     workers: int | None = None
     out: str = "curriculum-data"
     store: str | None = None
@@ -150,6 +151,10 @@ class Options:
         for one, other in EXCLUSIVE:
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ConfigError(f"{one} and {other} are both given; they contradict each other: give one.")
+        if self.ray_address is not None and self.engine != "ray":
+            raise ConfigError(
+                f"ray_address is given and engine is {self.engine!r}; give --engine ray, or leave the address out."
+            )
         for what, names in self._useless():
             for name in names:
                 if getattr(self, name) not in (None, False, DEFAULTS[name]):
@@ -177,7 +182,7 @@ class Options:
                 yield f"schedule {name!r}", (option,)
         for option, formats in ONLY_FOR_TOKENIZED.items():
             if self.tokenized not in formats:
-                yield "texts" if self.tokenized is None else f"tokenized {self.tokenized!r}", (option,)
+                yield "a corpus of texts" if self.tokenized is None else f"tokenized {self.tokenized!r}", (option,)
         if self.tokenized is not None:
             yield f"tokenized {self.tokenized!r}", NOT_WITH_TOKENIZED
 
@@ -365,6 +370,7 @@ CHANGES_NOTHING = frozenset(
         "unit_bytes",
         "backend",
         "engine",
+        "ray_address",
         "workers",
         "out",
         "store",

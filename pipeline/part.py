@@ -11,7 +11,7 @@ the order of the keys, each document with its BOS (if any) and its EOS.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,8 +57,13 @@ class UnitDocuments:
 
 def document_key(source: str, relative: str, position: int) -> bytes:
     """The stable 128-bit key of a document: 16 bytes, big-endian, so that bytes sort as numbers."""
-    place = b"%s\0%s\0%d" % (source.encode(), os.fsencode(relative), position)
-    return bytes(xxhash.xxh3_128_digest(place))
+    return document_keys(source, relative, [position])[0]
+
+
+def document_keys(source: str, relative: str, positions: Iterable[int]) -> list[bytes]:
+    """The keys of documents of one file."""
+    file = b"%s\0%s\0" % (source.encode(), os.fsencode(relative))
+    return [xxhash.xxh3_128_digest(b"%s%d" % (file, position)) for position in positions]
 
 
 def write_part(store: Files, name: str, tokenizer: TokenizerInfo, unit: UnitDocuments, backend: str) -> PartSummary:

@@ -56,9 +56,9 @@ def check_stored_corpus(
     for remark in check.remarks:
         say(f"Warning: {remark}")
     try:
-        require_tokenizer(check, tokenizer_name)
         if stored.format == "raw":
             _require_eos(units, stored, tokenizer, documents)
+        require_tokenizer(check, tokenizer_name)
     except BuildError as error:
         if not go_on:
             raise

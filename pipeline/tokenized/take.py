@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from curriculum.errors import BuildError
 from pipeline.documents import require_unchanged
 from pipeline.folders import InputFile, printable
-from pipeline.part import PART_BYTES, UnitDocuments, document_key
+from pipeline.part import PART_BYTES, UnitDocuments, document_keys
 from pipeline.tokenized.formats import POSITION, Stored, read_stored
 from pipeline.tokenized.id_array import IdBlock
 from pipeline.tokenized.plain import PlainDocuments, plain_documents
@@ -64,7 +64,7 @@ def _note(documents: UnitDocuments, plain: PlainDocuments, source: str, file: In
     number = documents.files.setdefault(printable(file.relative), len(documents.files))
     documents.ids.append(plain.ids)
     documents.lengths.append(plain.lengths)
-    documents.keys += [document_key(source, file.relative, position) for position in positions]
+    documents.keys += document_keys(source, file.relative, positions)
     documents.text_hashes += plain.hashes
     documents.file_numbers += [number] * len(positions)
     documents.positions += positions

@@ -1,6 +1,6 @@
 """What every tool of the build benchmark is given: the same real text in one file and in parts, and GPT-2's tokenizer.
 
-In:  a folder, MB of text, the number of workers.   Out: `Inputs`.
+In:  a folder, MB of this machine's text or a .jsonl file, the number of workers.   Out: `Inputs`.
 Guarantee: no document holds `<|endoftext|>`: as text it is an id of its own for most tools and plain characters for us.
 Documents with it are left out and counted. The parts put together are the file, in its order.
 
@@ -13,10 +13,9 @@ Documents with it are left out and counted. The parts put together are the file,
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from peer_ranges import line_borders
 from real_text import write_corpus
@@ -40,25 +39,23 @@ class Inputs:
     """documents with the text of the special token"""
 
 
-def prepare(folder: Path, corpus_mb: int, workers: int) -> Inputs:
+def prepare(folder: Path, source: Path | int, workers: int) -> Inputs:
     """Write what is not there yet."""
     text = folder / "text"
-    write_corpus(text, corpus_mb)
-    found = _join(sorted(text.glob("*.jsonl")), folder / "whole" / "corpus.jsonl", corpus_mb)
+    folder.mkdir(exist_ok=True)
+    if isinstance(source, int):
+        write_corpus(text, source)
+    files = sorted(text.glob("*.jsonl")) if isinstance(source, int) else [source]
+    found = _join(files, folder / "whole" / "corpus.jsonl", str(source))
     corpus, parts = folder / "whole" / "corpus.jsonl", folder / "parts"
     if len(list(parts.glob("*.jsonl"))) != workers or sum(p.stat().st_size for p in parts.iterdir()) != _size(corpus):
         _split(corpus, parts, workers)
     return Inputs(corpus=str(corpus), parts=str(parts), tokenizer=str(_gpt2(folder / "gpt2")), **found)
 
 
-def to_json(inputs: Inputs) -> dict[str, Any]:
-    """For a process of another environment."""
-    return asdict(inputs)
-
-
-def _join(files: list[Path], to: Path, asked_mb: int) -> dict[str, int]:
+def _join(files: list[Path], to: Path, asked: str) -> dict[str, int]:
     note = to.with_name("contents.json")
-    if note.exists() and (found := json.loads(note.read_bytes())).pop("asked_mb") == asked_mb:
+    if note.exists() and (found := json.loads(note.read_bytes())).pop("asked") == asked:
         return dict(found)
     to.parent.mkdir(parents=True, exist_ok=True)
     found = {"documents": 0, "text_bytes": 0, "left_out": 0}
@@ -71,7 +68,7 @@ def _join(files: list[Path], to: Path, asked_mb: int) -> dict[str, int]:
                 out.write(line)
                 found["documents"] += 1
                 found["text_bytes"] += len(json.loads(line)["text"].encode())
-    note.write_text(json.dumps({**found, "asked_mb": asked_mb}))
+    note.write_text(json.dumps({**found, "asked": asked}))
     return found
 
 

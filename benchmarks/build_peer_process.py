@@ -3,7 +3,7 @@
     ENVIRONMENT/bin/python build_peer_process.py run TOOL JOB.json ANSWER.json
     ENVIRONMENT/bin/python build_peer_process.py ids TOOL JOB.json ANSWER.json
 
-In:  the name of a tool in `build_peer_tools.TOOLS` and its job.
+In:  the name of a tool in `build_peer_table.TOOLS` and its job.
 Out: ANSWER.json: {"in_tool_seconds", "versions"}, or {"tokens", "sha256"}; or {"missing"} or {"error"} with a sentence.
 Guarantee: the tool's libraries are imported here and nowhere else; whatever they print goes to stderr.
 """
@@ -19,7 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from build_peer_tools import TOOLS, Job, Tool
+from build_peer_table import TOOLS, Tool
+from build_peer_tools import Job
 
 
 def answer(what: str, tool: Tool, job: Job) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 In:  a `Job`: the corpus, GPT-2's tokenizer, an empty folder for the result and one for what is in passing, the number
 of workers.   Out: the tool's own files of token ids, every document followed by its EOS, in the order of the corpus.
 Guarantee: as many worker processes as asked (the fast path of Megatron: threads), each with one thread; the tool's own
-defaults elsewhere. Where a tool shuffles unless told not to, it is told, so that ids can be compared; that costs it less.
+defaults elsewhere. A tool that shuffles unless told not to is told, so that ids can be compared; that costs it less.
 
 Two of the tools only carry what a function returns: litdata and MDS get documents of uint16 ids from `tokenizers`.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
-import os
 import runpy
 import sys
 import typing
@@ -190,78 +189,3 @@ def import_mds(job: Job) -> None:
     from streaming_import import import_streaming
 
     import_streaming()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tool:
-    """A tool, its environment and what reads its files back (`build_peer_ids.py`)."""
-
-    environment: str
-    """requirements-build-NAME.txt, and a folder of that name with the environment"""
-    packages: tuple[str, ...]
-    """whose versions the result names"""
-    load: Callable[[Job], None]
-    run: Callable[[Job], None]
-    format: str
-
-
-FAST_OPTIONS = ("--use-gigatoken",)
-TOOLS = {
-    "Megatron-LM preprocess_data.py": Tool(
-        environment="megatron",
-        packages=("transformers", "tokenizers", "torch"),
-        load=import_megatron,
-        run=megatron("preprocess_data.py", "--workers", "WORKERS"),
-        format="megatron",
-    ),
-    "Megatron-LM preprocess_data_fast.py": Tool(
-        environment="megatron",
-        packages=("gigatoken", "transformers", "torch"),
-        load=import_megatron,
-        run=megatron("preprocess_data_fast.py", *FAST_OPTIONS),
-        format="megatron",
-    ),
-    "datatrove DocumentTokenizer": Tool(
-        environment="datatrove",
-        packages=("datatrove", "tokenizers"),
-        load=import_all("datatrove.executor", "datatrove.pipeline.readers", "datatrove.pipeline.tokens"),
-        run=datatrove,
-        format="datatrove",
-    ),
-    "litdata.optimize": Tool(
-        environment="litdata",
-        packages=("litdata", "tokenizers", "torch"),
-        load=import_all("litdata", "torch", "tokenizers"),
-        run=litdata,
-        format="litdata",
-    ),
-    "MDSWriter": Tool(
-        environment="mds",
-        packages=("mosaicml-streaming", "tokenizers", "torch"),
-        load=import_mds,
-        run=mds,
-        format="mds",
-    ),
-    "datasets.map": Tool(
-        environment="datasets",
-        packages=("datasets", "tokenizers", "pyarrow"),
-        load=import_all("datasets", "tokenizers"),
-        run=datasets_map,
-        format="datasets",
-    ),
-}
-THREADS = {"Megatron-LM preprocess_data_fast.py": "workers"}
-"""Tools that work in threads of one process, not in processes of one thread."""
-
-
-def thread_environment(tool: str, workers: int) -> dict[str, str]:
-    """Environment variables that give each tool as many threads as it may have."""
-    return {
-        **os.environ,
-        "RAYON_NUM_THREADS": str(workers if tool in THREADS else 1),
-        "TOKENIZERS_PARALLELISM": "true" if tool in THREADS else "false",
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "DISABLE_OPTIMIZER_HINT": "1",
-        "DO_NOT_TRACK": "1",
-    }

@@ -21,6 +21,11 @@ token store, which later builds use again, and the dataset. Every document is fo
 ids are compared by their number and one sha256 over all of them in the order of the corpus, ours from the token store.
 The page cache holds the corpus. Memory is the proportional set size of all processes together."""
 
+TOOL_COLUMNS = "tool|rounds|wall s (least to most)|in the tool, s|CPU s|peak MB|output MB|M tokens/s|MB/s of text"
+TOOL_COLUMNS += "|times ours|ids"
+RECUT_COLUMNS = "re-cut|rounds|wall s (least to most)|of it cut, s|CPU s|MB of ids|output MB|cut, MB/s per core"
+RECUT_COLUMNS += "|whole command, MB/s per core|peak MB"
+
 
 def summarize(
     tools: dict[str, list[dict[str, Any]]],
@@ -83,7 +88,7 @@ def _compare(ids: dict[str, Any] | None, reference: dict[str, Any]) -> str:
 
 
 def _recut(name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rates are of the ids that rows are trained on, 2 bytes each, per worker: in the cut, and over the whole command."""
+    """Rates are of trained ids, 2 bytes each, per worker: in the cut, and over the whole command."""
     num_bytes, workers = found[0]["trained_tokens"] * 2, found[0]["workers"]
     cut = _spread([each["stage_seconds"]["cut"] for each in found])
     seconds = _spread([each["seconds"] for each in found])
@@ -113,20 +118,12 @@ def show(found: dict[str, Any]) -> None:
     print(f"{corpus['text_bytes'] / 1e6:.0f} MB of text, {corpus['documents']:,} documents", end=" ")
     print(f"({corpus['left_out']} with the text <|endoftext|> left out), GPT-2,", end=" ")
     print(f"{found['reference']['tokens']:,} ids with EOS, {found['workers']} workers\n\n{CAPTION}\n")
-    _table(
-        ["tool", "rounds", "wall s (least to most)", "in the tool, s", "CPU s", "peak MB", "output MB", "M tokens/s"]
-        + ["MB/s of text", "times ours", "ids"],
-        [_tool_line(each) for each in found["tools"]],
-    )
+    _table(TOOL_COLUMNS, [_tool_line(each) for each in found["tools"]])
     print("\nRe-cut of a token store; MB of ids, 2 bytes each, per second and worker\n")
-    _table(
-        ["re-cut", "rounds", "wall s (least to most)", "of it cut, s", "CPU s", "MB of ids", "output MB"]
-        + ["cut, MB/s per core", "whole command, MB/s per core", "peak MB"],
-        [_recut_line(each) for each in found["recuts"]],
-    )
+    _table(RECUT_COLUMNS, [_recut_line(each) for each in found["recuts"]])
     print("\nThis machine in the same rounds, MB/s (least, median, most)\n")
     rates = found["disk_mb_per_second"]
-    _table(["what", "MB/s"], [[name, ", ".join(f"{rate:,.0f}" for rate in rates[name])] for name in rates])
+    _table("what|MB/s", [[name, ", ".join(f"{rate:,.0f}" for rate in rates[name])] for name in rates])
     versions = {f"{name} {number}" for each in found["tools"] for name, number in each.get("versions", {}).items()}
     commit = f"; Megatron-LM {found['megatron'][:10]}" if found["megatron"] else ""
     print(f"\n{', '.join(sorted(versions))}{commit}")
@@ -134,7 +131,11 @@ def show(found: dict[str, Any]) -> None:
 
 def _tool_line(each: dict[str, Any]) -> list[str]:
     if "missing" in each or "error" in each:
-        return [each["name"], each.get("missing") or f"failed: {each['error']}", *[""] * 9]
+        return [
+            each["name"],
+            f"missing: {each['missing']}" if "missing" in each else f"failed: {each['error']}",
+            *[""] * 9,
+        ]
     store = f" + {each['store_mb']:,.0f} store" if each["store_mb"] else ""
     return [
         each["name"],
@@ -171,6 +172,7 @@ def _range(seconds: list[float]) -> str:
     return f"{middle:.2f} ({least:.2f} to {most:.2f})"
 
 
-def _table(head: list[str], lines: list[list[str]]) -> None:
+def _table(columns: str, lines: list[list[str]]) -> None:
+    head = columns.split("|")
     for line in (head, ["---"] * len(head), *lines):
         print("| " + " | ".join(line) + " |")

@@ -202,8 +202,8 @@ def clear(out: Path) -> None:
 class PeakMemory:
     """The largest memory that a process and its descendants held together, sampled up to 20 times a second.
 
-    Proportional set size: a page that several of them share counts once. Linux only; 0 elsewhere. Looking takes 40 ms per
-    GB of small pages, so it is done for at most a twentieth of the time.
+    Proportional set size: a page that several of them share counts once. Linux only; 0 elsewhere. Looking
+    takes 40 ms per GB of small pages, so it is done for at most a twentieth of the time.
     """
 
     def __init__(self, pid: int) -> None:

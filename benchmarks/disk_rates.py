@@ -1,10 +1,10 @@
 """What the disk and the memory of this machine can do, in MB/s.
 
 In:  a folder on the disk in question.   Out: one rate per kind of work.
-Guarantee: 512 MB of bytes that do not compress. "Cold" means that the kernel was asked to forget the file's pages
+Guarantee: bytes that do not compress. "Cold" means that the kernel was asked to forget the file's pages
 (`posix_fadvise`), which needs no rights; a disk behind a cache of its host may still be faster than it is.
 
-    {"write and fsync": 1350, "write and fsync, files of 3 MB": 600, "cold read": 2000, "warm read": 9000, "memcpy": 13000}
+    {"write and fsync": 1350, "write and fsync, files of 3 MB": 600, "cold read": 2000, "warm read": 9000, ...}
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from pathlib import Path
 import numpy as np
 
 BLOCK_BYTES = 8 << 20
-TOTAL_BYTES = 512 << 20
 SMALL_BYTES = 3 << 20
 """About one shard of the benchmark's dataset."""
 
 
-def disk_rates(folder: Path) -> dict[str, float]:
-    """MB per second of each."""
+def disk_rates(folder: Path, num_bytes: int) -> dict[str, float]:
+    """MB per second of each kind of work, on `num_bytes`."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = np.random.default_rng(0).integers(0, 256, TOTAL_BYTES, np.uint8)
+    data = np.random.default_rng(0).integers(0, 256, num_bytes, np.uint8)
     one = folder / "one"
-    names = [folder / f"{number}" for number in range(TOTAL_BYTES // SMALL_BYTES)]
+    names = [folder / f"{number}" for number in range(max(1, num_bytes // SMALL_BYTES))]
     rates = {
-        "write and fsync": _rate(lambda: _write(one, data), TOTAL_BYTES),
+        "write and fsync": _rate(lambda: _write(one, data), num_bytes),
         "write and fsync, files of 3 MB": _rate(
             lambda: [_write(name, data[:SMALL_BYTES]) for name in names], len(names) * SMALL_BYTES
         ),
@@ -38,10 +37,10 @@ def disk_rates(folder: Path) -> dict[str, float]:
     handle = os.open(one, os.O_RDONLY)
     os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(handle)
-    rates["cold read"] = _rate(lambda: _read(one), TOTAL_BYTES)
-    rates["warm read"] = _rate(lambda: _read(one), TOTAL_BYTES)
+    rates["cold read"] = _rate(lambda: _read(one), num_bytes)
+    rates["warm read"] = _rate(lambda: _read(one), num_bytes)
     target = data.copy()
-    rates["memcpy"] = _rate(lambda: np.copyto(target, data), TOTAL_BYTES)
+    rates["memcpy"] = _rate(lambda: np.copyto(target, data), num_bytes)
     for path in (one, *names):
         path.unlink()
     return rates

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from build_speed import PeakMemory, on_cpus
 
-
 PR_SET_CHILD_SUBREAPER = 36
 """Linux: orphans among our descendants become our children, so that what they used is known when they end."""
 ORPHAN_SECONDS = 20

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 Range = tuple[str, int, int]
@@ -31,7 +32,7 @@ def line_borders(path: str, count: int) -> list[int]:
 def ranges(path: str, count: int) -> list[Range]:
     """The ranges between the borders."""
     borders = line_borders(path, count)
-    return [(path, start, stop) for start, stop in zip(borders[:-1], borders[1:], strict=True)]
+    return [(path, start, stop) for start, stop in pairwise(borders)]
 
 
 def texts(of: Range) -> Iterator[str]:

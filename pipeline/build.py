@@ -10,7 +10,6 @@ either tokenizer backend. Killed at any moment, the same command continues and e
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,16 +34,15 @@ from pipeline.card import dataset_card
 from pipeline.corpus import SOURCE, Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, plan_corpus
 from pipeline.cut import CutJob, WindowTask, cut_validation, cut_window, finished_window
-from pipeline.engines.local import Workers, local_workers
+from pipeline.engines.choice import open_workers
+from pipeline.engines.workers import Workers
+from pipeline.files.contract import Files
 from pipeline.holdout import HeldOut
-from pipeline.layout import LOG_NAME, WORK_FOLDER, aside_folder, read_build_log
-from pipeline.lock import locked
+from pipeline.layout import LOG_NAME, WORK_FOLDER, read_build_log, write_bytes, write_object
 from pipeline.options import Options
 from pipeline.output import prepare, sweep
 from pipeline.progress import Progress
-from pipeline.publish import publish_bytes, publish_json, remove
 from pipeline.store import ALGORITHM, claim_store, remove_store
-from pipeline.store import aside_folder as store_aside_folder
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
 from pipeline.window_counts import WindowCounts
 from pipeline.window_tasks import window_tasks
@@ -55,14 +53,19 @@ from pipeline.windows import window_size
 class BuildResult:
     """A finished dataset."""
 
-    path: Path
+    files: Files
     manifest: Manifest
     already_finished: bool
 
     @property
+    def path(self) -> Path:
+        """The folder, of a dataset on a disk."""
+        return Path(self.files.where)
+
+    @property
     def packing(self) -> dict[str, Any] | None:
         """Ratios of padding, truncation and concatenation; None where rows are not packed, or the log is gone."""
-        log = read_build_log(self.path, self.manifest.id) or {}
+        log = read_build_log(self.files, self.manifest.id) or {}
         packing: dict[str, Any] | None = log.get("packing")
         return packing
 
@@ -70,7 +73,7 @@ class BuildResult:
         """For `--json`."""
         plan = self.manifest.plan
         return {
-            "dataset": str(self.path),
+            "dataset": self.files.where,
             "id": self.manifest.id,
             "already_finished": self.already_finished,
             "total_steps": plan.total_steps,
@@ -90,19 +93,20 @@ def build(options: Options, progress: Progress) -> BuildResult:
     options.check()
     corpus = find_corpus(options, progress)
     request = _request(options, corpus)
-    root = Path(options.out)
+    root, store = options.out_files(), options.store_files()
     log = BuildLog(request)
-    with locked(root), locked(options.store_folder()):
-        claim_store(options.store_folder())
+    with root.held(), store.held():
+        claim_store(store)
         finished = prepare(root, request, overwrite=options.overwrite)
-        _remove_unfinished(options)
+        root.forget_unfinished()
+        store.forget_unfinished()
         if finished is None:
-            with local_workers(options.num_workers()) as workers:
+            with open_workers(options) as workers:
                 workers.prepare(_import_stages)
                 manifest = _build(options, corpus, workers, progress, log)
         if not options.keep_store:
-            remove_store(options.store_folder())
-        return BuildResult(path=root, manifest=finished or manifest, already_finished=finished is not None)
+            remove_store(store)
+        return BuildResult(files=root, manifest=finished or manifest, already_finished=finished is not None)
 
 
 def _import_stages() -> None:
@@ -119,8 +123,8 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
     """
     options.check()
     corpus = find_corpus(options, progress)
-    with locked(options.store_folder()), local_workers(options.num_workers()) as workers:
-        claim_store(options.store_folder())
+    with options.store_files().held(), open_workers(options) as workers:
+        claim_store(options.store_files())
         tokenized = tokenize_corpus(options, corpus, workers, progress)
         return plan_corpus(options, _stored(tokenized), workers, progress), tokenized
 
@@ -129,14 +133,7 @@ def _stored(tokenized: TokenizedCorpus) -> StoredCorpus:
     return StoredCorpus(parts=tokenized.part_names, tokens=tokenized.tokens, dtype=tokenized.tokenizer.dtype)
 
 
-def _remove_unfinished(options: Options) -> None:
-    """Files that a killed run left half-written."""
-    remove(aside_folder(Path(options.out)))
-    remove(store_aside_folder(options.store_folder()))
-
-
 def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progress, log: BuildLog) -> Manifest:
-    root = Path(options.out)
     with log.stage("tokenize"):
         tokenized = tokenize_corpus(options, corpus, workers, progress)
     with log.stage("plan"):
@@ -144,7 +141,7 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
         plan, held_out = planned.plan, planned.held_out
         _check_validation(plan, held_out)
     job = CutJob(
-        root=options.out,
+        dataset=options.out_files(),
         plan=plan,
         stream=planned.stream,
         window_tokens=window_size(plan, options.shuffle_window),
@@ -159,7 +156,7 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
             validation = PhaseEntry(seq_len=plan.max_seq_len, shards=shards)
     manifest = _manifest(options, job, tokenized, held_out, counts, phases, validation)
     facts = log.to_json(manifest, tokenized, corpus, options, held_out.below, counts.summary(plan))
-    _finish(root, manifest, Path(tokenized.tokenizer.path), facts, options)
+    _finish(options, manifest, Path(tokenized.tokenizer.path), facts)
     return manifest
 
 
@@ -174,7 +171,7 @@ def _cut(
     total, to_do = (sum(task.window.num_tokens for task in some) for some in (tasks, left))
     with progress.stage("cut", total=total * itemsize, unit="B") as advance:
         advance((total - to_do) * itemsize)
-        for number, _ in workers.run(cut_window, [(job, task) for task in left]):
+        for number, _ in workers.run(cut_window, (job,), [(task,) for task in left]):
             advance(left[number].window.num_tokens * itemsize)
     shards: list[list[ShardEntry]] = [[] for _ in plan.phases]
     counts = WindowCounts()
@@ -182,7 +179,7 @@ def _cut(
         finished = finished_window(job, task)
         if finished is None:
             raise BuildError(
-                f"{job.root}: the record of window {task.window.index} vanished. Run the same command again."
+                f"{job.dataset.where}: the record of window {task.window.index} vanished. Run the same command again."
             )
         counts += finished.counts
         for slot, entry in zip(task.slots, finished.shards, strict=True):
@@ -235,21 +232,17 @@ def _manifest(
     )
 
 
-def _finish(root: Path, manifest: Manifest, tokenizer: Path, facts: dict[str, Any], options: Options) -> None:
+def _finish(options: Options, manifest: Manifest, tokenizer: Path, facts: dict[str, Any]) -> None:
     """Everything beside the shards; the manifest last, since its presence says that all the rest is there."""
-    aside = aside_folder(root)
-    publish_bytes(aside, root / "tokenizer.json", tokenizer.read_bytes())
-    publish_bytes(aside, root / "README.md", dataset_card(manifest).encode())
-    publish_json(aside, root / LOG_NAME, facts)
+    root = options.out_files()
+    write_bytes(root, "tokenizer.json", tokenizer.read_bytes())
+    write_bytes(root, "README.md", dataset_card(manifest).encode())
+    write_object(root, LOG_NAME, facts)
     sweep(root, manifest)
-    _publish_in_order(aside, root / FILE_NAME, manifest.to_json())
-    remove(store_aside_folder(options.store_folder()))
-    remove(root / WORK_FOLDER)
-
-
-def _publish_in_order(aside: Path, final: Path, value: Any) -> None:
-    """The manifest keeps the order of its keys: it is read by people too."""
-    publish_bytes(aside, final, json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n")
+    # The manifest keeps the order of its keys: it is read by people too.
+    write_bytes(root, FILE_NAME, json.dumps(manifest.to_json(), indent=1, ensure_ascii=False).encode() + b"\n")
+    options.store_files().forget_unfinished()
+    root.remove(WORK_FOLDER)
 
 
 def _request(options: Options, corpus: Corpus) -> dict[str, Any]:
@@ -277,9 +270,9 @@ def _check_space(job: CutJob, tasks: list[WindowTask]) -> None:
         (slot.stop_row - slot.first_row) * row_bytes(job.plan.phases[slot.phase].seq_len, job.stream.dtype, packed)
         for slot in slots
     )
-    free = shutil.disk_usage(job.root).free
-    if needed > free:
+    free = job.dataset.free_bytes()
+    if free is not None and needed > free:
         raise BuildError(
-            f"{job.root}: the shards need {needed / 1e6:,.1f} MB, the disk has {free / 1e6:,.1f} MB left. "
+            f"{job.dataset.where}: the shards need {needed / 1e6:,.1f} MB, the disk has {free / 1e6:,.1f} MB left. "
             f"Free space or give --out on another disk, then run again: the token store is used again."
         )

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from curriculum.manifest import Manifest
@@ -74,7 +73,7 @@ class BuildLog:
             "python": platform.python_version(),
             "versions": {name: _version(name) for name in PACKAGES},
             "corpus": corpus.name,
-            "store": str(Path(options.store_folder()).absolute()),
+            "store": options.store_address(),
             "parts": list(tokenized.part_names),
             "held_out_below": held_out_below,
             "skipped_examples": examples[:MAX_EXAMPLES],

@@ -18,13 +18,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from curriculum.errors import PlanError
 from curriculum.limits import MAX_TOTAL
+from pipeline.files.contract import Files
 from pipeline.order import IntArray
 from pipeline.store import read_index
 
@@ -237,7 +237,7 @@ class Census:
         )
 
 
-def take_census(store: Path, parts: tuple[str, ...], *, held_out_below: int = 0) -> Census:
+def take_census(store: Files, parts: tuple[str, ...], *, held_out_below: int = 0) -> Census:
     """Count the lengths of the training documents in the parts of a store.
 
     Args:
@@ -256,5 +256,5 @@ def take_census(store: Path, parts: tuple[str, ...], *, held_out_below: int = 0)
         for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
             counted[length] += count
     if not counted:
-        raise PlanError(f"{store}: no document is left to train on. Hold out less, or add documents.")
+        raise PlanError(f"{store.where}: no document is left to train on. Hold out less, or add documents.")
     return Census.of(counted)

@@ -22,15 +22,21 @@ from curriculum.errors import BadRecordError, BuildError, ConfigError
 from curriculum.shard_format import token_itemsize
 from pipeline.backends import open_encoder, split_pieces
 from pipeline.documents import BadRecord, Record, read_unit
-from pipeline.encode import EncodeJob, document_key, encode_unit, part_name, refusal
-from pipeline.engines.local import Workers
+from pipeline.encode import EncodeJob, encode_unit, part_name, refusal
+from pipeline.endings import endings
+from pipeline.engines.workers import Workers
+from pipeline.files.contract import Files
 from pipeline.folders import printable
 from pipeline.inputs import Inputs, find_inputs
+from pipeline.layout import write_bytes
 from pipeline.options import Options
+from pipeline.part import document_key
 from pipeline.progress import Progress
-from pipeline.publish import publish_bytes, remove
 from pipeline.standard_library import find_standard_library
-from pipeline.store import ALGORITHM, PartSummary, aside_folder, note_corpus, usable_part
+from pipeline.store import ALGORITHM, PartSummary, note_corpus, usable_part
+from pipeline.tokenized.formats import Stored
+from pipeline.tokenized.sample import check_stored_corpus
+from pipeline.tokenized.take import STORED_IDS
 from pipeline.tokenizer import (
     TokenizerInfo,
     byte_tokenizer,
@@ -109,10 +115,12 @@ class TokenizedCorpus:
 def find_corpus(options: Options, progress: Progress) -> Corpus:
     """The files of the CORPUS arguments, or the Python standard library if there are none."""
     if options.corpus:
-        inputs = _without_output(find_inputs(options.corpus), options, progress)
+        inputs = _without_output(find_inputs(options.corpus, endings(options.tokenized)), options, progress)
         if inputs.num_ignored:
             progress.say(f"Corpus: {inputs.num_ignored:,} files with other endings are left out.")
         return Corpus(inputs=inputs, on_bad_record=options.on_bad_record, name=" ".join(map(printable, options.corpus)))
+    if options.tokenized is not None:
+        raise ConfigError(f"tokenized is {options.tokenized!r}, and no corpus is given: name its files or folders.")
     inputs = find_standard_library()
     progress.say(
         f"No corpus given: taking the Python standard library of this machine "
@@ -128,7 +136,7 @@ def _without_output(inputs: Inputs, options: Options, progress: Progress) -> Inp
     Raises:
         ConfigError: nothing else is there.
     """
-    own = [folder.resolve() for folder in (Path(options.out), options.store_folder())]
+    own = [Path(folder).resolve() for folder in (options.out, options.store_address())]
 
     @cache
     def is_own(folder: str) -> bool:
@@ -152,27 +160,27 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         BadRecordError: a record cannot become a document and bad records are not skipped.
         BuildError: the corpus holds no text, or a file or the store cannot be read or written.
     """
-    store = options.store_folder()
-    units = split_units(corpus.inputs.files, options.unit_bytes)
-    tokenizer = _tokenizer(options, corpus, units, workers, progress)
-    workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
-    backend = choose_backend(
-        tokenizer,
-        _sample(units, options.text_key),
-        warn=progress.say,
-        wanted=None if options.backend == "auto" else options.backend,
-    )
+    store = options.store_files()
+    stored = options.stored()
+    units = split_units(corpus.inputs.files, options.unit_bytes, stored)
+    name, tokenizer = _tokenizer(options, corpus, units, workers, progress)
+    if stored is not None:
+        backend = _check_stored(options, stored, tokenizer, units, progress)
+    else:
+        backend = _backend(options, tokenizer, units, workers, progress)
     job = EncodeJob(
-        store=str(store),
+        store=store,
         source=SOURCE,
         text_key=options.text_key,
         on_bad_record=corpus.on_bad_record,
         tokenizer=tokenizer,
+        tokenizer_name=name,
         backend=backend,
+        stored=stored,
     )
     parts: dict[int, PartSummary] = {}
     with progress.stage("encode", total=sum(unit.num_bytes for unit in units), unit="B") as advance:
-        for number, part in workers.run(ensure_part, [(job, unit) for unit in units]):
+        for number, part in workers.run(ensure_part, (job,), [(unit,) for unit in units]):
             parts[number] = part
             advance(units[number].num_bytes)
     result = TokenizedCorpus(tokenizer=tokenizer, backend=backend, parts=tuple(parts[i] for i in range(len(units))))
@@ -187,8 +195,37 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         "parts": list(result.part_names),
     }
     what = [corpus.name, options.tokenizer, tokenizer.eos_id, tokenizer.bos_id, options.text_key]
+    what += [] if stored is None else [stored.format, stored.dtype, stored.key]
     note_corpus(store, hashlib.sha256(orjson.dumps(what)).hexdigest()[:32], facts)
     return result
+
+
+def _backend(
+    options: Options, tokenizer: TokenizerInfo, units: tuple[Unit, ...], workers: Workers, progress: Progress
+) -> str:
+    """The encoder of texts that is believed for this corpus."""
+    workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
+    return choose_backend(
+        tokenizer,
+        _sample(units, options.text_key),
+        warn=progress.say,
+        wanted=None if options.backend == "auto" else options.backend,
+    )
+
+
+def _check_stored(
+    options: Options, stored: Stored, tokenizer: TokenizerInfo, units: tuple[Unit, ...], progress: Progress
+) -> str:
+    """Refuse ids that are of another tokenizer, dtype or EOS; what then stands for the encoder."""
+    check_stored_corpus(
+        units,
+        stored,
+        tokenizer,
+        tokenizer_name=options.tokenizer,
+        go_on=options.tokenizer_check == "warn",
+        say=progress.say,
+    )
+    return STORED_IDS.split()[0]
 
 
 def ensure_part(job: EncodeJob, unit: Unit) -> PartSummary:
@@ -196,35 +233,35 @@ def ensure_part(job: EncodeJob, unit: Unit) -> PartSummary:
 
     The summary comes without its files: a worker that is killed while it sends a large result blocks the others.
     """
-    found = usable_part(Path(job.store), part_name(job, unit), token_itemsize(job.tokenizer.dtype))
+    found = usable_part(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype))
     if found is not None and found.backend.split()[0] in ("tokenizers", job.backend):
         return replace(found, files=())
     return replace(encode_unit(job, unit), files=())
 
 
-def sample_unit(store: Path, unit: Unit, text_key: str, on_bad_record: str, below: bytes) -> Path:
-    """A file with (key, text) of the documents of a unit with the smallest keys, all smaller than `below`: at most
-    `TRAINING_BYTES` of text and one document more."""
+def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, unit: Unit) -> str:
+    """A file of the store with (key, text) of the documents of a unit with the smallest keys, all smaller than `below`:
+    at most `TRAINING_BYTES` of text and one document more."""
     kept: list[tuple[bytes, str]] = []
     num_bytes = 0
     for record in read_unit(unit, text_key):
         if isinstance(record, BadRecord):
             if on_bad_record == "stop":
                 raise BadRecordError(refusal(record))
-        elif record.text and (key := document_key(SOURCE, record)) < below:
+        elif record.text and (key := document_key(SOURCE, record.relative, record.position)) < below:
             kept.append((key, record.text))
             num_bytes += len(record.text.encode())
             if num_bytes > 2 * TRAINING_BYTES:
                 kept = _smallest(kept)
                 num_bytes = sum(len(text.encode()) for _, text in kept)
-    path = aside_folder(store) / f"sample-{secrets.token_hex(8)}.json"
-    publish_bytes(path.parent, path, orjson.dumps([[key.hex(), text] for key, text in _smallest(kept)]))
-    return path
+    name = f"aside/sample-{secrets.token_hex(8)}.json"
+    write_bytes(store, name, orjson.dumps([[key.hex(), text] for key, text in _smallest(kept)]))
+    return name
 
 
-def _take_sample(path: Path) -> list[tuple[bytes, str]]:
-    sample = [(bytes.fromhex(key), text) for key, text in orjson.loads(path.read_bytes())]
-    remove(path)
+def _take_sample(store: Files, name: str) -> list[tuple[bytes, str]]:
+    sample = [(bytes.fromhex(key), text) for key, text in orjson.loads(store.read(name) or b"[]")]
+    store.remove(name)
     return sample
 
 
@@ -241,32 +278,33 @@ def _smallest(documents: list[tuple[bytes, str]]) -> list[tuple[bytes, str]]:
 
 def _tokenizer(
     options: Options, corpus: Corpus, units: tuple[Unit, ...], workers: Workers, progress: Progress
-) -> TokenizerInfo:
+) -> tuple[str, TokenizerInfo]:
     """The tokenizer, as a file of the store: what happens to the original file later does not matter."""
+    store = options.store_files()
     kind, value = parse_tokenizer_spec(options.tokenizer)
     if kind == "file":
         info = load_tokenizer(str(value), eos=options.eos, bos=options.bos)
-        copy = _stored_tokenizer(options, info.sha256)
-        if not copy.exists():
-            publish_bytes(aside_folder(options.store_folder()), copy, Path(info.path).read_bytes())
-        return replace(info, path=str(copy))
+        name = _stored_tokenizer(info.sha256)
+        if store.facts(name) is None:
+            write_bytes(store, name, Path(info.path).read_bytes())
+        return name, replace(info, path=str(store.local(name)))
     if kind == "bytes":
-        path = _stored_tokenizer(options, "bytes")
+        name = _stored_tokenizer("bytes")
         text = byte_tokenizer
     else:
         what = [ALGORITHM, value, corpus.stamp, options.text_key, corpus.on_bad_record]
-        path = _stored_tokenizer(options, f"trained-{hashlib.sha256(orjson.dumps(what)).hexdigest()[:32]}")
+        name = _stored_tokenizer(f"trained-{hashlib.sha256(orjson.dumps(what)).hexdigest()[:32]}")
 
         def text() -> str:
             return _train(int(value or 0), options, corpus, units, workers, progress)
 
-    if not path.exists():
-        publish_bytes(aside_folder(options.store_folder()), path, text().encode())
-    return load_tokenizer(str(path), eos=options.eos, bos=options.bos)
+    if store.facts(name) is None:
+        write_bytes(store, name, text().encode())
+    return name, load_tokenizer(str(store.local(name)), eos=options.eos, bos=options.bos)
 
 
-def _stored_tokenizer(options: Options, name: str) -> Path:
-    return options.store_folder() / "tokenizers" / f"{name}.json"
+def _stored_tokenizer(name: str) -> str:
+    return f"tokenizers/{name}.json"
 
 
 def _train(
@@ -300,11 +338,11 @@ def _documents_with_smallest_keys(
     documents: list[tuple[bytes, str]] = []
     for below in (*cutoffs, EVERY_KEY):
         documents = []
-        store = options.store_folder()
-        arguments = [(store, unit, options.text_key, corpus.on_bad_record, below) for unit in units]
+        store = options.store_files()
+        shared = (store, options.text_key, corpus.on_bad_record, below)
         with progress.stage("sample", total=total, unit="B") as advance:
-            for number, found in workers.run(sample_unit, arguments):
-                documents = _smallest(documents + _take_sample(found))
+            for number, found in workers.run(sample_unit, shared, [(unit,) for unit in units]):
+                documents = _smallest(documents + _take_sample(store, found))
                 advance(units[number].num_bytes)
         if sum(len(text.encode()) for _, text in documents) >= TRAINING_BYTES:
             break

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from curriculum.errors import PlanError
 from curriculum.plan import Plan
 from pipeline.document_rows import DocumentRows, count_document_rows
-from pipeline.engines.local import Workers
+from pipeline.engines.workers import Workers
 from pipeline.fill import corpus_fill
 from pipeline.holdout import HeldOut, hold_out
 from pipeline.options import Options
@@ -65,11 +65,11 @@ def plan_corpus(options: Options, corpus: StoredCorpus, workers: Workers, progre
         PlanError: it cannot work with so many tokens, or such documents.
     """
     held_out = hold_out(
-        options.store_folder(), corpus.parts, num_tokens=options.validation_tokens, frac=options.validation_share()
+        options.store_files(), corpus.parts, num_tokens=options.validation_tokens, frac=options.validation_share()
     )
     corpus_tokens = corpus.tokens - held_out.tokens
     stream = StreamSpec(
-        store=str(options.store_folder()),
+        store=options.store_files(),
         parts=corpus.parts,
         dtype=corpus.dtype,
         seed=options.seed,

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import orjson
@@ -19,8 +18,8 @@ from curriculum.manifest import ShardEntry
 from curriculum.plan import Plan
 from curriculum.shard_format import shard_path
 from pipeline.cut_packed import BucketRows, lay_window, pack_interval
-from pipeline.layout import aside_folder, read_object, windows_folder
-from pipeline.publish import publish_json
+from pipeline.files.contract import Files
+from pipeline.layout import WINDOWS_FOLDER, read_object, write_object
 from pipeline.segment import Rows, WindowText, cut_rows, deal_rows
 from pipeline.shard import write_shard
 from pipeline.store import ALGORITHM
@@ -33,7 +32,7 @@ from pipeline.windows import ShardSlot, Window, rows_by_phase
 class CutJob:
     """What all windows of a build have in common."""
 
-    root: str
+    dataset: Files
     plan: Plan
     stream: StreamSpec
     window_tokens: int
@@ -44,8 +43,7 @@ class CutJob:
     @property
     def identity(self) -> str:
         """Of everything that decides the bytes of a window: records of another build are not believed."""
-        stream = asdict(self.stream)
-        del stream["store"]
+        stream = {f.name: getattr(self.stream, f.name) for f in fields(self.stream) if f.name != "store"}
         what = [ALGORITHM, self.plan.digest(), stream, self.window_tokens, self.fill]
         return hashlib.sha256(orjson.dumps(what, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
@@ -73,11 +71,10 @@ class FinishedWindow:
 
 def cut_window(job: CutJob, task: WindowTask) -> None:
     """Cut a window and publish its shards, in the order of `task.slots`, and the record that lists them."""
-    root, aside = Path(job.root), aside_folder(Path(job.root))
     rows, counts = _rows_of_window(job, task)
-    entries = [write_shard(root, aside, slot.path, rows(slot)) for slot in task.slots]
+    entries = [write_shard(job.dataset, slot.path, rows(slot)) for slot in task.slots]
     record = {"build": task.build, "shards": [asdict(entry) for entry in entries], "counts": counts.to_json()}
-    publish_json(aside, record_path(root, task.window.index), record)
+    write_object(job.dataset, record_name(task.window.index), record)
 
 
 def _rows_of_window(job: CutJob, task: WindowTask) -> tuple[Callable[[ShardSlot], Rows], WindowCounts]:
@@ -113,13 +110,13 @@ def _cut_interval(job: CutJob, task: WindowTask) -> Callable[[ShardSlot], Rows]:
 
 def finished_window(job: CutJob, task: WindowTask) -> FinishedWindow | None:
     """What a window left that was cut, in this run or an interrupted one; None if it has to be cut."""
-    record = read_object(record_path(Path(job.root), task.window.index))
+    record = read_object(job.dataset, record_name(task.window.index))
     if record is None or record.get("build") != task.build or "counts" not in record:
         return None
     entries = tuple(ShardEntry(**entry) for entry in record["shards"])
-    on_disk = [Path(job.root, entry.path) for entry in entries]
+    found = [job.dataset.facts(entry.path) for entry in entries]
     complete = all(
-        path.is_file() and path.stat().st_size == entry.num_bytes for path, entry in zip(on_disk, entries, strict=True)
+        file is not None and file.num_bytes == entry.num_bytes for file, entry in zip(found, entries, strict=True)
     )
     if not complete or [entry.path for entry in entries] != [slot.path for slot in task.slots]:
         return None
@@ -150,10 +147,10 @@ def cut_validation(job: CutJob, shard_bytes: int) -> tuple[ShardEntry, ...]:
         fill(job.stream, documents.rows(inside), starts[inside] - low, text.tokens)
         rows = cut_rows(text, np.arange(first, stop, dtype=np.int64) * seq_len, seq_len)
         path = shard_path("validation", number, num_shards)
-        entries.append(write_shard(Path(job.root), aside_folder(Path(job.root)), path, rows))
+        entries.append(write_shard(job.dataset, path, rows))
     return tuple(entries)
 
 
-def record_path(root: Path, window: int) -> Path:
+def record_name(window: int) -> str:
     """Where the record of a finished window lies until the dataset is finished."""
-    return windows_folder(root) / f"{window:06d}.json"
+    return f"{WINDOWS_FOLDER}/{window:06d}.json"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.decompose import lay_documents
-from pipeline.engines.local import Workers
+from pipeline.engines.workers import Workers
 from pipeline.order import IntArray
 from pipeline.pieces import Pieces
 from pipeline.progress import Progress
@@ -57,14 +57,14 @@ def count_document_rows(
     """Count the rows that every piece of the stream gives to each bucket."""
     counts = np.zeros((len(pieces), len(buckets)), np.int64)
     with progress.stage("count", total=sum(piece.num_tokens for piece in pieces), unit=" tokens") as advance:
-        for number, rows in workers.run(count_rows, [(spec, piece, buckets) for piece in pieces]):
+        for number, rows in workers.run(count_rows, (spec, buckets), [(piece,) for piece in pieces]):
             counts[number] = rows
             advance(pieces[number].num_tokens)
     before = np.concatenate((np.zeros((1, len(buckets)), np.int64), np.cumsum(counts, axis=0)))
     return DocumentRows(buckets=buckets, pieces=tuple(pieces), rows_before=before)
 
 
-def count_rows(spec: StreamSpec, piece: StreamPiece, buckets: tuple[int, ...]) -> list[int]:
+def count_rows(spec: StreamSpec, buckets: tuple[int, ...], piece: StreamPiece) -> list[int]:
     """Rows of each bucket in one piece of the stream: the task of a worker."""
     laid = lay_piece(spec, piece, buckets)[1]
     return [int(laid.row[laid.phase == bucket].max(initial=-1)) + 1 for bucket in range(len(buckets))]

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 
 from curriculum.errors import PlanError
+from pipeline.files.contract import Files
 from pipeline.store import read_index
 
 
@@ -28,7 +28,7 @@ class HeldOut:
 
 
 def hold_out(
-    store: Path, parts: tuple[str, ...], *, num_tokens: int | None = None, frac: Fraction | None = None
+    store: Files, parts: tuple[str, ...], *, num_tokens: int | None = None, frac: Fraction | None = None
 ) -> HeldOut:
     """Hold out at least `num_tokens` tokens, a share `frac` of the texts, or nothing if neither is given.
 
@@ -45,12 +45,12 @@ def hold_out(
     return held_out
 
 
-def hold_out_frac(store: Path, parts: tuple[str, ...], frac: Fraction) -> HeldOut:
+def hold_out_frac(store: Files, parts: tuple[str, ...], frac: Fraction) -> HeldOut:
     """Hold out that share of the distinct texts."""
     return _measure(store, parts, int(frac * 2**64))
 
 
-def hold_out_tokens(store: Path, parts: tuple[str, ...], num_tokens: int) -> HeldOut:
+def hold_out_tokens(store: Files, parts: tuple[str, ...], num_tokens: int) -> HeldOut:
     """Hold out as few documents as have at least `num_tokens` tokens.
 
     Raises:
@@ -75,7 +75,7 @@ def hold_out_tokens(store: Path, parts: tuple[str, ...], num_tokens: int) -> Hel
 
 
 def _documents_in_bin(
-    store: Path, parts: tuple[str, ...], bin_: int
+    store: Files, parts: tuple[str, ...], bin_: int
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """(text hash, tokens) of the documents of one bin, by hash."""
     hashes, tokens = [], []
@@ -89,7 +89,7 @@ def _documents_in_bin(
     return all_hashes[order], all_tokens[order]
 
 
-def _measure(store: Path, parts: tuple[str, ...], below: int) -> HeldOut:
+def _measure(store: Files, parts: tuple[str, ...], below: int) -> HeldOut:
     tokens = 0
     for name in parts:
         index = read_index(store, name)

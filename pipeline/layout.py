@@ -1,6 +1,6 @@
 """Where the files of a dataset lie while it is built: names that several stages share.
 
-In:  the folder of a dataset.   Out: paths in it.
+In:  nothing.   Out: names relative to the folder of a dataset, and the JSON objects there.
 Guarantee: everything unfinished lies under `.build`, which is gone when the dataset is finished.
 
     DATASET/.build/request.json           what this build was asked for
@@ -11,40 +11,42 @@ Guarantee: everything unfinished lies under `.build`, which is gone when the dat
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import orjson
 
+from pipeline.files.contract import Files
+
 WORK_FOLDER = ".build"
+ASIDE = ".build/aside"
+REQUEST_NAME = ".build/request.json"
+WINDOWS_FOLDER = ".build/windows"
 LOG_NAME = "build-log.json"
 
 
-def aside_folder(root: Path) -> Path:
-    """Folder for unfinished files of a dataset."""
-    return root / WORK_FOLDER / "aside"
+def write_bytes(files: Files, name: str, data: bytes) -> None:
+    """Write a small file atomically."""
+    with files.write(name) as file:
+        file.write(data)
 
 
-def request_path(root: Path) -> Path:
-    """Where an unfinished build keeps what it was asked for."""
-    return root / WORK_FOLDER / "request.json"
+def write_object(files: Files, name: str, value: Any) -> None:
+    """Write a value as indented JSON with sorted keys, atomically."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+    write_bytes(files, name, orjson.dumps(value, option=options))
 
 
-def windows_folder(root: Path) -> Path:
-    """Folder of the records of finished windows."""
-    return root / WORK_FOLDER / "windows"
-
-
-def read_object(path: Path) -> dict[str, Any] | None:
+def read_object(files: Files, name: str) -> dict[str, Any] | None:
     """A JSON object, or None if the file is missing or is none."""
+    data = files.read(name)
     try:
-        value = orjson.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError):
+        value = None if data is None else orjson.loads(data)
+    except orjson.JSONDecodeError:
         return None
     return value if isinstance(value, dict) else None
 
 
-def read_build_log(root: Path, dataset_id: str) -> dict[str, Any] | None:
+def read_build_log(files: Files, dataset_id: str) -> dict[str, Any] | None:
     """The object of build-log.json; None if it is missing, damaged or tells of another dataset."""
-    log = read_object(root / LOG_NAME)
+    log = read_object(files, LOG_NAME)
     return log if log is not None and log.get("id") == dataset_id else None

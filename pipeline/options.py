@@ -33,15 +33,20 @@ from curriculum.schedule import (
     parse_phases,
 )
 from pipeline.engines.local import num_cores
+from pipeline.files.address import dataset_files, store_files
+from pipeline.files.contract import Files
 from pipeline.option_rules import (
     CHOICES,
     EXCLUSIVE,
     NOT_WITH_DOCUMENTS,
     NOT_WITH_PHASES,
+    NOT_WITH_TOKENIZED,
     ONLY_FOR_SCHEDULE,
+    ONLY_FOR_TOKENIZED,
     ONLY_GROWING,
     POSITIVE,
 )
+from pipeline.tokenized.formats import Stored
 
 DEFAULT_BATCH_ROWS = 16
 DEFAULT_FRAC = "0.3"
@@ -51,6 +56,7 @@ DEFAULT_MULTIPLE_OF = 8
 DEFAULT_SHAPES_BY = "relative"
 DEFAULT_START_LENGTH = 8
 DEFAULT_MAX_LENGTH = 1024
+DEFAULT_IDS_KEY = "input_ids"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +90,10 @@ class Options:
     eos: str | None = None
     bos: str = "none"
     text_key: str = "text"
+    tokenized: str | None = None
+    ids_dtype: str | None = None
+    ids_key: str | None = None
+    tokenizer_check: str = "stop"
     on_bad_record: str = "stop"
     seed: int = 0
     validation_tokens: int | None = None
@@ -111,6 +121,15 @@ class Options:
             raise ConfigError(f"seed is {self.seed}; give an integer from 0 to 2**63 - 1.")
         self._check_folders()
         self._refuse_pairs()
+        self._check_tokenized()
+
+    def _check_tokenized(self) -> None:
+        """Ids that exist need the tokenizer that made them."""
+        if self.tokenized is not None and (self.tokenizer == "bytes" or self.tokenizer.startswith("train:")):
+            raise ConfigError(
+                f"tokenized is {self.tokenized!r} and tokenizer is {self.tokenizer!r}; the ids were made by a "
+                f"tokenizer that exists: give the path of its tokenizer.json."
+            )
 
     def _check_folders(self) -> None:
         if self.store == "" or self.out == "":
@@ -119,7 +138,7 @@ class Options:
             value = os.path.abspath(folder) if "\0" not in folder else folder  # noqa: PTH100 - only the name counts
             if any("\ud800" <= char <= "\udfff" or char == "\0" for char in value):
                 raise ConfigError(f"{name} is {value!r}, which is no UTF-8 name; give a folder with one.")
-        out, store = Path(self.out).resolve(), self.store_folder().resolve()
+        out, store = Path(self.out).resolve(), Path(self.store_address()).resolve()
         if out == store or out in store.parents or store in out.parents:
             raise ConfigError(f"out is {out} and store is {store}; neither may lie in the other: give another --store.")
 
@@ -133,7 +152,7 @@ class Options:
                 raise ConfigError(f"{one} and {other} are both given; they contradict each other: give one.")
         for what, names in self._useless():
             for name in names:
-                if getattr(self, name) not in (None, False):
+                if getattr(self, name) not in (None, False, DEFAULTS[name]):
                     raise ConfigError(
                         f"{name} is given together with {what}, which has no use for it: leave one of them out."
                     )
@@ -156,6 +175,11 @@ class Options:
         for option, schedules in ONLY_FOR_SCHEDULE.items():
             if name not in schedules:
                 yield f"schedule {name!r}", (option,)
+        for option, formats in ONLY_FOR_TOKENIZED.items():
+            if self.tokenized not in formats:
+                yield "a corpus of texts" if self.tokenized is None else f"tokenized {self.tokenized!r}", (option,)
+        if self.tokenized is not None:
+            yield f"tokenized {self.tokenized!r}", NOT_WITH_TOKENIZED
 
     @property
     def schedule_name(self) -> str:
@@ -272,14 +296,28 @@ class Options:
         """Share of the texts that is held out."""
         return None if self.validation_frac is None else parse_frac(str(self.validation_frac), name="validation_frac")
 
+    def stored(self) -> Stored | None:
+        """How the ids of a corpus that was tokenized elsewhere are stored; None for texts."""
+        if self.tokenized is None:
+            return None
+        return Stored(format=self.tokenized, dtype=self.ids_dtype, key=self.ids_key or DEFAULT_IDS_KEY)
+
     def num_workers(self) -> int:
         """Worker processes: one per core unless said otherwise."""
         return self.workers or num_cores()
 
-    def store_folder(self) -> Path:
-        """Where the token store is: beside the output unless said otherwise."""
-        out = Path(os.path.abspath(self.out))  # noqa: PTH100 - "." has a name only then, and links must stay links
-        return Path(self.store) if self.store is not None else out.parent / f"{out.name}.store"
+    def store_address(self) -> str:
+        """Where the token store is: beside the output unless said otherwise; a path is absolute."""
+        # "." has a name only as an absolute path, and links must stay links.
+        return os.path.abspath(f"{os.path.abspath(self.out)}.store" if self.store is None else self.store)  # noqa: PTH100
+
+    def store_files(self) -> Files:
+        """The place of the token store."""
+        return store_files(self.store_address())
+
+    def out_files(self) -> Files:
+        """The place of the dataset."""
+        return dataset_files(self.out)
 
     def identity(self) -> dict[str, Any]:
         """What two builds must have in common to be the same build, besides the corpus itself."""
@@ -312,6 +350,9 @@ class Options:
         return resolved
 
 
+DEFAULTS = {f.name: f.default for f in fields(Options)}
+
+
 def phases_are_closed(phases: str | None) -> bool:
     """Whether these phases say themselves how many steps there are: the last one is not `LEN:*`."""
     return phases is not None and not phases.rstrip().endswith("*")
@@ -329,6 +370,7 @@ CHANGES_NOTHING = frozenset(
         "store",
         "keep_store",
         "overwrite",
+        "tokenizer_check",
     )
 )
 """Options that do not change the bytes of a dataset; the corpus is compared by its files."""

@@ -110,16 +110,16 @@ def prove_spans(
     arguments = []
     for first, last in pairwise(borders):
         ranks = tuple(span.rank for span in spans if span.first < last and span.last >= first)
-        arguments.append((str(root), manifest.id, first, last, ranks, rules))
+        arguments.append((first, last, ranks))
     found: dict[int, Stretch] = {}
     with local_workers(workers) as pool:
-        for number, stretch in pool.run(prove_stretch, arguments):
+        for number, stretch in pool.run(prove_stretch, (str(root), manifest.id, rules), arguments):
             found[number] = stretch
     return [found[number] for number in range(len(arguments))]
 
 
 def prove_stretch(
-    root: str, dataset_id: str, first: int, stop: int, ranks: Sequence[tuple[int, int]], rules: TokenRules
+    root: str, dataset_id: str, rules: TokenRules, first: int, stop: int, ranks: Sequence[tuple[int, int]]
 ) -> Stretch:
     """The pieces that begin at `first <= position < stop` of the stream, of the shards that have any."""
     manifest, _ = open_windows(root, dataset_id)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from curriculum.errors import ConfigError, PlanError
@@ -22,7 +21,7 @@ from pipeline.analysis import Analysis, analyse
 from pipeline.build import prepare_plan
 from pipeline.census import take_census
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, plan_corpus
-from pipeline.engines.local import local_workers
+from pipeline.engines.choice import open_workers
 from pipeline.options import DEFAULT_SHAPES_BY, Options, phases_are_closed
 from pipeline.progress import Progress
 from pipeline.store import read_corpora
@@ -101,7 +100,9 @@ def _planned(options: Options, progress: Progress) -> tuple[CorpusPlan | None, s
     if options.corpus:
         planned, tokenized = prepare_plan(options, progress)
         if options.store is None:
-            progress.say(f"The tokens are kept in {options.store_folder()}: give `build` that --store to use them.")
+            progress.say(
+                f"The tokens are kept in {options.store_files().where}: give `build` that --store to use them."
+            )
         return planned, tokenized.tokenizer.dtype
     is_open = options.steps is None and options.tokens is None and options.corpus_tokens is None
     fixed = phases_are_closed(options.phases)
@@ -122,21 +123,21 @@ def _planned(options: Options, progress: Progress) -> tuple[CorpusPlan | None, s
 
 def _corpora(options: Options) -> list[dict[str, Any]]:
     """The tokenized corpora in the store that a plan of these options could be of."""
-    return [corpus for corpus in read_corpora(options.store_folder()) if corpus["bos"] == options.bos]
+    return [corpus for corpus in read_corpora(options.store_files()) if corpus["bos"] == options.bos]
 
 
 def _plan_store(options: Options, progress: Progress) -> CorpusPlan:
-    store, corpora = options.store_folder(), _corpora(options)
+    store, corpora = options.store_files(), _corpora(options)
     if len(corpora) != 1:
-        if not store.is_dir():
-            raise PlanError(f"{store}: no such folder. Give the token store of a build, or the corpus itself.")
+        if not store.children():
+            raise PlanError(f"{store.where}: no such folder. Give the token store of a build, or the corpus itself.")
         listing = "; ".join(f"{c['tokens']:,} tokens of {c['name']} by {c['tokenizer']}" for c in corpora) or "none"
         raise PlanError(
-            f"{store}: a plan needs a store with one tokenized corpus, this one has {len(corpora)} ({listing}). "
+            f"{store.where}: a plan needs a store with one tokenized corpus, this one has {len(corpora)} ({listing}). "
             f"Give --corpus-tokens, or the corpus itself."
         )
     corpus = StoredCorpus(parts=tuple(corpora[0]["parts"]), tokens=int(corpora[0]["tokens"]), dtype=_dtype(options))
-    with local_workers(options.num_workers()) as workers:
+    with open_workers(options) as workers:
         return plan_corpus(options, corpus, workers, progress)
 
 
@@ -164,7 +165,7 @@ def _shapes(options: Options, planned: CorpusPlan | None) -> tuple[ShapeRow, ...
 
 def _analysis(planned: CorpusPlan) -> Analysis:
     stream = planned.stream
-    return analyse(planned.plan, take_census(Path(stream.store), stream.parts, held_out_below=stream.held_out_below))
+    return analyse(planned.plan, take_census(stream.store, stream.parts, held_out_below=stream.held_out_below))
 
 
 def with_analysis(outcome: PlanOutcome, *, census: bool, shape_table: bool) -> dict[str, Any]:

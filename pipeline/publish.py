@@ -20,8 +20,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import orjson
-
 from curriculum.errors import BuildError
 
 MAX_PENDING_BYTES = 1 << 20
@@ -100,18 +98,6 @@ class Aside:
     def _drop(self) -> None:
         self._file.close()
         self.path.unlink(missing_ok=True)
-
-
-def publish_bytes(aside_folder: Path, final: Path, data: bytes) -> None:
-    """Write a small file atomically."""
-    with Aside(aside_folder, final) as file:
-        file.write(data)
-
-
-def publish_json(aside_folder: Path, final: Path, value: Any) -> None:
-    """Write a value as indented JSON with sorted keys, atomically."""
-    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-    publish_bytes(aside_folder, final, orjson.dumps(value, option=options))
 
 
 def make_folder(folder: Path) -> None:

@@ -7,7 +7,8 @@ without a second index; memory is that of one partition. The store's counts must
 
     document_sources(root, manifest, [0, 17], store=None)     {0: Source(file="a.jsonl", position=7312), 17: ...}
 
-`position` is a byte offset in .jsonl (decompressed), a row in .parquet and .arrow, 0 for files that are one document.
+`position` is a byte offset in .jsonl (decompressed), a row in .parquet and .arrow, 0 for files that are one document;
+in ids of other tools a document's number, or its first token where only EOS ids tell documents apart.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from curriculum.errors import ConfigError, CurriculumError
 from curriculum.manifest import Manifest
+from pipeline.files.address import store_files
+from pipeline.files.contract import Files
 from pipeline.layout import read_build_log
-from pipeline.store import index_path, read_part
+from pipeline.store import index_name, read_part
 from pipeline.stream import (
     StreamPiece,
     StreamSpec,
@@ -43,12 +45,12 @@ class Source:
 
 
 def document_sources(
-    root: Path, manifest: Manifest, ordinals: Iterable[int], *, store: Path | None
+    root: Files, manifest: Manifest, ordinals: Iterable[int], *, store: Files | None
 ) -> dict[int, Source]:
     """The source of each document.
 
     Args:
-        root: folder of the dataset.
+        root: place of the dataset.
         manifest: its manifest.
         ordinals: documents of the training stream, as in the column `document`.
         store: the token store, if it is not where the build log says.
@@ -63,7 +65,7 @@ def document_sources(
     try:
         if log is None:
             raise ConfigError(
-                f"{root}: there is no build-log.json of this dataset, which names the parts of the store."
+                f"{root.where}: there is no build-log.json of this dataset, which names the parts of the store."
             )
         spec = _stream_spec(manifest, log, store)
         wanted = sorted(set(ordinals))
@@ -73,19 +75,20 @@ def document_sources(
         if store is None:
             return {}  # the sources of rows are extra: without the store, rows are shown without them
         raise ConfigError(
-            f"{store}: does not tell where the rows of {root} come from: {error} Give the store that it was built with."
+            f"{store.where}: does not tell where the rows of {root.where} come from: {error} "
+            f"Give the store that it was built with."
         ) from error
 
 
-def _stream_spec(manifest: Manifest, log: dict[str, Any], store: Path | None) -> StreamSpec:
+def _stream_spec(manifest: Manifest, log: dict[str, Any], store: Files | None) -> StreamSpec:
     """The stream that the build cut, from the manifest and its log."""
-    folder, parts = Path(store or log["store"]), tuple(str(name) for name in log["parts"])
+    files, parts = store or store_files(log["store"]), tuple(str(name) for name in log["parts"])
     for name in parts:
-        if not index_path(folder, name).is_file():
+        if files.facts(index_name(name)) is None:
             raise ConfigError(f"its part {name} is missing.")
     accounting = manifest.accounting
     return StreamSpec(
-        store=str(folder),
+        store=files,
         parts=parts,
         dtype=manifest.dtype,
         seed=manifest.seed,
@@ -121,7 +124,7 @@ def _look_up(spec: StreamSpec, pieces: Sequence[StreamPiece], ordinals: Sequence
             at = ordinal - pieces[number].first_document
             part = spec.parts[int(documents.part[at])]
             if part not in files:
-                files[part] = read_part(Path(spec.store), part)[0].files
+                files[part] = read_part(spec.store, part)[0].files
             file = files[part][int(documents.index.file[at])]
             sources[ordinal] = Source(file=file, position=int(documents.index.position[at]))
     return sources

@@ -20,6 +20,7 @@ from curriculum.batch import Batch
 from curriculum.errors import ConfigError, DataError
 from curriculum.plan import Plan
 from curriculum.reader import Reader
+from pipeline.files.address import dataset_files, store_files
 from pipeline.row_sources import document_sources
 
 if TYPE_CHECKING:
@@ -112,9 +113,9 @@ def cat_rows(
     places = _places(reader.plan, step, phase, row, limit)
     batches = {number: reader[number] for number in dict.fromkeys(number for number, _ in places)}
     found = [(batches[number], index) for number, index in places]
-    sources = document_sources(
-        root, reader.manifest, (int(batch.document[index]) for batch, index in found), store=store
-    )
+    ordinals = (int(batch.document[index]) for batch, index in found)
+    kept = None if store is None else store_files(store)
+    sources = document_sources(dataset_files(root), reader.manifest, ordinals, store=kept)
     tokenizer = _load_tokenizer(root)
     rows = []
     for batch, index in found:

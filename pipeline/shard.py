@@ -7,7 +7,6 @@ digest is of the bytes that were written. Packed rows (`Rows.num_tokens` is ther
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,24 +14,23 @@ import pyarrow as pa
 
 from curriculum.manifest import ShardEntry
 from curriculum.shard_format import open_shard, shard_schema
-from pipeline.publish import Aside
+from pipeline.files.contract import Files
 from pipeline.segment import Rows
 
 
-def write_shard(root: Path, aside_folder: Path, path: str, rows: Rows) -> ShardEntry:
-    """Publish rows as `root / path`.
+def write_shard(dataset: Files, path: str, rows: Rows) -> ShardEntry:
+    """Publish rows as a file of a dataset.
 
     Args:
-        root: folder of the dataset.
-        aside_folder: folder for the unfinished file, on the same file system.
-        path: path of the shard relative to `root`, forward slashes.
+        dataset: place of the dataset.
+        path: path of the shard in it, forward slashes.
         rows: what to write.
     """
     num_rows, row_tokens = rows.tokens.shape
     packed = rows.num_tokens is not None
     schema = shard_schema(row_tokens - 1, rows.tokens.dtype.name, packed)
     batch = pa.record_batch(_columns(rows, schema), schema=schema)
-    with Aside(aside_folder, root / path, hashed=True) as file:
+    with dataset.write(path, hashed=True) as file:
         with pa.ipc.new_file(file, schema) as writer:
             writer.write_batch(batch)
         digest, num_bytes = file.sha256(), file.num_bytes

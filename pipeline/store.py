@@ -12,9 +12,7 @@ completely or not at all. Documents lie in the order of a stable 128-bit key, so
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +21,8 @@ import pyarrow as pa
 import xxhash
 
 from curriculum.errors import BuildError
-from pipeline.layout import read_object
-from pipeline.publish import Aside, publish_json, remove
+from pipeline.files.contract import Files
+from pipeline.layout import read_object, write_object
 
 ALGORITHM = 1
 """Raised when the same input would give other bytes; part of every fingerprint."""
@@ -37,6 +35,7 @@ INDEX_SCHEMA = pa.schema(
 )
 MARKER = "store.json"
 """Says that a folder is a token store."""
+BLOCK_BYTES = 8 << 20
 UInt64Array = np.ndarray[Any, np.dtype[np.uint64]]
 
 
@@ -91,60 +90,51 @@ class PartIndex:
         return PartIndex(**{name: getattr(self, name)[chosen] for name in INDEX_SCHEMA.names})
 
 
-def claim_store(store: Path) -> None:
-    """Make a folder a token store; the caller holds it.
+def claim_store(store: Files) -> None:
+    """Make a place a token store; the caller holds it.
 
     Raises:
         BuildError: it holds something else.
     """
-    if (store / MARKER).exists():
+    if store.facts(MARKER) is not None:
         return
-    foreign = sorted(path.name for path in store.iterdir() if path.name != "aside")
+    foreign = [name for name in store.children() if name not in ("aside",)]
     if foreign:
         raise BuildError(
-            f"{store}: holds {foreign[0]!r} and is not a token store, so nothing in it is touched. "
+            f"{store.where}: holds {foreign[0]!r} and is not a token store, so nothing in it is touched. "
             f"Give an empty or new folder as --store."
         )
-    publish_json(aside_folder(store), store / MARKER, {"format": "curriculum-token-store", "version": 1})
+    write_object(store, MARKER, {"format": "curriculum-token-store", "version": 1})
 
 
-def remove_store(store: Path) -> None:
+def remove_store(store: Files) -> None:
     """Remove what a store consists of, and the folder if nothing else is in it."""
     for name in ("corpora", "parts", "tokenizers", "aside", MARKER):
-        remove(store / name)
-    if not any(store.iterdir()):
-        remove(store)
+        store.remove(name)
+    store.remove_empty_folders("")
 
 
-def tokens_path(store: Path, name: str) -> Path:
-    """Where the ids of a part are."""
-    return store / "parts" / name[:2] / f"{name}.tokens"
+def tokens_name(part: str) -> str:
+    """The file with the ids of a part."""
+    return f"parts/{part[:2]}/{part}.tokens"
 
 
-def index_path(store: Path, name: str) -> Path:
-    """Where the index of a part is; its presence commits the part."""
-    return store / "parts" / name[:2] / f"{name}.arrow"
+def index_name(part: str) -> str:
+    """The file with the index of a part; its presence commits the part."""
+    return f"parts/{part[:2]}/{part}.arrow"
 
 
-def aside_folder(store: Path) -> Path:
-    """Folder for unfinished files of the store."""
-    return store / "aside"
-
-
-def write_index(store: Path, index: PartIndex, summary: PartSummary) -> None:
+def write_index(store: Files, index: PartIndex, summary: PartSummary) -> None:
     """Publish the index of a part whose tokens file is on the disk already."""
     schema = INDEX_SCHEMA.with_metadata({"part": orjson.dumps(asdict(summary))})
     # pa.array(numpy_array) would import pandas, half a second in every worker.
     columns = [np.ascontiguousarray(getattr(index, name)) for name in INDEX_SCHEMA.names]
     arrays = [pa.Array.from_buffers(pa.uint64(), len(c), [None, pa.py_buffer(c)]) for c in columns]
-    with (
-        Aside(aside_folder(store), index_path(store, summary.name)) as file,
-        pa.ipc.new_file(file, schema) as writer,
-    ):
+    with store.write(index_name(summary.name)) as file, pa.ipc.new_file(file, schema) as writer:
         writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
-def read_index(store: Path, name: str) -> PartIndex:
+def read_index(store: Files, name: str) -> PartIndex:
     """Index of a part: views of the mapped file.
 
     Raises:
@@ -153,7 +143,7 @@ def read_index(store: Path, name: str) -> PartIndex:
     return _open_index(store, name)[1]
 
 
-def read_part(store: Path, name: str) -> tuple[PartSummary, PartIndex]:
+def read_part(store: Files, name: str) -> tuple[PartSummary, PartIndex]:
     """Summary and index of a part.
 
     Raises:
@@ -166,75 +156,68 @@ def read_part(store: Path, name: str) -> tuple[PartSummary, PartIndex]:
         raise _unreadable(store, name, error) from None
 
 
-def _open_index(store: Path, name: str) -> tuple[bytes, PartIndex]:
+def _open_index(store: Files, name: str) -> tuple[bytes, PartIndex]:
     try:
-        with pa.memory_map(str(index_path(store, name))) as source:
-            reader = pa.ipc.open_file(source)
-            batch = reader.get_batch(0)
-            metadata = reader.schema.metadata[b"part"]
-            columns = {
-                field.name: np.frombuffer(batch.column(i).buffers()[1] or b"", np.uint64, batch.num_rows)
-                for i, field in enumerate(INDEX_SCHEMA)
-            }
+        reader = pa.ipc.open_file(pa.BufferReader(store.buffer(index_name(name))))
+        batch = reader.get_batch(0)
+        metadata = reader.schema.metadata[b"part"]
+        columns = {
+            field.name: np.frombuffer(batch.column(i).buffers()[1] or b"", np.uint64, batch.num_rows)
+            for i, field in enumerate(INDEX_SCHEMA)
+        }
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise _unreadable(store, name, error) from None
     return metadata, PartIndex(**columns)
 
 
-def _unreadable(store: Path, name: str, error: Exception) -> BuildError:
+def _unreadable(store: Files, name: str, error: Exception) -> BuildError:
     return BuildError(
-        f"{index_path(store, name)}: the index of a token store part cannot be read ({error}). "
+        f"{store.address(index_name(name))}: the index of a token store part cannot be read ({error}). "
         f"Delete that file and run the same command again: the part is encoded anew."
     )
 
 
-def usable_part(store: Path, name: str, itemsize: int) -> PartSummary | None:
+def usable_part(store: Files, name: str, itemsize: int) -> PartSummary | None:
     """Summary of a part that is complete and undamaged, or None after removing what is left of it."""
-    path = tokens_path(store, name)
-    if not index_path(store, name).exists():
+    if store.facts(index_name(name)) is None:
         return None
     try:
         summary, index = read_part(store, name)
-        complete = path.exists() and path.stat().st_size == summary.tokens * itemsize
-        if complete and index.digest() == summary.index_digest and _digest(path) == summary.tokens_digest:
+        tokens = store.facts(tokens_name(name))
+        num_bytes = summary.tokens * itemsize
+        complete = tokens is not None and tokens.num_bytes == num_bytes and index.digest() == summary.index_digest
+        if complete and _digest(store, tokens_name(name), num_bytes) == summary.tokens_digest:
             return summary
     except BuildError:
         pass  # the index is damaged: as good as missing
-    remove(index_path(store, name))
-    remove(path)
+    store.remove(index_name(name))
+    store.remove(tokens_name(name))
     return None
 
 
-def read_tokens(store: Path, name: str, start: int, stop: int, dtype: str) -> np.ndarray[Any, Any]:
-    """Ids `start <= i < stop` of a part. Read, not mapped: a truncated file ends in a sentence, not in SIGBUS."""
+def read_tokens(store: Files, name: str, start: int, stop: int, dtype: str) -> np.ndarray[Any, Any]:
+    """Ids `start <= i < stop` of a part."""
     itemsize = np.dtype(dtype).itemsize
-    path = tokens_path(store, name)
     data = np.empty(stop - start, dtype)
-    try:
-        with open(path, "rb", buffering=0) as file:
-            file.seek(start * itemsize)
-            view, done = memoryview(data.data).cast("B"), 0
-            while done < len(view) and (count := file.readinto(view[done:])):
-                done += count
-    except OSError as error:
-        raise BuildError(f"{path}: {error.strerror}. Run the same command again: it is encoded anew.") from error
+    done = store.read_into(tokens_name(name), start * itemsize, memoryview(data.data).cast("B"))
     if done < data.nbytes:
         raise BuildError(
-            f"{path}: ends at byte {start * itemsize + done:,}, {stop * itemsize:,} are needed: the token store is "
-            f"damaged. Delete {path.with_suffix('.arrow')} and run the same command again: the part is encoded anew."
+            f"{store.address(tokens_name(name))}: ends at byte {start * itemsize + done:,}, {stop * itemsize:,} are "
+            f"needed: the token store is damaged. Delete {store.address(index_name(name))} and run the same command "
+            f"again: the part is encoded anew."
         )
     return data
 
 
-def note_corpus(store: Path, name: str, facts: dict[str, Any]) -> None:
+def note_corpus(store: Files, name: str, facts: dict[str, Any]) -> None:
     """Remember that a corpus is completely in the store; `plan --store` counts by it."""
-    publish_json(aside_folder(store), store / "corpora" / f"{name}.json", facts)
+    write_object(store, f"corpora/{name}.json", facts)
 
 
-def read_corpora(store: Path) -> list[dict[str, Any]]:
+def read_corpora(store: Files) -> list[dict[str, Any]]:
     """What `note_corpus` remembered of corpora whose parts are all there, in the order of names."""
-    notes = [read_object(path) for path in sorted((store / "corpora").glob("*.json"))]
-    return [note for note in notes if note and all(index_path(store, name).is_file() for name in note["parts"])]
+    notes = [read_object(store, name) for name in store.names("corpora") if name.endswith(".json")]
+    return [note for note in notes if note and all(store.facts(index_name(part)) for part in note["parts"])]
 
 
 def fold_content(index: PartIndex) -> tuple[int, int]:
@@ -261,11 +244,9 @@ def _summary(value: dict[str, Any]) -> PartSummary:
     return PartSummary(**value)
 
 
-def _digest(path: Path) -> str:
+def _digest(store: Files, name: str, num_bytes: int) -> str:
     digest = xxhash.xxh3_128()
-    with open(path, "rb", buffering=0) as file:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        while block := file.read(8 << 20):
-            digest.update(block)
+    block = memoryview(bytearray(min(num_bytes, BLOCK_BYTES)))
+    for start in range(0, num_bytes, BLOCK_BYTES):
+        digest.update(block[: store.read_into(name, start, block[: num_bytes - start])])
     return digest.hexdigest()

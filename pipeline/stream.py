@@ -18,12 +18,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from curriculum.errors import BuildError
+from pipeline.files.contract import Files
 from pipeline.order import IntArray, permutation
 from pipeline.segment import WindowText
 from pipeline.store import INDEX_SCHEMA, PartIndex, read_index, read_tokens
@@ -40,7 +40,7 @@ MAX_READ_TOKENS = 8 << 20
 class StreamSpec:
     """What decides the stream; small, sent to every worker."""
 
-    store: str
+    store: Files
     parts: tuple[str, ...]
     dtype: str
     seed: int
@@ -84,7 +84,7 @@ def partition_totals(spec: StreamSpec) -> tuple[IntArray, IntArray]:
     tokens = np.zeros(spec.num_partitions, np.int64)
     edges = [_first_key(spec, i) for i in range(1, spec.num_partitions)]
     for name in spec.parts:
-        index = read_index(Path(spec.store), name)
+        index = read_index(spec.store, name)
         borders = np.concatenate(
             ([0], np.searchsorted(index.key_high, np.array(edges, np.uint64)), [len(index.key_high)])
         )
@@ -141,8 +141,8 @@ def read_interval(spec: StreamSpec, pieces: Sequence[StreamPiece], offset: int, 
         filled += fill(spec, documents.rows(inside), starts[inside] - offset, tokens)
     if filled != len(tokens):
         raise BuildError(
-            f"{spec.store}: the parts hold {filled:,} of the {len(tokens):,} tokens from {offset:,} of the stream: the "
-            f"token store was changed while it was read. Run the same command again."
+            f"{spec.store.where}: the parts hold {filled:,} of the {len(tokens):,} tokens from {offset:,} of the "
+            f"stream: the token store was changed while it was read. Run the same command again."
         )
     return WindowText(
         offset=offset, tokens=tokens, doc_positions=np.concatenate(positions), first_document=first_document
@@ -184,9 +184,8 @@ def fill(spec: StreamSpec, documents: Documents, starts: IntArray, out: np.ndarr
         begin, to = begin + skipped, to + skipped
         for first, stop in _read_together(begin, begin + count):
             base = int(begin[first])
-            block = read_tokens(
-                Path(spec.store), spec.parts[part], base, int(begin[stop - 1] + count[stop - 1]), spec.dtype
-            )
+            end = int(begin[stop - 1] + count[stop - 1])
+            block = read_tokens(spec.store, spec.parts[part], base, end, spec.dtype)
             ranges = zip(
                 (begin[first:stop] - base).tolist(),
                 to[first:stop].tolist(),
@@ -218,7 +217,7 @@ def _collect(spec: StreamSpec, choose: Any, *, held_out: bool) -> Documents:
     indices: list[PartIndex] = []
     parts: list[IntArray] = []
     for number, name in enumerate(spec.parts):
-        index = read_index(Path(spec.store), name)
+        index = read_index(spec.store, name)
         index = index.rows(choose(index))
         index = index.rows(np.flatnonzero((index.text_hash < spec.held_out_below) == held_out))
         indices.append(index)

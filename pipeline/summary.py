@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum.manifest import Manifest, load_manifest
+from pipeline.files.address import dataset_files
 from pipeline.layout import read_build_log
 from pipeline.manifest_checks import all_shards
 
@@ -106,7 +107,7 @@ def summarize(root: Path) -> Summary:
     """
     manifest = load_manifest(root)
     places = list(all_shards(manifest))
-    log = read_build_log(root, manifest.id)
+    log = read_build_log(dataset_files(root), manifest.id)
     return Summary(
         path=str(root),
         manifest=manifest,

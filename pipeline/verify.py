@@ -166,8 +166,8 @@ def _check_windows(
         local_workers(workers) as pool,
         progress.stage("verify", total=sum(sizes), unit="B") as advance,
     ):
-        arguments = [(str(root), manifest.id, index, rules) for index in indices]
-        for number, findings in pool.run(check_window, arguments):
+        shared = (str(root), manifest.id, rules)
+        for number, findings in pool.run(check_window, shared, [(index,) for index in indices]):
             found[number] = findings
             advance(sizes[number])
     return [found[number] for number in range(len(indices))]

@@ -51,7 +51,7 @@ class WindowFindings:
     """where rows are packed: where the pieces of each shard lie"""
 
 
-def check_window(root: str, dataset_id: str, index: int, rules: TokenRules) -> WindowFindings:
+def check_window(root: str, dataset_id: str, rules: TokenRules, index: int) -> WindowFindings:
     """Check every shard of a window and prove that its rows tile its interval of the stream."""
     manifest, windows = open_windows(root, dataset_id)
     if index == VALIDATION:

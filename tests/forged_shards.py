@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from curriculum.manifest import Manifest, PhaseEntry, load_manifest
 from curriculum.shard_format import open_shard
+from pipeline.files.address import dataset_files
 from pipeline.progress import Silent
 from pipeline.segment import Rows
 from pipeline.shard import write_shard
@@ -94,8 +95,8 @@ def write_columns(root: Path, path: str, columns: Columns) -> None:
         piece_offset=None if columns.piece_offset is None else _end_to_end(columns.piece_offset, np.uint64),
         piece_document=None if columns.piece_document is None else _end_to_end(columns.piece_document, np.uint64),
     )
-    entry = write_shard(root, root / "aside", path, rows)
-    (root / "aside").rmdir()
+    entry = write_shard(dataset_files(root), path, rows)
+    dataset_files(root).remove(".build")
     manifest = load_manifest(root)
     forge_manifest(root, phases=tuple(_with_shard(phase, entry) for phase in manifest.phases))
 

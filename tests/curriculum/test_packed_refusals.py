@@ -19,6 +19,7 @@ from curriculum.manifest import load_manifest
 from curriculum.shard_format import open_shard
 from forged_shards import forge_shard, last_shard, read_manifest, replace_last_shard, with_type, write_manifest
 from packed_dataset import GOLDEN, LAST_STEP_OF_16, write_and_open, write_packed_dataset
+from pipeline.files.address import dataset_files
 from pipeline.shard import write_shard
 
 
@@ -203,7 +204,7 @@ def test_the_writer_publishes_no_rows_whose_columns_do_not_fit(tmp_path: Path, c
     """A bug in the packing shows when the shard is written, not when it is trained on."""
     short: Any = getattr(GOLDEN, column)[:-1].copy()
     with pytest.raises((DataError, ValueError), match=r"larger than values array|not all the same length"):
-        write_shard(tmp_path, tmp_path / "aside", "shard.arrow", replace(GOLDEN, **{column: short}))
+        write_shard(dataset_files(tmp_path), "shard.arrow", replace(GOLDEN, **{column: short}))
     assert not (tmp_path / "shard.arrow").exists()
 
 

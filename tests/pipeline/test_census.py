@@ -19,6 +19,7 @@ from curriculum.errors import PlanError
 from pipeline.build import BuildResult
 from pipeline.census import Census, take_census
 from pipeline.decompose import decompose
+from pipeline.files.address import store_files
 from pipeline.holdout import hold_out
 from pipeline.store import PartIndex, PartSummary, read_corpora, write_index
 
@@ -191,7 +192,7 @@ def _write_part(store: Path, name: str, lengths: list[int], hashes: list[int]) -
         backend="",
         files=(),
     )
-    write_index(store, index, summary)
+    write_index(store_files(store), index, summary)
 
 
 def test_a_store_is_counted_without_its_held_out_documents(tmp_path: Path) -> None:
@@ -200,26 +201,26 @@ def test_a_store_is_counted_without_its_held_out_documents(tmp_path: Path) -> No
     _write_part(tmp_path, "b" * 32, [9, 1 << 33], [100, 500])
     _write_part(tmp_path, "c" * 32, [], [])
     parts = ("a" * 32, "b" * 32, "c" * 32)
-    every = take_census(tmp_path, parts)
+    every = take_census(store_files(tmp_path), parts)
     assert (every.lengths.tolist(), every.counts.tolist()) == ([5, 7, 9, 1 << 33], [2, 1, 2, 1])
     assert (every.lengths.dtype, every.counts.dtype) == (np.int64, np.int64)
-    trained = take_census(tmp_path, parts, held_out_below=100)
+    trained = take_census(store_files(tmp_path), parts, held_out_below=100)
     assert dict(zip(trained.lengths.tolist(), trained.counts.tolist(), strict=True)) == {5: 1, 7: 1, 9: 1, 1 << 33: 1}
     with pytest.raises(PlanError, match="no document is left"):
-        take_census(tmp_path, parts, held_out_below=2**64)
+        take_census(store_files(tmp_path), parts, held_out_below=2**64)
     with pytest.raises(PlanError, match="no document is left"):
-        take_census(tmp_path, ("c" * 32,))
+        take_census(store_files(tmp_path), ("c" * 32,))
 
 
 def test_the_census_of_a_build_has_the_tokens_of_its_manifest(build_small: Build, tmp_path: Path) -> None:
     """`plan` and `build` must speak of the same documents."""
     accounting = build_small(tmp_path / "out", validation_tokens=2_000).manifest.accounting
     store = tmp_path / "out.store"
-    parts = tuple(read_corpora(store)[0]["parts"])
-    every = take_census(store, parts)
+    parts = tuple(read_corpora(store_files(store))[0]["parts"])
+    every = take_census(store_files(store), parts)
     assert (every.documents, every.tokens) == (accounting.documents, accounting.corpus_tokens)
-    held_out = hold_out(store, parts, num_tokens=2_000)
-    trained = take_census(store, parts, held_out_below=held_out.below)
+    held_out = hold_out(store_files(store), parts, num_tokens=2_000)
+    trained = take_census(store_files(store), parts, held_out_below=held_out.below)
     assert trained.tokens == accounting.corpus_tokens - accounting.validation_tokens
 
 

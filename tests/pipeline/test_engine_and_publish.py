@@ -16,7 +16,9 @@ import pytest
 from curriculum.errors import BadRecordError, BuildError
 from pipeline.build import BuildResult
 from pipeline.engines.local import local_workers
-from pipeline.publish import Aside, publish_json
+from pipeline.files.disk import DiskFiles
+from pipeline.layout import write_object
+from pipeline.publish import Aside
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,14 +43,28 @@ def test_results_carry_the_number_of_their_task() -> None:
     """They come in the order of completion."""
     for num_workers in (1, 2):
         with local_workers(num_workers) as workers:
-            found = dict(workers.run(square, [(n,) for n in range(20)]))
+            found = dict(workers.run(square, (), [(n,) for n in range(20)]))
         assert found == {n: n * n for n in range(20)}
+
+
+def multiply(numbers: bytes, number: int) -> int:
+    """A task with a large shared argument."""
+    return numbers[0] * number
+
+
+def test_what_tasks_share_reaches_every_worker_and_every_run() -> None:
+    """A worker that was told for one stage must not use it in the next."""
+    with local_workers(3) as workers:
+        for factor in (2, 3, 5):
+            shared = (bytes([factor]) * (1 << 20),)
+            found = dict(workers.run(multiply, shared, [(n,) for n in range(50)]))
+            assert found == {n: factor * n for n in range(50)}
 
 
 def test_a_killed_worker_is_one_sentence() -> None:
     """Out of memory is the usual reason; the message says what needs less."""
     with local_workers(2) as workers, pytest.raises(BuildError, match=r"worker process died.*--shuffle-window"):
-        list(workers.run(die, [(1,), (2,)]))
+        list(workers.run(die, (), [(1,), (2,)]))
 
 
 def test_a_worker_killed_before_its_first_task_is_the_same_sentence() -> None:
@@ -58,13 +74,13 @@ def test_a_worker_killed_before_its_first_task_is_the_same_sentence() -> None:
         time.sleep(1)
         workers.prepare(square, 1)
         with pytest.raises(BuildError, match="worker process died"):
-            list(workers.run(square, [(1,), (2,)]))
+            list(workers.run(square, (), [(1,), (2,)]))
 
 
 def test_the_error_of_a_task_is_raised_as_it_was() -> None:
     """File and line must not drown in a traceback of a pool."""
     with local_workers(2) as workers, pytest.raises(BadRecordError, match=r"line 3: not JSON\.$"):
-        list(workers.run(refuse, [(1,), (2,)]))
+        list(workers.run(refuse, (), [(1,), (2,)]))
 
 
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
@@ -78,7 +94,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         "    time.sleep(60)\n"
         "if __name__ == '__main__':\n"
         "    with local_workers(2) as workers:\n"
-        "        list(workers.run(work, [(sys.argv[1],), (sys.argv[1],)]))\n"
+        "        list(workers.run(work, (), [(sys.argv[1],), (sys.argv[1],)]))\n"
     )
     script = tmp_path / "parent.py"
     script.write_text(code)
@@ -106,7 +122,7 @@ def test_a_file_is_there_completely_or_not_at_all(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_sentence_and_leaves_no_rubbish(tmp_path: Path) -> None:
     """The limit on file size stands in for a disk that ends in the middle of a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    publish_json(tmp_path / "aside", tmp_path / "kept.json", {"a": 1})
+    write_object(DiskFiles(folder=str(tmp_path), aside="aside"), "kept.json", {"a": 1})
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     try:
         with pytest.raises(BuildError, match=r"cannot be written: .*continues where it stopped"):  # noqa: SIM117
@@ -138,7 +154,7 @@ def test_a_disk_too_small_is_noticed_before_cutting(
 ) -> None:
     """Better now than at 97 %."""
     free = type("Usage", (), {"free": 1_000})
-    monkeypatch.setattr("pipeline.build.shutil.disk_usage", lambda path: free)
+    monkeypatch.setattr("pipeline.files.disk.shutil.disk_usage", lambda path: free)
     with pytest.raises(BuildError, match=r"the disk has 0\.0 MB left"):
         build_small(tmp_path / "out")
     assert not (tmp_path / "out" / "phases").exists()

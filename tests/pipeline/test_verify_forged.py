@@ -24,6 +24,7 @@ from forged_shards import (
     verify,
 )
 from pipeline.build import BuildResult
+from pipeline.files.address import dataset_files
 from pipeline.segment import Rows
 from pipeline.shard import write_shard
 from pipeline.tokenizer import byte_tokenizer
@@ -255,7 +256,7 @@ def test_validation_rows_must_tile_too(damaged: Path) -> None:
         offset=shard.offset[chosen],
         document=shard.document[chosen],
     )
-    entry = write_shard(damaged, damaged / "aside", first.path, rows)
+    entry = write_shard(dataset_files(damaged), first.path, rows)
     forge_manifest(damaged, validation=replace(manifest.validation, shards=(entry, *others)))
     with pytest.raises(DataError, match=r"validation/shard-000000.arrow: row 0 has the stream offset 64, expected 0"):
         verify(damaged)

@@ -22,16 +22,21 @@ from curriculum.errors import BadRecordError, BuildError, ConfigError
 from curriculum.shard_format import token_itemsize
 from pipeline.backends import open_encoder, split_pieces
 from pipeline.documents import BadRecord, Record, read_unit
-from pipeline.encode import EncodeJob, document_key, encode_unit, part_name, refusal
+from pipeline.encode import MAX_EXAMPLES, EncodeJob, encode_unit, part_name, refusal
+from pipeline.endings import endings
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.folders import printable
 from pipeline.inputs import Inputs, find_inputs
 from pipeline.layout import write_bytes
 from pipeline.options import Options
+from pipeline.part import document_key
 from pipeline.progress import Progress
 from pipeline.standard_library import find_standard_library
-from pipeline.store import ALGORITHM, PartSummary, note_corpus, usable_part
+from pipeline.store import ALGORITHM, PartSummary, note_corpus, usable_parts
+from pipeline.tokenized.formats import Stored
+from pipeline.tokenized.sample import check_stored_corpus
+from pipeline.tokenized.take import STORED_IDS
 from pipeline.tokenizer import (
     TokenizerInfo,
     byte_tokenizer,
@@ -89,6 +94,9 @@ class TokenizedCorpus:
     tokenizer: TokenizerInfo
     backend: str
     parts: tuple[PartSummary, ...]
+    """without their files and examples: some hundred bytes each"""
+    skipped_examples: tuple[str, ...] = ()
+    """sentences about the first skipped records"""
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -115,10 +123,12 @@ class TokenizedCorpus:
 def find_corpus(options: Options, progress: Progress) -> Corpus:
     """The files of the CORPUS arguments, or the Python standard library if there are none."""
     if options.corpus:
-        inputs = _without_output(find_inputs(options.corpus), options, progress)
+        inputs = _without_output(find_inputs(options.corpus, endings(options.tokenized)), options, progress)
         if inputs.num_ignored:
             progress.say(f"Corpus: {inputs.num_ignored:,} files with other endings are left out.")
         return Corpus(inputs=inputs, on_bad_record=options.on_bad_record, name=" ".join(map(printable, options.corpus)))
+    if options.tokenized is not None:
+        raise ConfigError(f"tokenized is {options.tokenized!r}, and no corpus is given: name its files or folders.")
     inputs = find_standard_library()
     progress.say(
         f"No corpus given: taking the Python standard library of this machine "
@@ -159,15 +169,13 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         BuildError: the corpus holds no text, or a file or the store cannot be read or written.
     """
     store = options.store_files()
-    units = split_units(corpus.inputs.files, options.unit_bytes)
+    stored = options.stored()
+    units = split_units(corpus.inputs.files, options.unit_bytes, stored)
     name, tokenizer = _tokenizer(options, corpus, units, workers, progress)
-    workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
-    backend = choose_backend(
-        tokenizer,
-        _sample(units, options.text_key),
-        warn=progress.say,
-        wanted=None if options.backend == "auto" else options.backend,
-    )
+    if stored is not None:
+        backend = _check_stored(options, stored, tokenizer, units, progress)
+    else:
+        backend = _backend(options, tokenizer, units, workers, progress)
     job = EncodeJob(
         store=store,
         source=SOURCE,
@@ -176,13 +184,21 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         tokenizer=tokenizer,
         tokenizer_name=name,
         backend=backend,
+        stored=stored,
     )
-    parts: dict[int, PartSummary] = {}
+    parts: dict[int, tuple[PartSummary, ...]] = {}
+    examples: list[tuple[int, tuple[str, ...]]] = []
     with progress.stage("encode", total=sum(unit.num_bytes for unit in units), unit="B") as advance:
-        for number, part in workers.run(ensure_part, (job,), [(unit,) for unit in units]):
-            parts[number] = part
+        for number, (of_unit, sentences) in workers.run(ensure_parts, (job,), [(unit,) for unit in units]):
+            parts[number] = of_unit
+            examples = _first_examples([*examples, (number, sentences)])
             advance(units[number].num_bytes)
-    result = TokenizedCorpus(tokenizer=tokenizer, backend=backend, parts=tuple(parts[i] for i in range(len(units))))
+    result = TokenizedCorpus(
+        tokenizer=tokenizer,
+        backend=backend,
+        parts=tuple(part for number in range(len(units)) for part in parts[number]),
+        skipped_examples=tuple(sentence for _, sentences in examples for sentence in sentences)[:MAX_EXAMPLES],
+    )
     if result.documents == 0:
         raise BuildError(f"The corpus ({corpus.name}) holds no text: {len(units):,} units without a document.")
     facts = {
@@ -194,19 +210,61 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         "parts": list(result.part_names),
     }
     what = [corpus.name, options.tokenizer, tokenizer.eos_id, tokenizer.bos_id, options.text_key]
+    what += [] if stored is None else [stored.format, stored.dtype, stored.key]
     note_corpus(store, hashlib.sha256(orjson.dumps(what)).hexdigest()[:32], facts)
     return result
 
 
-def ensure_part(job: EncodeJob, unit: Unit) -> PartSummary:
-    """The part of a unit: from the store if a backend that is trusted now wrote it, else encoded.
+def _backend(
+    options: Options, tokenizer: TokenizerInfo, units: tuple[Unit, ...], workers: Workers, progress: Progress
+) -> str:
+    """The encoder of texts that is believed for this corpus."""
+    workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
+    return choose_backend(
+        tokenizer,
+        _sample(units, options.text_key),
+        warn=progress.say,
+        wanted=None if options.backend == "auto" else options.backend,
+    )
 
-    The summary comes without its files: a worker that is killed while it sends a large result blocks the others.
+
+def _check_stored(
+    options: Options, stored: Stored, tokenizer: TokenizerInfo, units: tuple[Unit, ...], progress: Progress
+) -> str:
+    """Refuse ids that are of another tokenizer, dtype or EOS; what then stands for the encoder."""
+    check_stored_corpus(
+        units,
+        stored,
+        tokenizer,
+        tokenizer_name=options.tokenizer,
+        go_on=options.tokenizer_check == "warn",
+        say=progress.say,
+    )
+    return STORED_IDS.split()[0]
+
+
+def ensure_parts(job: EncodeJob, unit: Unit) -> tuple[tuple[PartSummary, ...], tuple[str, ...]]:
+    """The parts of a unit, from the store if a backend that is trusted now wrote them, else encoded; and sentences
+    about the first records that were skipped.
+
+    The summaries come without what may be large: a worker that is killed while it sends a large result blocks the
+    others, and the parent holds one for every part of the corpus.
     """
-    found = usable_part(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype))
-    if found is not None and found.backend.split()[0] in ("tokenizers", job.backend):
-        return replace(found, files=())
-    return replace(encode_unit(job, unit), files=())
+    found = usable_parts(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype))
+    if found is None or any(part.backend.split()[0] not in ("tokenizers", job.backend) for part in found):
+        found = encode_unit(job, unit)
+    sentences = tuple(sentence for part in found for sentence in part.skipped_examples)[:MAX_EXAMPLES]
+    return tuple(replace(part, files=(), skipped_examples=()) for part in found), sentences
+
+
+def _first_examples(examples: list[tuple[int, tuple[str, ...]]]) -> list[tuple[int, tuple[str, ...]]]:
+    """Of (unit, sentences) those of the first units, as many as hold `MAX_EXAMPLES`."""
+    kept, count = [], 0
+    for number, sentences in sorted(examples):
+        if sentences and count < MAX_EXAMPLES:
+            kept.append((number, sentences))
+            count += len(sentences)
+    return kept
 
 
 def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, unit: Unit) -> str:
@@ -218,7 +276,7 @@ def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, u
         if isinstance(record, BadRecord):
             if on_bad_record == "stop":
                 raise BadRecordError(refusal(record))
-        elif record.text and (key := document_key(SOURCE, record)) < below:
+        elif record.text and (key := document_key(SOURCE, record.relative, record.position)) < below:
             kept.append((key, record.text))
             num_bytes += len(record.text.encode())
             if num_bytes > 2 * TRAINING_BYTES:

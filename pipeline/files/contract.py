@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from pipeline.files.storage_options import StorageOptions
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileFacts:
@@ -52,6 +54,10 @@ class Files(Protocol):
     @property
     def where(self) -> str:
         """The address, as people know it; never with a secret."""
+
+    @property
+    def options(self) -> StorageOptions:
+        """What its client was told; nothing on a disk."""
 
     def address(self, name: str) -> str:
         """The address of a file, for messages."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from curriculum.errors import BuildError
 from pipeline.files.contract import FileFacts
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.lock import locked
 from pipeline.publish import Aside, remove, sync_folder
 
@@ -36,6 +37,11 @@ class DiskFiles:
     def where(self) -> str:
         """The folder."""
         return self.folder
+
+    @property
+    def options(self) -> StorageOptions:
+        """None."""
+        return NO_OPTIONS
 
     def address(self, name: str) -> str:
         """The path of a file."""

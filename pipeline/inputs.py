@@ -20,6 +20,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from curriculum.errors import ConfigError
+from pipeline.files.address import is_url
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.folders import InputFile, expand_glob, input_file, is_dataset, printable, walk
 from pipeline.units import Unit, split_units
 
@@ -50,14 +52,17 @@ class Inputs:
         return sum(file.size for file in self.files)
 
 
-def find_inputs(corpus: Sequence[str]) -> Inputs:
-    """All readable files of the CORPUS arguments, sorted by relative path."""
+def find_inputs(corpus: Sequence[str], *, options: StorageOptions = NO_OPTIONS) -> Inputs:
+    """All readable files of the CORPUS arguments, sorted by relative path; `options` are for those in a store."""
     if not corpus:
         raise ConfigError(f"no corpus was given; name a file, a folder or a quoted glob of {WHAT_IS_READ}")
     files: list[InputFile] = []
-    ignored: set[Path] = set()
+    ignored: set[Path | str] = set()
     for argument in corpus:
-        files += _find_argument(argument, ignored)
+        if is_url(argument):
+            files += _find_remote(argument, options, ignored)
+        else:
+            files += _find_argument(argument, ignored)
     return sorted_inputs(files, len(ignored))
 
 
@@ -80,7 +85,7 @@ def _kind_of(path: Path) -> str | None:
     return next((kind for ending, kind in KIND_BY_ENDING.items() if lower.endswith(ending)), None)
 
 
-def _find_argument(argument: str, ignored: set[Path]) -> list[InputFile]:
+def _find_argument(argument: str, ignored: set[Path | str]) -> list[InputFile]:
     path = Path(argument)
     num_before = len(ignored)
     if argument and path.is_dir():
@@ -107,7 +112,25 @@ def _find_argument(argument: str, ignored: set[Path]) -> list[InputFile]:
     return found
 
 
-def _find_below(folder: Path, prefix: str, ignored: set[Path]) -> list[InputFile]:
+def _find_remote(argument: str, options: StorageOptions, ignored: set[Path | str]) -> list[InputFile]:
+    from pipeline.store_corpus import find_in_store  # its libraries load only where there is a store
+
+    found = find_in_store(argument, lambda name: _kind_of(Path(name)), options)
+    if found is None:
+        raise ConfigError(
+            f"there is no object or folder '{printable(argument)}'; a corpus is made of files, folders or "
+            f"quoted globs of {WHAT_IS_READ}"
+        )
+    if not found.files:
+        raise ConfigError(
+            f"the {found.what} '{printable(argument)}' holds no file that can be read "
+            f"({len(found.ignored)} with other endings); read are {WHAT_IS_READ}"
+        )
+    ignored.update(found.ignored)
+    return list(found.files)
+
+
+def _find_below(folder: Path, prefix: str, ignored: set[Path | str]) -> list[InputFile]:
     """Everything readable in a folder; a folder that is itself a `datasets` folder is one input."""
     if is_dataset(folder):
         return [input_file(folder, prefix.rstrip("/") or folder.resolve().name, "datasets")]
@@ -122,7 +145,7 @@ def _find_below(folder: Path, prefix: str, ignored: set[Path]) -> list[InputFile
     return found
 
 
-def _find_glob(pattern: str, ignored: set[Path]) -> list[InputFile]:
+def _find_glob(pattern: str, ignored: set[Path | str]) -> list[InputFile]:
     """What a glob matches, relative to its fixed part; matching folders are read whole."""
     parts = pattern.split("/")
     num_fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))

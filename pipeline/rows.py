@@ -181,7 +181,9 @@ def _load_tokenizer(files: Files) -> Tokenizer:
     try:
         return Tokenizer.from_str(files.local(TOKENIZER).read_text("utf-8"))
     except Exception as error:  # `tokenizers` raises plain Exception for a file that it cannot parse
-        raise DataError(f"{files.address(TOKENIZER)}: cannot be used to decode rows: {error}. Copy it again.") from error
+        raise DataError(
+            f"{files.address(TOKENIZER)}: cannot be used to decode rows: {error}. Copy it again."
+        ) from error
 
 
 def _cat_row(

@@ -38,6 +38,11 @@ SLOWEST_BYTES_PER_SECOND = 1 << 20
 class Bucket(Store):
     """A folder in a store that a build writes."""
 
+    @property
+    def root(self) -> str:
+        """The folder without its protocol, with the commit that `pin` found."""
+        return str(self._root)
+
     def identify(self, path: str, seconds: float) -> Identity:
         """Size and the best of what names the version, the same that `listing` gives."""
         self._fs.invalidate_cache()

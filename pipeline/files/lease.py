@@ -3,8 +3,8 @@
 In:  a place in a store.   Out: the place is ours until the block ends, or an error.
 Guarantee: no clocks of two machines are compared and no conditional write is needed. A newcomer who finds a lease
 watches whether its counter moves: if it does, he is refused, if it stands still, he takes over. An owner who finds
-another's name in the lease stops, and commits nothing. Two who begin at the same instant both look again a little later:
-at most one of them finds its own name.
+another's name in the lease stops, and commits nothing. Two who begin at the same instant both look again a little
+later: at most one of them finds its own name.
 
     {"count": 41, "host": "node3", "owner": "9f0c...", "pid": 4711}       41, 42, ...: alive
 
@@ -172,8 +172,8 @@ def _watch(place: Place, found: dict[str, Any], pace: Pace) -> None:
 
 def _held_by(place: Place, lease: dict[str, Any] | None) -> BuildError:
     return BuildError(
-        f"{place.where}: another build is writing there ({_name(lease)}). Wait until it ends, or give another --out and "
-        f"--store."
+        f"{place.where}: another build is writing there ({_name(lease)}). Wait until it ends, or give another --out "
+        f"and --store."
     )
 
 

@@ -1,9 +1,9 @@
 """Files of a build below a prefix of an object store.
 
 In:  an address such as s3://bucket/dataset, and options of its client.   Out: `Files`.
-Guarantee: an object appears whole or not at all, because stores publish an upload at its end; nothing relies on renames,
-conditional writes or locks. Every request is tried again while it may pass. After an upload the store is asked for the
-size of what it has. Needed of the store: an object that was written is read by everybody from then on.
+Guarantee: an object appears whole or not at all, because stores publish an upload at its end; nothing relies on
+renames, conditional writes or locks. Every request is tried again while it may pass. After an upload the store is asked
+for the size of what it has. Needed of the store: an object that was written is read by everybody from then on.
 
     ObjectFiles(url="s3://bucket/dataset", aside=".build/aside").address("manifest.json")
     ->  "s3://bucket/dataset/manifest.json"

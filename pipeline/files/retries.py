@@ -1,8 +1,8 @@
 """Try again what may pass: a store that throttles, restarts or drops connections must not end a build.
 
 In:  an attempt.   Out: its result, or one `BuildError`.
-Guarantee: pauses double from `first_pause` to `longest_pause`, each shortened by chance so that many workers do not come
-back at the same instant; the clock is monotonic; what cannot pass is not tried again. Attempts must be repeatable.
+Guarantee: pauses double from `first_pause` to `longest_pause`, each shortened by chance so that many workers do not
+come back at the same instant; the clock is monotonic; what cannot pass is not tried again. Attempts must be repeatable.
 
     503, 503, 200   ->   pauses of 0.1 to 0.2 s and 0.2 to 0.4 s, then the result
 """

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -77,7 +78,5 @@ class Spooled:
                 self._upload(self.path, self.num_bytes)
         finally:
             self.path.unlink(missing_ok=True)
-            try:
+            with suppress(OSError):  # of a full disk, which was said already
                 self._file.close()
-            except OSError:
-                pass  # of a full disk, which was said already

@@ -165,6 +165,7 @@ def _arrow_source(file: InputFile) -> Any:
 def _batches(source: Any, text_key: str | None) -> Iterator[Any]:
     """The record batches of an IPC file or stream, all columns of them or just the one of the texts."""
     is_file = source.read_at(6, 0) == b"ARROW1"
+    source.seek(0)  # reading at a place moves a file that is not mapped
     open_ipc = pa.ipc.open_file if is_file else pa.ipc.open_stream
     reader = open_ipc(source)
     if text_key is not None:

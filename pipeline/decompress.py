@@ -3,8 +3,8 @@
 In: the stream of a gzip or Zstandard file, closed with the one that comes out. Out: a buffered binary stream of
 the text in it, across members and frames. Guaranteed: whatever is read without a `StreamError` is exactly what
 was compressed; a stream that ends too early, or is damaged, raises `StreamError` after the bytes that were still
-good; memory does not grow with the file. (`zstandard.stream_reader` gives short data for a truncated file and no error: hence
-this module.)
+good; memory does not grow with the file. (`zstandard.stream_reader` gives short data for a truncated file and no
+error: hence this module.)
 
     with open_zstd(open("a.jsonl.zst", "rb")) as stream:
         for line in stream: ...

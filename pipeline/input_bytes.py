@@ -85,7 +85,8 @@ def _require_same_version(file: InputFile) -> None:
     if (found.size, ",".join(found.version)) != (file.size, file.stamp):
         raise BuildError(
             f"{file.path} changed while being read: it had {file.size} bytes and {file.stamp} when the build began, "
-            f"and has {found.size} and {','.join(found.version)} now; leave the corpus alone and run the same command again"
+            f"and has {found.size} and {','.join(found.version)} now; leave the corpus alone and run the same command "
+            f"again"
         )
 
 

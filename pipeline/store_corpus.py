@@ -143,6 +143,6 @@ def _refuse_datasets(root: str, chosen: dict[str, Identity]) -> None:
         folder = path.removesuffix(SAVED_BY_DATASETS[0])
         if folder != path and f"{folder}{SAVED_BY_DATASETS[1]}" in chosen:
             raise ConfigError(
-                f"{root}/{folder} was written by datasets.save_to_disk, and such folders are read from disks only: copy "
-                f"it to one, or save it as Parquet (to_parquet)"
+                f"{root}/{folder} was written by datasets.save_to_disk, and such folders are read from disks only: "
+                f"copy it to one, or save it as Parquet (to_parquet)"
             )

@@ -11,6 +11,7 @@ sent to another process or machine; they hold no open file and no connection.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,9 @@ class Files(Protocol):
 
     def facts(self, name: str) -> FileFacts | None:
         """Size and stamp of a file; None if there is none of that name."""
+
+    def facts_of(self, names: Sequence[str]) -> list[FileFacts | None]:
+        """The same of many files, in their order; a store is asked for several at once."""
 
     def children(self, under: str = "") -> list[str]:
         """Names of the files and folders directly below a folder, sorted; empty if it is missing."""

@@ -7,6 +7,7 @@ Guarantee: every effect on the disk goes through `pipeline.publish`, so that a t
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,10 @@ class DiskFiles:
         if not (self.root / name).is_file():
             return None
         return FileFacts(num_bytes=state.st_size, stamp=f"{state.st_ino}:{state.st_mtime_ns}:{state.st_ctime_ns}")
+
+    def facts_of(self, names: Sequence[str]) -> list[FileFacts | None]:
+        """One after the other."""
+        return [self.facts(name) for name in names]
 
     def children(self, under: str = "") -> list[str]:
         """Names directly below."""

@@ -11,7 +11,7 @@ for the size of what it has. Needed of the store: an object that was written is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 T = TypeVar("T")
 RANGE_BYTES = 16 << 20
 """Largest request to read a part of an object: what is lost when a connection drops."""
-REMOVALS_AT_ONCE = 8
+REQUESTS_AT_ONCE = 8
 
 
 class _SizeError(OSError):
@@ -70,6 +70,10 @@ class ObjectFiles:
             return FileFacts(num_bytes=found.size, stamp=",".join(found.version))
 
         return self._ask(attempt, name, "read")
+
+    def facts_of(self, names: Sequence[str]) -> list[FileFacts | None]:
+        """Eight requests at once."""
+        return self._at_once(self.facts, names)
 
     def children(self, under: str = "") -> list[str]:
         """Names directly below, but for the lease, which is no content."""
@@ -135,10 +139,7 @@ class ObjectFiles:
         """An object, and everything below that name."""
         drop_copies(self.url, name)
         self.remove_object(name)
-        below = self.names(name)
-        if below:
-            with ThreadPoolExecutor(min(REMOVALS_AT_ONCE, len(below))) as threads:
-                list(threads.map(self.remove_object, below))
+        self._at_once(self.remove_object, self.names(name))
 
     def forget_unfinished(self) -> None:
         """What lies aside, and uploads in parts that nobody will finish."""
@@ -163,6 +164,10 @@ class ObjectFiles:
         """Bytes of every object, by one listing."""
         found = self._ask(lambda bucket: bucket.listing("", ATTEMPT_SECONDS), "", "listed")
         return {name: identity.size for name, identity in found.items() if name != LEASE_NAME}
+
+    def _at_once(self, do: Callable[[str], T], names: Sequence[str]) -> list[T]:
+        with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
+            return list(threads.map(do, names))
 
     def _ask(self, attempt: Callable[[Bucket], T], name: str, doing: str, patience: Patience = PATIENT) -> T:
         return Connection(url=self.url, options=self.options).ask(attempt, self.address(name), doing, patience)

@@ -34,7 +34,7 @@ from pipeline.card import dataset_card
 from pipeline.corpus import SOURCE, Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, plan_corpus
 from pipeline.cut import CutJob, WindowTask, cut_validation, cut_window, finished_window
-from pipeline.engines.choice import open_workers
+from pipeline.engines.choice import check_engine, open_workers
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.holdout import HeldOut
@@ -91,6 +91,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
         BuildError: a stage could not finish; running again continues.
     """
     options.check()
+    check_engine(options)
     corpus = find_corpus(options, progress)
     request = _request(options, corpus)
     root, store = options.out_files(), options.store_files()
@@ -101,7 +102,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
         root.forget_unfinished()
         store.forget_unfinished()
         if finished is None:
-            with open_workers(options) as workers:
+            with open_workers(options, progress.say, encodes=True, cuts=True, files=corpus.sizes) as workers:
                 workers.prepare(_import_stages)
                 manifest = _build(options, corpus, workers, progress, log)
         if not options.keep_store:
@@ -122,11 +123,13 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
         PlanError, ConfigError, BuildError: as `build`.
     """
     options.check()
+    check_engine(options)
     corpus = find_corpus(options, progress)
-    with options.store_files().held(), open_workers(options) as workers:
+    with options.store_files().held():
         claim_store(options.store_files())
-        tokenized = tokenize_corpus(options, corpus, workers, progress)
-        return plan_corpus(options, _stored(tokenized), workers, progress), tokenized
+        with open_workers(options, progress.say, encodes=True, files=corpus.sizes) as workers:
+            tokenized = tokenize_corpus(options, corpus, workers, progress)
+            return plan_corpus(options, _stored(tokenized), workers, progress), tokenized
 
 
 def _stored(tokenized: TokenizedCorpus) -> StoredCorpus:
@@ -152,7 +155,7 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
         phases, counts = _cut(job, planned, options, workers, progress)
         validation = None
         if held_out.tokens:
-            shards = cut_validation(job, options.shard_bytes)
+            ((_, shards),) = workers.run(cut_validation, (job, options.shard_bytes), [()])
             validation = PhaseEntry(seq_len=plan.max_seq_len, shards=shards)
     manifest = _manifest(options, job, tokenized, held_out, counts, phases, validation)
     facts = log.to_json(manifest, tokenized, corpus, options, held_out.below, counts.summary(plan))

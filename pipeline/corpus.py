@@ -22,7 +22,8 @@ from curriculum.errors import BadRecordError, BuildError, ConfigError
 from curriculum.shard_format import token_itemsize
 from pipeline.backends import open_encoder, split_pieces
 from pipeline.documents import BadRecord, Record, read_unit
-from pipeline.encode import EncodeJob, document_key, encode_unit, part_name, refusal
+from pipeline.encode import EncodeJob, encode_unit, part_name, refusal
+from pipeline.endings import endings
 from pipeline.engines.workers import Workers
 from pipeline.files.address import is_below, is_url
 from pipeline.files.contract import Files
@@ -30,9 +31,13 @@ from pipeline.folders import printable
 from pipeline.inputs import Inputs, find_inputs
 from pipeline.layout import write_bytes
 from pipeline.options import Options
+from pipeline.part import document_key
 from pipeline.progress import Progress
 from pipeline.standard_library import find_standard_library
 from pipeline.store import ALGORITHM, PartSummary, note_corpus, usable_part
+from pipeline.tokenized.formats import Stored
+from pipeline.tokenized.sample import check_stored_corpus
+from pipeline.tokenized.take import STORED_IDS
 from pipeline.tokenizer import (
     TokenizerInfo,
     byte_tokenizer,
@@ -76,6 +81,12 @@ class Corpus:
         return hashlib.sha256(orjson.dumps(files)).hexdigest()
 
     @property
+    def sizes(self) -> tuple[tuple[str, int], ...]:
+        """Path and bytes of every single file of a disk; folders written by `datasets` are left out."""
+        files = self.inputs.files
+        return tuple((file.path, file.size) for file in files if file.kind != "datasets" and not is_url(file.path))
+
+    @property
     def stamp(self) -> str:
         """The digest and the files' inodes and change times: nothing else on this machine has the same."""
         stamps = [self.digest, *(file.stamp for file in self.inputs.files)]
@@ -115,10 +126,13 @@ class TokenizedCorpus:
 def find_corpus(options: Options, progress: Progress) -> Corpus:
     """The files of the CORPUS arguments, or the Python standard library if there are none."""
     if options.corpus:
-        inputs = _without_output(find_inputs(options.corpus, options=options.storage_option), options, progress)
+        found = find_inputs(options.corpus, endings(options.tokenized), options=options.storage_option)
+        inputs = _without_output(found, options, progress)
         if inputs.num_ignored:
             progress.say(f"Corpus: {inputs.num_ignored:,} files with other endings are left out.")
         return Corpus(inputs=inputs, on_bad_record=options.on_bad_record, name=" ".join(map(printable, options.corpus)))
+    if options.tokenized is not None:
+        raise ConfigError(f"tokenized is {options.tokenized!r}, and no corpus is given: name its files or folders.")
     inputs = find_standard_library()
     progress.say(
         f"No corpus given: taking the Python standard library of this machine "
@@ -163,15 +177,13 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         BuildError: the corpus holds no text, or a file or the store cannot be read or written.
     """
     store = options.store_files()
-    units = split_units(corpus.inputs.files, options.unit_bytes)
+    stored = options.stored()
+    units = split_units(corpus.inputs.files, options.unit_bytes, stored)
     name, tokenizer = _tokenizer(options, corpus, units, workers, progress)
-    workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
-    backend = choose_backend(
-        tokenizer,
-        _sample(units, options.text_key),
-        warn=progress.say,
-        wanted=None if options.backend == "auto" else options.backend,
-    )
+    if stored is not None:
+        backend = _check_stored(options, stored, tokenizer, units, progress)
+    else:
+        backend = _backend(options, tokenizer, units, workers, progress)
     job = EncodeJob(
         store=store,
         source=SOURCE,
@@ -180,6 +192,7 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         tokenizer=tokenizer,
         tokenizer_name=name,
         backend=backend,
+        stored=stored,
     )
     parts: dict[int, PartSummary] = {}
     with progress.stage("encode", total=sum(unit.num_bytes for unit in units), unit="B") as advance:
@@ -198,8 +211,37 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         "parts": list(result.part_names),
     }
     what = [corpus.name, options.tokenizer, tokenizer.eos_id, tokenizer.bos_id, options.text_key]
+    what += [] if stored is None else [stored.format, stored.dtype, stored.key]
     note_corpus(store, hashlib.sha256(orjson.dumps(what)).hexdigest()[:32], facts)
     return result
+
+
+def _backend(
+    options: Options, tokenizer: TokenizerInfo, units: tuple[Unit, ...], workers: Workers, progress: Progress
+) -> str:
+    """The encoder of texts that is believed for this corpus."""
+    workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
+    return choose_backend(
+        tokenizer,
+        _sample(units, options.text_key),
+        warn=progress.say,
+        wanted=None if options.backend == "auto" else options.backend,
+    )
+
+
+def _check_stored(
+    options: Options, stored: Stored, tokenizer: TokenizerInfo, units: tuple[Unit, ...], progress: Progress
+) -> str:
+    """Refuse ids that are of another tokenizer, dtype or EOS; what then stands for the encoder."""
+    check_stored_corpus(
+        units,
+        stored,
+        tokenizer,
+        tokenizer_name=options.tokenizer,
+        go_on=options.tokenizer_check == "warn",
+        say=progress.say,
+    )
+    return STORED_IDS.split()[0]
 
 
 def ensure_part(job: EncodeJob, unit: Unit) -> PartSummary:
@@ -222,7 +264,7 @@ def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, u
         if isinstance(record, BadRecord):
             if on_bad_record == "stop":
                 raise BadRecordError(refusal(record))
-        elif record.text and (key := document_key(SOURCE, record)) < below:
+        elif record.text and (key := document_key(SOURCE, record.relative, record.position)) < below:
             kept.append((key, record.text))
             num_bytes += len(record.text.encode())
             if num_bytes > 2 * TRAINING_BYTES:

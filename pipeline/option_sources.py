@@ -24,7 +24,15 @@ from curriculum.schedule import DOCUMENT_CURRICULA
 from pipeline.files.address import is_url
 from pipeline.files.storage_options import StorageOptions, storage_options
 from pipeline.importers import Imported, import_schedule
-from pipeline.option_rules import EXCLUSIVE, NOT_WITH_DOCUMENTS, NOT_WITH_PHASES, ONLY_FOR_SCHEDULE, ONLY_GROWING
+from pipeline.option_rules import (
+    EXCLUSIVE,
+    NOT_WITH_DOCUMENTS,
+    NOT_WITH_PHASES,
+    NOT_WITH_TOKENIZED,
+    ONLY_FOR_SCHEDULE,
+    ONLY_FOR_TOKENIZED,
+    ONLY_GROWING,
+)
 from pipeline.options import Options, phases_are_closed
 
 
@@ -96,6 +104,8 @@ def _contradicted(values: Mapping[str, Any], above: Mapping[str, Any]) -> set[st
     """Options that make no sense beside those of the layer above: --steps replaces tokens of the file."""
     gone = {other for pair in EXCLUSIVE for one, other in (pair, pair[::-1]) if one in above}
     schedule, mode = above.get("schedule"), above.get("mode")
+    if above.get("engine") == "local":
+        gone |= {"ray_address"}
     if schedule == "constant":
         gone |= set(ONLY_GROWING)
     if schedule is not None:
@@ -109,6 +119,9 @@ def _contradicted(values: Mapping[str, Any], above: Mapping[str, Any]) -> set[st
         gone |= set(NOT_WITH_DOCUMENTS)
     if mode is not None and (mode == "document") != (values.get("schedule") in DOCUMENT_CURRICULA):
         gone |= {"schedule", "cycles", "balanced"}
+    if "tokenized" in above:
+        gone |= set(NOT_WITH_TOKENIZED)
+        gone |= {option for option, formats in ONLY_FOR_TOKENIZED.items() if above["tokenized"] not in formats}
     return gone - set(above)
 
 

@@ -109,7 +109,7 @@ def claim_store(store: Files) -> None:
 
 def remove_store(store: Files) -> None:
     """Remove what a store consists of, and the folder if nothing else is in it."""
-    for name in ("corpora", "parts", "tokenizers", "aside", MARKER):
+    for name in ("corpora", "parts", "tokenizers", "aside", "cluster", MARKER):
         store.remove(name)
     store.remove_empty_folders("")
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curriculum.errors import ConfigError
 from curriculum.remote.store import Identity
+from pipeline.endings import Endings
 from pipeline.files.bucket import Bucket
 from pipeline.files.connection import ATTEMPT_SECONDS, Connection
 from pipeline.files.retries import FIRST_CONTACT
@@ -40,12 +41,12 @@ class Found:
     """addresses of objects with other endings"""
 
 
-def find_in_store(argument: str, kind_of: Callable[[str], str | None], options: StorageOptions) -> Found | None:
+def find_in_store(argument: str, read: Endings, options: StorageOptions) -> Found | None:
     """The input files of an argument; None if nothing is there.
 
     Args:
         argument: the address of an object, a folder or a glob.
-        kind_of: the kind of a file by its name; None if files of that name are not read.
+        read: which files are read, by their endings.
         options: of the client of the store.
 
     Raises:
@@ -69,9 +70,9 @@ def find_in_store(argument: str, kind_of: Callable[[str], str | None], options: 
 
     single = _identity(connection, name, argument) if name else None
     if single is not None:
-        kind = kind_of(name.rpartition("/")[2])
+        kind = read.kind_of(name.rpartition("/")[2])
         if kind is None:
-            raise ConfigError(f"{argument} is not a file that can be read, by its ending")
+            raise ConfigError(f"{argument} is not a file that can be read; read are {read.what_is_read}")
         return Found(what="file", files=(make(name, name.rpartition("/")[2], kind, single),), ignored=())
     what, folder, pattern = "folder", name, ["**"]
     listing = _listing(connection, folder, argument)
@@ -82,10 +83,11 @@ def find_in_store(argument: str, kind_of: Callable[[str], str | None], options: 
         listing = _listing(connection, folder, argument)
     start = len(folder) + 1 if folder else 0
     chosen = {path: found for path, found in listing.items() if is_chosen(path[start:].split("/"), pattern)}
-    _refuse_datasets(root, chosen)
-    kinds = {path: kind_of(path.rpartition("/")[2]) for path in chosen}
+    if read.datasets:
+        _refuse_datasets(root, chosen)
+    kinds = {path: read.kind_of(path.rpartition("/")[2]) for path in chosen}
     files = [make(path, path[start:], kind, chosen[path]) for path, kind in kinds.items() if kind is not None]
-    ignored = tuple(f"{root}/{path}" for path, kind in kinds.items() if kind is None)
+    ignored = tuple(f"{root}/{path}" for path, kind in kinds.items() if kind is None and not read.is_companion(path))
     return Found(what=what, files=tuple(files), ignored=ignored) if listing else None
 
 

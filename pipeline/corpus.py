@@ -22,7 +22,7 @@ from curriculum.errors import BadRecordError, BuildError, ConfigError
 from curriculum.shard_format import token_itemsize
 from pipeline.backends import open_encoder, split_pieces
 from pipeline.documents import BadRecord, Record, read_unit
-from pipeline.encode import EncodeJob, encode_unit, part_name, refusal
+from pipeline.encode import MAX_EXAMPLES, EncodeJob, encode_unit, part_name, refusal
 from pipeline.endings import endings
 from pipeline.engines.workers import Workers
 from pipeline.files.address import is_below, is_url
@@ -34,7 +34,7 @@ from pipeline.options import Options
 from pipeline.part import document_key
 from pipeline.progress import Progress
 from pipeline.standard_library import find_standard_library
-from pipeline.store import ALGORITHM, PartSummary, note_corpus, usable_part
+from pipeline.store import ALGORITHM, PartSummary, note_corpus, usable_parts
 from pipeline.tokenized.formats import Stored
 from pipeline.tokenized.sample import check_stored_corpus
 from pipeline.tokenized.take import STORED_IDS
@@ -100,6 +100,9 @@ class TokenizedCorpus:
     tokenizer: TokenizerInfo
     backend: str
     parts: tuple[PartSummary, ...]
+    """without their files and examples: some hundred bytes each"""
+    skipped_examples: tuple[str, ...] = ()
+    """sentences about the first skipped records"""
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -194,12 +197,19 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         backend=backend,
         stored=stored,
     )
-    parts: dict[int, PartSummary] = {}
+    parts: dict[int, tuple[PartSummary, ...]] = {}
+    examples: list[tuple[int, tuple[str, ...]]] = []
     with progress.stage("encode", total=sum(unit.num_bytes for unit in units), unit="B") as advance:
-        for number, part in workers.run(ensure_part, (job,), [(unit,) for unit in units]):
-            parts[number] = part
+        for number, (of_unit, sentences) in workers.run(ensure_parts, (job,), [(unit,) for unit in units]):
+            parts[number] = of_unit
+            examples = _first_examples([*examples, (number, sentences)])
             advance(units[number].num_bytes)
-    result = TokenizedCorpus(tokenizer=tokenizer, backend=backend, parts=tuple(parts[i] for i in range(len(units))))
+    result = TokenizedCorpus(
+        tokenizer=tokenizer,
+        backend=backend,
+        parts=tuple(part for number in range(len(units)) for part in parts[number]),
+        skipped_examples=tuple(sentence for _, sentences in examples for sentence in sentences)[:MAX_EXAMPLES],
+    )
     if result.documents == 0:
         raise BuildError(f"The corpus ({corpus.name}) holds no text: {len(units):,} units without a document.")
     facts = {
@@ -244,15 +254,28 @@ def _check_stored(
     return STORED_IDS.split()[0]
 
 
-def ensure_part(job: EncodeJob, unit: Unit) -> PartSummary:
-    """The part of a unit: from the store if a backend that is trusted now wrote it, else encoded.
+def ensure_parts(job: EncodeJob, unit: Unit) -> tuple[tuple[PartSummary, ...], tuple[str, ...]]:
+    """The parts of a unit, from the store if a backend that is trusted now wrote them, else encoded; and sentences
+    about the first records that were skipped.
 
-    The summary comes without its files: a worker that is killed while it sends a large result blocks the others.
+    The summaries come without what may be large: a worker that is killed while it sends a large result blocks the
+    others, and the parent holds one for every part of the corpus.
     """
-    found = usable_part(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype))
-    if found is not None and found.backend.split()[0] in ("tokenizers", job.backend):
-        return replace(found, files=())
-    return replace(encode_unit(job, unit), files=())
+    found = usable_parts(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype))
+    if found is None or any(part.backend.split()[0] not in ("tokenizers", job.backend) for part in found):
+        found = encode_unit(job, unit)
+    sentences = tuple(sentence for part in found for sentence in part.skipped_examples)[:MAX_EXAMPLES]
+    return tuple(replace(part, files=(), skipped_examples=()) for part in found), sentences
+
+
+def _first_examples(examples: list[tuple[int, tuple[str, ...]]]) -> list[tuple[int, tuple[str, ...]]]:
+    """Of (unit, sentences) those of the first units, as many as hold `MAX_EXAMPLES`."""
+    kept, count = [], 0
+    for number, sentences in sorted(examples):
+        if sentences and count < MAX_EXAMPLES:
+            kept.append((number, sentences))
+            count += len(sentences)
+    return kept
 
 
 def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, unit: Unit) -> str:

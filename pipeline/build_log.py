@@ -15,7 +15,6 @@ from typing import Any
 
 from curriculum.manifest import Manifest
 from pipeline.corpus import Corpus, TokenizedCorpus
-from pipeline.encode import MAX_EXAMPLES
 from pipeline.options import Options
 
 PACKAGES = (
@@ -57,7 +56,6 @@ class BuildLog:
         """Everything known at the end of a build."""
         text_bytes = sum(part.text_bytes for part in tokenized.parts)
         seconds = sum(self._seconds.values())
-        examples = [sentence for part in tokenized.parts for sentence in part.skipped_examples]
         return {
             "request": self.request,
             "id": manifest.id,
@@ -77,7 +75,7 @@ class BuildLog:
             "store": options.store_address(),
             "parts": list(tokenized.part_names),
             "held_out_below": held_out_below,
-            "skipped_examples": examples[:MAX_EXAMPLES],
+            "skipped_examples": list(tokenized.skipped_examples),
             "packing": packing,
         }
 

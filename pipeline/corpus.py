@@ -22,9 +22,10 @@ from curriculum.errors import BadRecordError, BuildError, ConfigError
 from curriculum.shard_format import token_itemsize
 from pipeline.backends import open_encoder, split_pieces
 from pipeline.documents import BadRecord, Record, read_unit
-from pipeline.encode import EncodeJob, encode_unit, part_name, refusal
+from pipeline.encode import MAX_EXAMPLES, EncodeJob, encode_unit, part_name, refusal
 from pipeline.endings import endings
 from pipeline.engines.workers import Workers
+from pipeline.files.address import is_below, is_url
 from pipeline.files.contract import Files
 from pipeline.folders import printable
 from pipeline.inputs import Inputs, find_inputs
@@ -33,7 +34,7 @@ from pipeline.options import Options
 from pipeline.part import document_key
 from pipeline.progress import Progress
 from pipeline.standard_library import find_standard_library
-from pipeline.store import ALGORITHM, PartSummary, note_corpus, usable_part
+from pipeline.store import ALGORITHM, PartSummary, note_corpus, usable_parts
 from pipeline.tokenized.formats import Stored
 from pipeline.tokenized.sample import check_stored_corpus
 from pipeline.tokenized.take import STORED_IDS
@@ -72,13 +73,18 @@ class Corpus:
     @property
     def digest(self) -> str:
         """Names, sizes and modification times: what a request remembers of a corpus, also after it was copied."""
-        files = [[os.fsencode(f.relative).hex(), f.size, f.mtime_ns, f.kind] for f in self.inputs.files]
+        files = [
+            # An object has no modification time that a copy would keep; its stamp is its ETag or version.
+            [os.fsencode(f.relative).hex(), f.size, f.stamp if is_url(f.path) else f.mtime_ns, f.kind]
+            for f in self.inputs.files
+        ]
         return hashlib.sha256(orjson.dumps(files)).hexdigest()
 
     @property
     def sizes(self) -> tuple[tuple[str, int], ...]:
-        """Path and bytes of every single file; folders written by `datasets` are left out."""
-        return tuple((file.path, file.size) for file in self.inputs.files if file.kind != "datasets")
+        """Path and bytes of every single file of a disk; folders written by `datasets` are left out."""
+        files = self.inputs.files
+        return tuple((file.path, file.size) for file in files if file.kind != "datasets" and not is_url(file.path))
 
     @property
     def stamp(self) -> str:
@@ -94,6 +100,9 @@ class TokenizedCorpus:
     tokenizer: TokenizerInfo
     backend: str
     parts: tuple[PartSummary, ...]
+    """without their files and examples: some hundred bytes each"""
+    skipped_examples: tuple[str, ...] = ()
+    """sentences about the first skipped records"""
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -120,7 +129,8 @@ class TokenizedCorpus:
 def find_corpus(options: Options, progress: Progress) -> Corpus:
     """The files of the CORPUS arguments, or the Python standard library if there are none."""
     if options.corpus:
-        inputs = _without_output(find_inputs(options.corpus, endings(options.tokenized)), options, progress)
+        found = find_inputs(options.corpus, endings(options.tokenized), options=options.storage_option)
+        inputs = _without_output(found, options, progress)
         if inputs.num_ignored:
             progress.say(f"Corpus: {inputs.num_ignored:,} files with other endings are left out.")
         return Corpus(inputs=inputs, on_bad_record=options.on_bad_record, name=" ".join(map(printable, options.corpus)))
@@ -141,11 +151,15 @@ def _without_output(inputs: Inputs, options: Options, progress: Progress) -> Inp
     Raises:
         ConfigError: nothing else is there.
     """
-    own = [Path(folder).resolve() for folder in (options.out, options.store_address())]
+    own = (options.out, options.store_address())
+    folders = [Path(place).resolve() for place in own if not is_url(place)]
+    prefixes = [place for place in own if is_url(place)]
 
     @cache
     def is_own(folder: str) -> bool:
-        return any(Path(folder).resolve().is_relative_to(ours) for ours in own)
+        if is_url(folder):
+            return any(is_below(folder, ours) for ours in prefixes)
+        return any(Path(folder).resolve().is_relative_to(ours) for ours in folders)
 
     files = tuple(file for file in inputs.files if not is_own(os.path.dirname(file.path)))  # noqa: PTH120
     if not files:
@@ -184,12 +198,19 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
     else:
         backend = _backend(options, job, units, workers, progress)
     job = replace(job, backend=backend)
-    parts: dict[int, PartSummary] = {}
+    parts: dict[int, tuple[PartSummary, ...]] = {}
+    examples: list[tuple[int, tuple[str, ...]]] = []
     with progress.stage("encode", total=sum(unit.num_bytes for unit in units), unit="B") as advance:
-        for number, part in workers.run(ensure_part, (job,), [(unit,) for unit in units]):
-            parts[number] = part
+        for number, (of_unit, sentences) in workers.run(ensure_parts, (job,), [(unit,) for unit in units]):
+            parts[number] = of_unit
+            examples = _first_examples([*examples, (number, sentences)])
             advance(units[number].num_bytes)
-    result = TokenizedCorpus(tokenizer=tokenizer, backend=backend, parts=tuple(parts[i] for i in range(len(units))))
+    result = TokenizedCorpus(
+        tokenizer=tokenizer,
+        backend=backend,
+        parts=tuple(part for number in range(len(units)) for part in parts[number]),
+        skipped_examples=tuple(sentence for _, sentences in examples for sentence in sentences)[:MAX_EXAMPLES],
+    )
     if result.documents == 0:
         raise BuildError(f"The corpus ({corpus.name}) holds no text: {len(units):,} units without a document.")
     facts = {
@@ -250,15 +271,28 @@ def _check_stored(
     return STORED_IDS.split()[0]
 
 
-def ensure_part(job: EncodeJob, unit: Unit) -> PartSummary:
-    """The part of a unit: from the store if a backend that is trusted now wrote it, else encoded.
+def ensure_parts(job: EncodeJob, unit: Unit) -> tuple[tuple[PartSummary, ...], tuple[str, ...]]:
+    """The parts of a unit, from the store if a backend that is trusted now wrote them, else encoded; and sentences
+    about the first records that were skipped.
 
-    The summary comes without its files: a worker that is killed while it sends a large result blocks the others.
+    The summaries come without what may be large: a worker that is killed while it sends a large result blocks the
+    others, and the parent holds one for every part of the corpus.
     """
-    found = usable_part(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype))
-    if found is not None and found.backend.split()[0] in ("tokenizers", job.backend):
-        return replace(found, files=())
-    return replace(encode_unit(job, unit), files=())
+    found = usable_parts(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype))
+    if found is None or any(part.backend.split()[0] not in ("tokenizers", job.backend) for part in found):
+        found = encode_unit(job, unit)
+    sentences = tuple(sentence for part in found for sentence in part.skipped_examples)[:MAX_EXAMPLES]
+    return tuple(replace(part, files=(), skipped_examples=()) for part in found), sentences
+
+
+def _first_examples(examples: list[tuple[int, tuple[str, ...]]]) -> list[tuple[int, tuple[str, ...]]]:
+    """Of (unit, sentences) those of the first units, as many as hold `MAX_EXAMPLES`."""
+    kept, count = [], 0
+    for number, sentences in sorted(examples):
+        if sentences and count < MAX_EXAMPLES:
+            kept.append((number, sentences))
+            count += len(sentences)
+    return kept
 
 
 def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, unit: Unit) -> str:

@@ -1,9 +1,10 @@
-"""Encode one work unit of the corpus into one part of the token store.
+"""Encode one work unit of the corpus into a part of the token store; into several if it has very much text.
 
 In:  a unit (a byte range, row groups, a compressed file, a group of small files) and how to encode it.
-Out: the part's summary; its tokens and index are on the disk.
+Out: summaries of the parts; their tokens and indexes are on the disk.
 Guarantee: a pure task, the same bytes on any worker, in any order, any number of times. Every record is a document,
-an empty document or a skipped record, and the three are counted. Seed and schedule play no part.
+an empty document or a skipped record, and the three are counted. Seed and schedule play no part. Memory is that of one
+part, however large the unit: a compressed file cannot be divided before it is read.
 
     documents "ab", "", "c" with ids a=1 b=2 c=3, EOS 0   ->   1 2 0 | 3 0 (in key order), 2 documents, 1 empty
 """
@@ -23,7 +24,7 @@ from pipeline.documents import BadRecord, Record, read_unit
 from pipeline.files.contract import Files
 from pipeline.folders import printable
 from pipeline.part import UnitDocuments, document_key, write_part
-from pipeline.store import ALGORITHM, PartSummary
+from pipeline.store import ALGORITHM, PartSummary, numbered
 from pipeline.tokenized.formats import Stored
 from pipeline.tokenized.take import STORED_IDS, take_unit
 from pipeline.tokenizer import TokenizerInfo
@@ -52,7 +53,7 @@ class EncodeJob:
 
 
 def part_name(job: EncodeJob, unit: Unit) -> str:
-    """Fingerprint of everything that decides the bytes of the unit's part, and of nothing else."""
+    """Fingerprint of everything that decides the bytes of the unit's parts, and of nothing else: names the first."""
     what = {
         "algorithm": ALGORITHM,
         "source": job.source,
@@ -68,53 +69,62 @@ def part_name(job: EncodeJob, unit: Unit) -> str:
     return hashlib.sha256(orjson.dumps(what, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
-def encode_unit(job: EncodeJob, unit: Unit) -> PartSummary:
-    """Encode a unit, or take its ids if they are stored already, and publish its part.
+def encode_unit(job: EncodeJob, unit: Unit) -> tuple[PartSummary, ...]:
+    """Encode a unit, or take its ids if they are stored already, and publish its parts.
 
     Raises:
         BadRecordError: a record cannot become a document and `on_bad_record` is "stop".
         BuildError: a file changed while it was read, or the store cannot be written.
     """
     if job.stored is not None:
-        taken = take_unit(unit, job.stored, job.tokenizer, job.source)
-        return write_part(job.store, part_name(job, unit), job.tokenizer, taken, STORED_IDS)
-    encoder = open_encoder(str(job.store.local(job.tokenizer_name)), job.backend)
-    encoded = _encode(job, encoder, unit)
-    return write_part(job.store, part_name(job, unit), job.tokenizer, encoded, f"{encoder.name} {encoder.version}")
+        backend, parts = STORED_IDS, take_unit(unit, job.stored, job.tokenizer, job.source)
+    else:
+        encoder = open_encoder(str(job.store.local(job.tokenizer_name)), job.backend)
+        backend, parts = f"{encoder.name} {encoder.version}", _encode(job, encoder, unit)
+    name = part_name(job, unit)
+    return tuple(
+        write_part(job.store, numbered(name, number), job.tokenizer, documents, backend)
+        for number, documents in enumerate(parts)
+    )
 
 
-def _encode(job: EncodeJob, encoder: Encoder, unit: Unit) -> UnitDocuments:
-    encoded = UnitDocuments()
-    for texts in _batches(job, unit, encoded):
-        ids, lengths = encode_documents(encoder, texts)
-        if len(lengths) != len(texts) or int(lengths.sum()) != len(ids):
-            raise BuildError(
-                f"The backend {encoder.name} {encoder.version} returned {len(lengths)} lengths that sum to "
-                f"{int(lengths.sum())} for {len(texts)} texts and {len(ids)} ids. Use --backend tokenizers."
-            )
-        encoded.ids.append(ids.astype(job.tokenizer.dtype, copy=False))
-        encoded.lengths.append(lengths)
-    return encoded
-
-
-def _batches(job: EncodeJob, unit: Unit, encoded: UnitDocuments) -> Iterator[list[str]]:
-    """Texts of the unit's non-empty documents in batches; what is known of each document is noted in `encoded`."""
+def _encode(job: EncodeJob, encoder: Encoder, unit: Unit) -> Iterator[UnitDocuments]:
+    """The documents of each part; what is known of each document is noted before its batch is encoded."""
+    part = UnitDocuments()
     texts: list[str] = []
     num_chars = 0
     for record in read_unit(unit, job.text_key):
         if isinstance(record, BadRecord):
-            _skip(job, record, encoded)
+            _skip(job, record, part)
         elif not record.text:
-            encoded.empty_documents += 1
+            part.empty_documents += 1
         else:
-            _note(job, record, encoded)
+            if part.is_full:
+                _encode_batch(job, encoder, texts, part)
+                part.continues = True
+                yield part
+                part, texts, num_chars = UnitDocuments(), [], 0
+            _note(job, record, part)
             texts.append(record.text)
             num_chars += len(record.text)
             if num_chars >= BATCH_CHARS:
-                yield texts
+                _encode_batch(job, encoder, texts, part)
                 texts, num_chars = [], 0
-    if texts:
-        yield texts
+    _encode_batch(job, encoder, texts, part)
+    yield part
+
+
+def _encode_batch(job: EncodeJob, encoder: Encoder, texts: list[str], part: UnitDocuments) -> None:
+    if not texts:
+        return
+    ids, lengths = encode_documents(encoder, texts)
+    if len(lengths) != len(texts) or int(lengths.sum()) != len(ids):
+        raise BuildError(
+            f"The backend {encoder.name} {encoder.version} returned {len(lengths)} lengths that sum to "
+            f"{int(lengths.sum())} for {len(texts)} texts and {len(ids)} ids. Use --backend tokenizers."
+        )
+    part.ids.append(ids.astype(job.tokenizer.dtype, copy=False))
+    part.lengths.append(lengths)
 
 
 def _skip(job: EncodeJob, record: BadRecord, encoded: UnitDocuments) -> None:

@@ -1,4 +1,4 @@
-"""The documents of one work unit, in reading order, to one part of the token store.
+"""Documents of one work unit, in reading order, to one part of the token store.
 
 In:  ids without EOS and BOS, lengths, keys, hashes and places of the documents.   Out: the part's summary; its tokens
 and index are in the store.
@@ -23,11 +23,15 @@ from pipeline.store import PartIndex, PartSummary, fold_content, tokens_name, wr
 from pipeline.tokenizer import TokenizerInfo
 
 WRITE_TOKENS = 4 << 20
+PART_BYTES = 256 << 20
+"""A part ends with the document that reaches this much text, or ids: what a worker holds of a compressed file."""
+PART_DOCUMENTS = 2 << 20
+"""Or that many documents: each costs a worker about 250 bytes until its part is written."""
 
 
 @dataclass(kw_only=True, slots=True)
 class UnitDocuments:
-    """Documents of a unit in reading order; the empty ones are only counted."""
+    """Documents of a unit, or of a run of it, in reading order; the empty ones are only counted."""
 
     ids: list[np.ndarray[Any, Any]] = field(default_factory=list)
     """end to end, of the store's dtype"""
@@ -42,6 +46,13 @@ class UnitDocuments:
     skipped: list[str] = field(default_factory=list)
     num_skipped: int = 0
     text_bytes: int = 0
+    continues: bool = False
+    """the unit has more documents, in another part"""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next document begins another part."""
+        return self.text_bytes >= PART_BYTES or len(self.keys) >= PART_DOCUMENTS
 
 
 def document_key(source: str, relative: str, position: int) -> bytes:
@@ -80,6 +91,7 @@ def write_part(store: Files, name: str, tokenizer: TokenizerInfo, unit: UnitDocu
         index_digest=columns.digest(),
         backend=backend,
         files=tuple(unit.files),
+        continues=unit.continues,
     )
     write_index(store, columns, summary)
     return summary

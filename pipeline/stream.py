@@ -3,7 +3,8 @@
 In:  the parts of the store, the seed, the number of epochs, which documents are held out.
 Out: any interval of the stream, `WindowText`.
 Guarantee: the order depends on the documents' keys and the seed alone, not on how the corpus was divided into parts.
-Memory is bounded by one interval and the documents of the partitions that it touches, whatever the size of the corpus.
+Memory is bounded by one interval and the documents of the partitions that it touches, whatever the size of the corpus;
+one file is open at a time.
 
 Two levels make a global shuffle out of small sorts: ranges of the key space are partitions of about 16 Mi tokens; the
 seed permutes the partitions, and the documents inside each. Keys are hashes, so a partition is a random sample of the
@@ -36,17 +37,45 @@ MAX_READ_TOKENS = 8 << 20
 """A read ends with the document that crosses a multiple of this: memory does not grow with the size of a part."""
 
 
+KeyRange = tuple[int, int]
+"""Keys whose upper 64-bit word is `low <= word < high`."""
+EVERY_KEY: KeyRange = (0, 1 << 64)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MergedParts:
+    """Larger parts with the same documents: the files that are read in place of the corpus's own."""
+
+    names: tuple[str, ...]
+    ranges: tuple[KeyRange, ...]
+    """the keys that each of them holds all of, for its share of the corpus"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamSpec:
-    """What decides the stream; small, sent to every worker."""
+    """What decides the stream, and which files to read it from; small, sent to every worker."""
 
     store: Files
     parts: tuple[str, ...]
+    """the corpus"""
     dtype: str
     seed: int
     held_out_below: int
     """documents whose text hash is below this are validation, not training"""
     num_partitions: int
+    merged: MergedParts | None = None
+    """decides no byte"""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The parts that are read."""
+        return self.parts if self.merged is None else self.merged.names
+
+    def overlapping(self, low: int, high: int) -> list[int]:
+        """Numbers of the files that may hold keys of a range."""
+        if self.merged is None:
+            return list(range(len(self.parts)))
+        return [i for i, (first, stop) in enumerate(self.merged.ranges) if first < high and low < stop]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,16 +95,11 @@ class Documents:
 
     index: PartIndex
     part: IntArray
-    """which of the spec's parts holds the document"""
+    """which of the spec's files holds the document"""
 
     def rows(self, chosen: Any) -> Documents:
         """The documents that an index array or mask chooses, in that order."""
         return Documents(index=self.index.rows(chosen), part=self.part[chosen])
-
-
-NO_DOCUMENTS = Documents(
-    index=PartIndex(**{name: np.empty(0, np.uint64) for name in INDEX_SCHEMA.names}), part=np.empty(0, np.int64)
-)
 
 
 def count_partitions(num_tokens: int) -> int:
@@ -87,16 +111,19 @@ def partition_totals(spec: StreamSpec) -> tuple[IntArray, IntArray]:
     """(documents, tokens) of each partition, int64 [num_partitions]; reads one index at a time."""
     documents = np.zeros(spec.num_partitions, np.int64)
     tokens = np.zeros(spec.num_partitions, np.int64)
-    edges = [_first_key(spec, i) for i in range(1, spec.num_partitions)]
-    for name in spec.parts:
+    edges = np.array([_first_key(spec, i) for i in range(spec.num_partitions)], np.uint64)
+    for name in spec.files:
         index = read_index(spec.store, name)
-        borders = np.concatenate(
-            ([0], np.searchsorted(index.key_high, np.array(edges, np.uint64)), [len(index.key_high)])
-        )
+        if not len(index.key_high):
+            continue
+        # A merged part holds few of the partitions: only those are counted, or many parts would cost their square.
+        first, stop = np.searchsorted(edges, index.key_high[[0, -1]], side="right").tolist()
+        inside = slice(first - 1, stop)
+        borders = np.append(np.searchsorted(index.key_high, edges[inside]), len(index.key_high))
         trained = index.text_hash >= spec.held_out_below
         for counts, values in ((documents, trained), (tokens, index.num_tokens * trained)):
             sums = np.concatenate(([0], np.cumsum(values, dtype=np.int64)))
-            counts += sums[borders[1:]] - sums[borders[:-1]]
+            counts[inside] += sums[borders[1:]] - sums[borders[:-1]]
     return documents, tokens
 
 
@@ -161,16 +188,18 @@ def piece_documents(spec: StreamSpec, piece: StreamPiece) -> Documents:
 def documents_of_pieces(spec: StreamSpec, pieces: Sequence[StreamPiece]) -> Iterator[Documents]:
     """The training documents of each piece in stream order; every index is opened once for all of them."""
     ranges = [(_first_key(spec, piece.partition), _first_key(spec, piece.partition + 1)) for piece in pieces]
-    of_pieces = _collect(spec, lambda index: [_key_slice(index, low, high) for low, high in ranges], held_out=False)
-    for piece, documents in zip(pieces, of_pieces, strict=True):
-        by_key = documents.rows(np.lexsort((documents.index.key_low, documents.index.key_high)))
+    found = collect(spec, ranges, lambda index: index.text_hash >= spec.held_out_below)
+    for piece, documents in zip(pieces, found, strict=True):
         index = (piece.epoch, piece.partition)
-        yield by_key.rows(permutation(len(by_key.part), seed=spec.seed, purpose="documents", index=index))
+        chosen = permutation(len(documents.part), seed=spec.seed, purpose="documents", index=index)
+        yield sort_by_key(documents).rows(chosen)
 
 
-def held_out_documents(spec: StreamSpec) -> Documents:
-    """The validation documents, by text hash, then key: an order that neither seed nor schedule changes."""
-    (documents,) = _collect(spec, lambda index: [slice(None)], held_out=True)
+def held_out_documents(spec: StreamSpec, low: int, high: int) -> Documents:
+    """The validation documents with text hash `low <= hash < high`, by text hash, then key: an order that neither seed
+    nor schedule changes."""
+    high = min(high, spec.held_out_below)
+    (documents,) = collect(spec, [EVERY_KEY], lambda index: (index.text_hash >= low) & (index.text_hash < high))
     index = documents.index
     return documents.rows(np.lexsort((index.key_low, index.key_high, index.text_hash)))
 
@@ -191,12 +220,13 @@ def fill(spec: StreamSpec, documents: Documents, starts: IntArray, out: np.ndarr
     count = np.minimum(documents.index.num_tokens[order].astype(np.int64), len(out) - to) - skipped
     begin, to = begin + skipped, to + skipped
     block = np.empty(0, spec.dtype)
+    names = spec.files
     for first, stop in _read_together(part, begin, begin + count):
         base = int(begin[first])
         num_read = int(begin[stop - 1] + count[stop - 1]) - base
         if num_read > len(block):
             block = np.empty(num_read, spec.dtype)
-        read_tokens(spec.store, spec.parts[part[first]], base, block[:num_read])
+        read_tokens(spec.store, names[part[first]], base, block[:num_read])
         ranges = zip(
             (begin[first:stop] - base).tolist(), to[first:stop].tolist(), count[first:stop].tolist(), strict=True
         )
@@ -220,28 +250,49 @@ def _read_together(part: IntArray, begin: IntArray, end: IntArray) -> Iterator[t
     yield from pairwise([0, *(np.flatnonzero(other | distant | crossing) + 1).tolist(), len(begin)])
 
 
-def _collect(spec: StreamSpec, choose: Callable[[PartIndex], Sequence[slice]], *, held_out: bool) -> list[Documents]:
-    """What the first, second ... slice chooses of all parts, one index open at a time."""
-    found: list[list[Documents]] = []
-    for number, name in enumerate(spec.parts):
-        index = read_index(spec.store, name)
-        slices = choose(index)
-        found = found or [[] for _ in slices]
-        for of_slice, chosen in zip(found, slices, strict=True):
-            wanted = np.flatnonzero((index.text_hash[chosen] < spec.held_out_below) == held_out) + (chosen.start or 0)
-            if len(wanted):
-                of_slice.append(Documents(index=index.rows(wanted), part=np.full(len(wanted), number, np.int64)))
-    return [join(of_slice or [NO_DOCUMENTS]) for of_slice in found]
+def collect(spec: StreamSpec, ranges: Sequence[KeyRange], choose: Callable[[PartIndex], Any]) -> list[Documents]:
+    """Documents of ranges of keys, file by file, one index open at a time and each opened once.
+
+    Args:
+        spec: the stream.
+        ranges: upper words of the keys.
+        choose: mask, bool [documents], of those to take.
+    """
+    found: list[list[Documents]] = [[] for _ in ranges]
+    wanted: dict[int, list[int]] = {}
+    for number, keys in enumerate(ranges):
+        for file in spec.overlapping(*keys):
+            wanted.setdefault(file, []).append(number)
+    names = spec.files
+    for file, numbers in sorted(wanted.items()):
+        index = read_index(spec.store, names[file])
+        for number in numbers:
+            of_range = index.rows(_key_slice(index, *ranges[number]))
+            of_range = of_range.rows(np.flatnonzero(choose(of_range)))  # copies: the map is let go
+            if len(of_range.key_high):
+                part = np.full(len(of_range.key_high), file, np.int64)
+                found[number].append(Documents(index=of_range, part=part))
+    return [join(of_range) for of_range in found]
+
+
+def sort_by_key(documents: Documents) -> Documents:
+    """Documents in the order of their keys."""
+    return documents.rows(np.lexsort((documents.index.key_low, documents.index.key_high)))
 
 
 def join(parts: Sequence[Documents]) -> Documents:
     """The documents of all parts, one after the other."""
-    columns = {name: np.concatenate([getattr(part.index, name) for part in parts]) for name in INDEX_SCHEMA.names}
-    return Documents(index=PartIndex(**columns), part=np.concatenate([part.part for part in parts]))
+    empty = np.empty(0, np.uint64)
+    columns = {
+        name: np.concatenate([empty, *(getattr(part.index, name) for part in parts)]) for name in INDEX_SCHEMA.names
+    }
+    return Documents(
+        index=PartIndex(**columns), part=np.concatenate([np.empty(0, np.int64), *(part.part for part in parts)])
+    )
 
 
 def _key_slice(index: PartIndex, low: int, high: int) -> slice:
-    first = int(np.searchsorted(index.key_high, np.uint64(low)))
+    first = int(np.searchsorted(index.key_high, np.uint64(low))) if low else 0
     last = len(index.key_high) if high == 2**64 else int(np.searchsorted(index.key_high, np.uint64(high)))
     return slice(first, last)
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from curriculum.errors import BuildError
-from pipeline.documents import require_unchanged
 from pipeline.folders import InputFile, printable
-from pipeline.part import UnitDocuments, document_keys
+from pipeline.input_bytes import require_unchanged
+from pipeline.part import PART_BYTES, UnitDocuments, document_keys
 from pipeline.tokenized.formats import POSITION, Stored, read_stored
 from pipeline.tokenized.id_array import IdBlock
 from pipeline.tokenized.plain import PlainDocuments, plain_documents
@@ -26,8 +26,8 @@ STORED_IDS = "stored 1"
 """Stands where a part names the encoder that made it."""
 
 
-def take_unit(unit: Unit, stored: Stored, tokenizer: TokenizerInfo, source: str) -> UnitDocuments:
-    """The documents of a unit.
+def take_unit(unit: Unit, stored: Stored, tokenizer: TokenizerInfo, source: str) -> Iterator[UnitDocuments]:
+    """The documents of each part of a unit.
 
     Raises:
         BuildError: a file is damaged or changed while it was read, or holds ids that the tokenizer does not have.
@@ -36,8 +36,12 @@ def take_unit(unit: Unit, stored: Stored, tokenizer: TokenizerInfo, source: str)
     for file in unit.files:
         for block in read_checked(file, stored, tokenizer.eos_id, unit):
             plain = plain_documents(block, tokenizer, file.path, POSITION[stored.format])
+            if len(plain.lengths) and (documents.is_full or sum(ids.nbytes for ids in documents.ids) >= PART_BYTES):
+                documents.continues = True
+                yield documents
+                documents = UnitDocuments()
             _note(documents, plain, source, file)
-    return documents
+    yield documents
 
 
 def read_checked(file: InputFile, stored: Stored, eos_id: int, unit: Unit) -> Iterator[IdBlock]:

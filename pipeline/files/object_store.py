@@ -132,7 +132,7 @@ class ObjectFiles:
         return Spooled(partial(self._upload, name), hashed=hashed)
 
     def together(self) -> AbstractContextManager[OpenFile]:
-        """Threads upload."""
+        """Uploads go on beside the next file."""
         return settling_beside(self.write)
 
     def write_small(self, name: str, data: bytes, patience: Patience = PATIENT) -> None:

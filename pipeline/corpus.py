@@ -45,7 +45,7 @@ from pipeline.tokenizer import (
     parse_tokenizer_spec,
     train_tokenizer,
 )
-from pipeline.trust import choose_backend
+from pipeline.trust import Expected, choose_backend, sample_difference
 from pipeline.units import Unit, split_units
 
 SOURCE = "corpus"
@@ -186,7 +186,7 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
     if stored is not None:
         backend = _check_stored(options, stored, tokenizer, units, progress)
     else:
-        backend = _backend(options, tokenizer, units, workers, progress)
+        backend = _backend(options, tokenizer, name, units, workers, progress)
     job = EncodeJob(
         store=store,
         source=SOURCE,
@@ -227,16 +227,33 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
 
 
 def _backend(
-    options: Options, tokenizer: TokenizerInfo, units: tuple[Unit, ...], workers: Workers, progress: Progress
+    options: Options,
+    tokenizer: TokenizerInfo,
+    tokenizer_name: str,
+    units: tuple[Unit, ...],
+    workers: Workers,
+    progress: Progress,
 ) -> str:
-    """The encoder of texts that is believed for this corpus."""
+    """The backend to encode with. Workers load it, and compare the sample, before they encode."""
     workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
+    store = options.store_files()
+
+    def compare(path: str, sample: list[Expected]) -> str | None:
+        found = dict(workers.run(sample_difference_at, (store, tokenizer_name), [(each,) for each in sample]))
+        return next((found[number] for number in sorted(found) if found[number] is not None), None)
+
     return choose_backend(
         tokenizer,
         _sample(units, options.text_key),
         warn=progress.say,
         wanted=None if options.backend == "auto" else options.backend,
+        compare=compare,
     )
+
+
+def sample_difference_at(store: Files, tokenizer_name: str, expected: Expected) -> str | None:
+    """`sample_difference` with the tokenizer of a store: workers may be on other machines."""
+    return sample_difference(str(store.local(tokenizer_name)), expected)
 
 
 def _check_stored(

@@ -24,12 +24,13 @@ import pyarrow as pa
 from curriculum.errors import BuildError
 from pipeline.files.bucket import Bucket
 from pipeline.files.connection import ATTEMPT_SECONDS, Connection
-from pipeline.files.contract import FileFacts
+from pipeline.files.contract import FileFacts, OpenFile
 from pipeline.files.lease import LEASE_NAME, leased, require_held
 from pipeline.files.local_copies import cannot_keep, drop_copies, keep_copy, local_copy, new_local_file
 from pipeline.files.retries import PATIENT, Patience
 from pipeline.files.spool import Spooled
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
+from pipeline.files.together import settling_beside
 
 T = TypeVar("T")
 RANGE_BYTES = 16 << 20
@@ -129,6 +130,10 @@ class ObjectFiles:
         """Spooled on this machine, then one upload."""
         drop_copies(self.url, name)
         return Spooled(partial(self._upload, name), hashed=hashed)
+
+    def together(self) -> AbstractContextManager[OpenFile]:
+        """Threads upload."""
+        return settling_beside(self.write)
 
     def write_small(self, name: str, data: bytes, patience: Patience = PATIENT) -> None:
         """Write an object at once, without asking for its size: the lease is read back anyway."""

@@ -2,7 +2,7 @@
 
 In:  nothing but this machine; documents are drawn from the text that lies on it, the tokenizer is GPT-2's.
 Out: a table of peaks of the process tree, the driver and the workers; exit status 1 if one grows by more than 15 %.
-Guarantee: every size is several windows and of files of one size, as corpora are; each build begins with an empty store.
+Guarantee: every size is several windows, in files of one size, as corpora are; each build begins with an empty store.
 
     python benchmarks/memory.py --largest-mb 4096 --workers 2
     python benchmarks/memory.py --compressed --largest-mb 2048        one .jsonl.zst, which cannot be divided

@@ -72,7 +72,13 @@ def test_the_peak_of_a_build_does_not_grow_with_the_corpus(
     def peak(name: str, num_bytes: int) -> int:
         corpus = write_corpus(tmp_path / name / f"a.jsonl{'.gz' * compressed}", num_bytes, compressed=compressed)
         options: dict[str, Any] = {"unit_bytes": 50_000, "shuffle_window": 50_000, "shard_bytes": 50_000}
-        options |= {"corpus": (str(corpus),), "max_length": 512, "validation_frac": "0.02"}
+        options |= {
+            "corpus": (str(corpus),),
+            "start_length": 256,
+            "max_length": 512,
+            "multiple_of": 256,
+            "validation_frac": "0.02",
+        }
         return peak_of(lambda: build_small(tmp_path / name / "out", **options))
 
     peak("warm", 150_000)  # what is imported and cached by the first build is no growth

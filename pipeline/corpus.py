@@ -25,6 +25,7 @@ from pipeline.documents import BadRecord, Record, read_unit
 from pipeline.encode import MAX_EXAMPLES, EncodeJob, encode_unit, part_name, refusal
 from pipeline.endings import endings
 from pipeline.engines.workers import Workers
+from pipeline.files.address import is_below, is_url
 from pipeline.files.contract import Files
 from pipeline.folders import printable
 from pipeline.inputs import Inputs, find_inputs
@@ -44,7 +45,7 @@ from pipeline.tokenizer import (
     parse_tokenizer_spec,
     train_tokenizer,
 )
-from pipeline.trust import choose_backend
+from pipeline.trust import Expected, choose_backend, sample_difference
 from pipeline.units import Unit, split_units
 
 SOURCE = "corpus"
@@ -72,13 +73,18 @@ class Corpus:
     @property
     def digest(self) -> str:
         """Names, sizes and modification times: what a request remembers of a corpus, also after it was copied."""
-        files = [[os.fsencode(f.relative).hex(), f.size, f.mtime_ns, f.kind] for f in self.inputs.files]
+        files = [
+            # An object has no modification time that a copy would keep; its stamp is its ETag or version.
+            [os.fsencode(f.relative).hex(), f.size, f.stamp if is_url(f.path) else f.mtime_ns, f.kind]
+            for f in self.inputs.files
+        ]
         return hashlib.sha256(orjson.dumps(files)).hexdigest()
 
     @property
     def sizes(self) -> tuple[tuple[str, int], ...]:
-        """Path and bytes of every single file; folders written by `datasets` are left out."""
-        return tuple((file.path, file.size) for file in self.inputs.files if file.kind != "datasets")
+        """Path and bytes of every single file of a disk; folders written by `datasets` are left out."""
+        files = self.inputs.files
+        return tuple((file.path, file.size) for file in files if file.kind != "datasets" and not is_url(file.path))
 
     @property
     def stamp(self) -> str:
@@ -123,7 +129,8 @@ class TokenizedCorpus:
 def find_corpus(options: Options, progress: Progress) -> Corpus:
     """The files of the CORPUS arguments, or the Python standard library if there are none."""
     if options.corpus:
-        inputs = _without_output(find_inputs(options.corpus, endings(options.tokenized)), options, progress)
+        found = find_inputs(options.corpus, endings(options.tokenized), options=options.storage_option)
+        inputs = _without_output(found, options, progress)
         if inputs.num_ignored:
             progress.say(f"Corpus: {inputs.num_ignored:,} files with other endings are left out.")
         return Corpus(inputs=inputs, on_bad_record=options.on_bad_record, name=" ".join(map(printable, options.corpus)))
@@ -144,11 +151,15 @@ def _without_output(inputs: Inputs, options: Options, progress: Progress) -> Inp
     Raises:
         ConfigError: nothing else is there.
     """
-    own = [Path(folder).resolve() for folder in (options.out, options.store_address())]
+    own = (options.out, options.store_address())
+    folders = [Path(place).resolve() for place in own if not is_url(place)]
+    prefixes = [place for place in own if is_url(place)]
 
     @cache
     def is_own(folder: str) -> bool:
-        return any(Path(folder).resolve().is_relative_to(ours) for ours in own)
+        if is_url(folder):
+            return any(is_below(folder, ours) for ours in prefixes)
+        return any(Path(folder).resolve().is_relative_to(ours) for ours in folders)
 
     files = tuple(file for file in inputs.files if not is_own(os.path.dirname(file.path)))  # noqa: PTH120
     if not files:
@@ -175,7 +186,7 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
     if stored is not None:
         backend = _check_stored(options, stored, tokenizer, units, progress)
     else:
-        backend = _backend(options, tokenizer, units, workers, progress)
+        backend = _backend(options, tokenizer, name, units, workers, progress)
     job = EncodeJob(
         store=store,
         source=SOURCE,
@@ -216,16 +227,33 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
 
 
 def _backend(
-    options: Options, tokenizer: TokenizerInfo, units: tuple[Unit, ...], workers: Workers, progress: Progress
+    options: Options,
+    tokenizer: TokenizerInfo,
+    tokenizer_name: str,
+    units: tuple[Unit, ...],
+    workers: Workers,
+    progress: Progress,
 ) -> str:
-    """The encoder of texts that is believed for this corpus."""
+    """The backend to encode with. Workers load it, and compare the sample, before they encode."""
     workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
+    store = options.store_files()
+
+    def compare(path: str, sample: list[Expected]) -> str | None:
+        found = dict(workers.run(sample_difference_at, (store, tokenizer_name), [(each,) for each in sample]))
+        return next((found[number] for number in sorted(found) if found[number] is not None), None)
+
     return choose_backend(
         tokenizer,
         _sample(units, options.text_key),
         warn=progress.say,
         wanted=None if options.backend == "auto" else options.backend,
+        compare=compare,
     )
+
+
+def sample_difference_at(store: Files, tokenizer_name: str, expected: Expected) -> str | None:
+    """`sample_difference` with the tokenizer of a store: workers may be on other machines."""
+    return sample_difference(str(store.local(tokenizer_name)), expected)
 
 
 def _check_stored(

@@ -45,7 +45,7 @@ from pipeline.tokenizer import (
     parse_tokenizer_spec,
     train_tokenizer,
 )
-from pipeline.trust import Expected, choose_backend, sample_difference
+from pipeline.trust import Expected, choose_backend, circumstances, sample_difference
 from pipeline.units import Unit, split_units
 
 SOURCE = "corpus"
@@ -183,10 +183,6 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
     stored = options.stored()
     units = split_units(corpus.inputs.files, options.unit_bytes, stored)
     name, tokenizer = _tokenizer(options, corpus, units, workers, progress)
-    if stored is not None:
-        backend = _check_stored(options, stored, tokenizer, units, progress)
-    else:
-        backend = _backend(options, tokenizer, name, units, workers, progress)
     job = EncodeJob(
         store=store,
         source=SOURCE,
@@ -194,9 +190,14 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         on_bad_record=corpus.on_bad_record,
         tokenizer=tokenizer,
         tokenizer_name=name,
-        backend=backend,
+        backend="",
         stored=stored,
     )
+    if stored is not None:
+        backend = _check_stored(options, stored, tokenizer, units, progress)
+    else:
+        backend = _backend(options, job, units, workers, progress)
+    job = replace(job, backend=backend)
     parts: dict[int, tuple[PartSummary, ...]] = {}
     examples: list[tuple[int, tuple[str, ...]]] = []
     with progress.stage("encode", total=sum(unit.num_bytes for unit in units), unit="B") as advance:
@@ -226,29 +227,28 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
     return result
 
 
-def _backend(
-    options: Options,
-    tokenizer: TokenizerInfo,
-    tokenizer_name: str,
-    units: tuple[Unit, ...],
-    workers: Workers,
-    progress: Progress,
-) -> str:
-    """The backend to encode with. Workers load it, and compare the sample, before they encode."""
-    workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
-    store = options.store_files()
+def _backend(options: Options, job: EncodeJob, units: tuple[Unit, ...], workers: Workers, progress: Progress) -> str:
+    """The backend to encode with. Workers load it, and compare the sample, before they encode.
+
+    Where the sample of just these units was found equal before, by the same versions, nothing is loaded: to cut a store
+    anew takes no encoder.
+    """
+    wanted = None if options.backend == "auto" else options.backend
+    what = [circumstances(job.tokenizer), [part_name(job, unit) for unit in units]]
+    checked = f"corpora/{hashlib.sha256(orjson.dumps(what)).hexdigest()[:32]}.checked"
+    if wanted != "tokenizers" and job.store.facts(checked) is not None:
+        return "fastokens"
+    workers.prepare(open_encoder, job.tokenizer.path, wanted or "fastokens")
 
     def compare(path: str, sample: list[Expected]) -> str | None:
-        found = dict(workers.run(sample_difference_at, (store, tokenizer_name), [(each,) for each in sample]))
+        found = dict(workers.run(sample_difference_at, (job.store, job.tokenizer_name), [(each,) for each in sample]))
         return next((found[number] for number in sorted(found) if found[number] is not None), None)
 
-    return choose_backend(
-        tokenizer,
-        _sample(units, options.text_key),
-        warn=progress.say,
-        wanted=None if options.backend == "auto" else options.backend,
-        compare=compare,
-    )
+    sample = _sample(units, options.text_key)
+    backend = choose_backend(job.tokenizer, sample, warn=progress.say, wanted=wanted, compare=compare)
+    if backend == "fastokens":
+        write_bytes(job.store, checked, b"")
+    return backend
 
 
 def sample_difference_at(store: Files, tokenizer_name: str, expected: Expected) -> str | None:

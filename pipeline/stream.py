@@ -190,8 +190,9 @@ def documents_of_pieces(spec: StreamSpec, pieces: Sequence[StreamPiece]) -> Iter
     ranges = [(_first_key(spec, piece.partition), _first_key(spec, piece.partition + 1)) for piece in pieces]
     found = collect(spec, ranges, lambda index: index.text_hash >= spec.held_out_below)
     for piece, documents in zip(pieces, found, strict=True):
-        by_key, index = sort_by_key(documents), (piece.epoch, piece.partition)
-        yield by_key.rows(permutation(len(by_key.part), seed=spec.seed, purpose="documents", index=index))
+        index = (piece.epoch, piece.partition)
+        chosen = permutation(len(documents.part), seed=spec.seed, purpose="documents", index=index)
+        yield sort_by_key(documents).rows(chosen)
 
 
 def held_out_documents(spec: StreamSpec, low: int, high: int) -> Documents:
@@ -218,8 +219,8 @@ def fill(spec: StreamSpec, documents: Documents, starts: IntArray, out: np.ndarr
     skipped = np.maximum(-to, 0)
     count = np.minimum(documents.index.num_tokens[order].astype(np.int64), len(out) - to) - skipped
     begin, to = begin + skipped, to + skipped
-    names = spec.files
     block = np.empty(0, spec.dtype)
+    names = spec.files
     for first, stop in _read_together(part, begin, begin + count):
         base = int(begin[first])
         num_read = int(begin[stop - 1] + count[stop - 1]) - base
@@ -250,26 +251,27 @@ def _read_together(part: IntArray, begin: IntArray, end: IntArray) -> Iterator[t
 
 
 def collect(spec: StreamSpec, ranges: Sequence[KeyRange], choose: Callable[[PartIndex], Any]) -> list[Documents]:
-    """Documents of ranges of keys, file by file, one index open at a time.
+    """Documents of ranges of keys, file by file, one index open at a time and each opened once.
 
     Args:
         spec: the stream.
-        ranges: of the upper words of the keys.
+        ranges: upper words of the keys.
         choose: mask, bool [documents], of those to take.
-
-    Returns:
-        the documents of each range, not sorted.
     """
     found: list[list[Documents]] = [[] for _ in ranges]
-    overlapping = [set(spec.overlapping(*keys)) for keys in ranges]
-    for number in sorted(set().union(*overlapping)):
-        index = read_index(spec.store, spec.files[number])
-        for of_range, keys, files in zip(found, ranges, overlapping, strict=True):
-            if number in files:
-                inside = index.rows(_key_slice(index, *keys))
-                chosen = inside.rows(np.flatnonzero(choose(inside)))  # copies: the map is let go
-                if len(chosen.key_high):
-                    of_range.append(Documents(index=chosen, part=np.full(len(chosen.key_high), number, np.int64)))
+    wanted: dict[int, list[int]] = {}
+    for number, keys in enumerate(ranges):
+        for file in spec.overlapping(*keys):
+            wanted.setdefault(file, []).append(number)
+    names = spec.files
+    for file, numbers in sorted(wanted.items()):
+        index = read_index(spec.store, names[file])
+        for number in numbers:
+            of_range = index.rows(_key_slice(index, *ranges[number]))
+            of_range = of_range.rows(np.flatnonzero(choose(of_range)))  # copies: the map is let go
+            if len(of_range.key_high):
+                part = np.full(len(of_range.key_high), file, np.int64)
+                found[number].append(Documents(index=of_range, part=part))
     return [join(of_range) for of_range in found]
 
 

@@ -95,10 +95,17 @@ def circumstances(info: TokenizerInfo) -> dict[str, str]:
     return {
         "check": str(CHECK_VERSION),
         "tokenizer": info.sha256,
-        "backend": f"fastokens {version('fastokens')}",
-        "reference": f"tokenizers {version('tokenizers')}",
+        "backend": f"fastokens {_version('fastokens')}",
+        "reference": f"tokenizers {_version('tokenizers')}",
         "machine": platform.machine(),  # other processors may run other code of a backend
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "is not installed"
 
 
 def sample_difference(path: str, expected: Expected) -> str | None:
@@ -117,10 +124,7 @@ def _compare_here(path: str, sample: list[Expected]) -> str | None:
 
 def _first_difference(info: TokenizerInfo, sample_texts: Iterable[str], compare: Compare) -> str | None:
     reference = open_encoder(info.path, "tokenizers")
-    try:
-        key = circumstances(info)
-    except PackageNotFoundError as error:
-        return f"the package {error.name} is not installed"
+    key = circumstances(info)
     known, difference = _recall(key)
     if not known:
         try:

@@ -56,13 +56,15 @@ class Answer:
 def work(orders: Connection) -> None:
     """Do what comes through the pipe until it is closed."""
     _be_a_worker()
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent closed it: it needs no more answers
+        _serve(orders)
+
+
+def _serve(orders: Connection) -> None:
     function: Callable[..., Any] = _nothing
     shared: tuple[Any, ...] = ()
     while True:
-        try:
-            order = orders.recv()
-        except EOFError:
-            return
+        order = orders.recv()
         if isinstance(order, Preparation):
             with suppress(Exception):
                 order.function(*order.arguments)

@@ -21,6 +21,7 @@ import orjson
 from curriculum.errors import BadRecordError, BuildError, ConfigError
 from curriculum.shard_format import token_itemsize
 from pipeline.backends import open_encoder, split_pieces
+from pipeline.checked_parts import CheckedParts, PartFacts
 from pipeline.documents import BadRecord, Record, read_unit
 from pipeline.encode import EncodeJob, document_key, encode_unit, part_name, refusal
 from pipeline.engines.workers import Workers
@@ -31,7 +32,7 @@ from pipeline.layout import write_bytes
 from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.standard_library import find_standard_library
-from pipeline.store import ALGORITHM, PartSummary, note_corpus, usable_part
+from pipeline.store import ALGORITHM, PartSummary, note_corpus, part_facts, usable_part
 from pipeline.tokenizer import (
     TokenizerInfo,
     byte_tokenizer,
@@ -173,10 +174,16 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         backend=backend,
     )
     parts: dict[int, PartSummary] = {}
-    with progress.stage("encode", total=sum(unit.num_bytes for unit in units), unit="B") as advance:
-        for number, part in workers.run(ensure_part, (job,), [(unit,) for unit in units]):
-            parts[number] = part
-            advance(units[number].num_bytes)
+    checked = CheckedParts(store)
+    tasks = [(unit, checked.known(part_name(job, unit))) for unit in units]
+    try:
+        with progress.stage("encode", total=sum(unit.num_bytes for unit in units), unit="B") as advance:
+            for number, (part, files) in workers.run(ensure_part, (job,), tasks):
+                parts[number] = part
+                checked.note(part.name, files)
+                advance(units[number].num_bytes)
+    finally:
+        checked.write()
     result = TokenizedCorpus(tokenizer=tokenizer, backend=backend, parts=tuple(parts[i] for i in range(len(units))))
     if result.documents == 0:
         raise BuildError(f"The corpus ({corpus.name}) holds no text: {len(units):,} units without a document.")
@@ -193,15 +200,21 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
     return result
 
 
-def ensure_part(job: EncodeJob, unit: Unit) -> PartSummary:
-    """The part of a unit: from the store if a backend that is trusted now wrote it, else encoded.
+def ensure_part(job: EncodeJob, unit: Unit, checked: PartFacts | None) -> tuple[PartSummary, PartFacts | None]:
+    """The part of a unit: from the store if a backend that is trusted now wrote it, else encoded; and its files.
 
     The summary comes without its files: a worker that is killed while it sends a large result blocks the others.
+
+    Args:
+        checked: the part's files when an earlier run compared their digests.
     """
-    found = usable_part(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype))
-    if found is not None and found.backend.split()[0] in ("tokenizers", job.backend):
-        return replace(found, files=())
-    return replace(encode_unit(job, unit), files=())
+    name = part_name(job, unit)
+    facts = part_facts(job.store, name)  # before they are read: what changes meanwhile is read again next time
+    found = usable_part(job.store, name, token_itemsize(job.tokenizer.dtype), checked)
+    if found is None or found.backend.split()[0] not in ("tokenizers", job.backend):
+        found = encode_unit(job, unit)
+        facts = part_facts(job.store, name)
+    return replace(found, files=()), facts
 
 
 def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, unit: Unit) -> str:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import xxhash
 
 from curriculum.errors import BuildError
+from pipeline.checked_parts import CHECKED, PartFacts
 from pipeline.files.contract import Files
 from pipeline.layout import read_object, write_object
 
@@ -109,7 +110,7 @@ def claim_store(store: Files) -> None:
 
 def remove_store(store: Files) -> None:
     """Remove what a store consists of, and the folder if nothing else is in it."""
-    for name in ("corpora", "parts", "tokenizers", "aside", MARKER):
+    for name in ("corpora", "parts", "tokenizers", "aside", CHECKED, MARKER):
         store.remove(name)
     store.remove_empty_folders("")
 
@@ -177,22 +178,40 @@ def _unreadable(store: Files, name: str, error: Exception) -> BuildError:
     )
 
 
-def usable_part(store: Files, name: str, itemsize: int) -> PartSummary | None:
-    """Summary of a part that is complete and undamaged, or None after removing what is left of it."""
+def part_facts(store: Files, name: str) -> PartFacts | None:
+    """Sizes and stamps of the files of a part; None if one is missing."""
+    index = store.facts(index_name(name))
+    tokens = store.facts(tokens_name(name)) if index is not None else None
+    return None if index is None or tokens is None else PartFacts(tokens=tokens, index=index)
+
+
+def usable_part(store: Files, name: str, itemsize: int, checked: PartFacts | None = None) -> PartSummary | None:
+    """Summary of a part that is complete and undamaged, or None after removing what is left of it.
+
+    Args:
+        checked: the part's files when their digests were last compared; unchanged ones are believed.
+    """
     if store.facts(index_name(name)) is None:
         return None
     try:
+        facts = part_facts(store, name)
         summary, index = read_part(store, name)
-        tokens = store.facts(tokens_name(name))
         num_bytes = summary.tokens * itemsize
-        complete = tokens is not None and tokens.num_bytes == num_bytes and index.digest() == summary.index_digest
-        if complete and _digest(store, tokens_name(name), num_bytes) == summary.tokens_digest:
-            return summary
+        if facts is not None and facts.tokens.num_bytes == num_bytes:
+            if facts == checked or _digests_agree(store, summary, index, num_bytes):
+                return summary
     except BuildError:
         pass  # the index is damaged: as good as missing
     store.remove(index_name(name))
     store.remove(tokens_name(name))
     return None
+
+
+def _digests_agree(store: Files, summary: PartSummary, index: PartIndex, num_bytes: int) -> bool:
+    return (
+        index.digest() == summary.index_digest
+        and _digest(store, tokens_name(summary.name), num_bytes) == summary.tokens_digest
+    )
 
 
 def read_tokens(store: Files, name: str, start: int, stop: int, dtype: str) -> np.ndarray[Any, Any]:

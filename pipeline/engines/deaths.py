@@ -49,7 +49,7 @@ def _by_whom(oom_kills_before: int | None) -> str:
     if now is None or oom_kills_before is None:
         return "most likely by the kernel for want of memory"
     if now > oom_kills_before:
-        return f"by the kernel for want of memory ({now - oom_kills_before:,} such kills counted since it began)"
+        return f"by the kernel for want of memory (kills it counted since this began: {now - oom_kills_before:,})"
     return "though the kernel counts no kill for want of memory: a person or a job manager may have done it"
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curriculum.errors import BuildError
-from pipeline.folders import InputFile, measure, printable
+from pipeline.folders import InputFile, change_times, measure, printable, stamp
 from pipeline.records import BadRecord, Record, bad_record, utf8_reason
 from pipeline.units import Unit
 
@@ -74,14 +74,16 @@ def _read_text(file: InputFile) -> Iterator[Record | BadRecord]:
 def _require_unchanged(file: InputFile) -> None:
     try:
         found = measure(file.path, file.kind)
+        # Inodes and devices may have other numbers on another machine; a change time is the file system's.
+        replaced = file.stamp and change_times(stamp(file.path, file.kind)) != change_times(file.stamp)
     except OSError as error:
         raise BuildError(
             f"{printable(file.path)} was there when the build began and cannot be found now "
             f"({error.strerror}); put it back, or run the command again without it"
         ) from error
-    if found != (file.size, file.mtime_ns):
+    if found != (file.size, file.mtime_ns) or replaced:
         raise BuildError(
             f"{printable(file.path)} changed while being read: it had {file.size} bytes when the build began "
-            f"and has {found[0]} now, or only a new modification time; leave the corpus alone and run the "
+            f"and has {found[0]} now, or only new times; leave the corpus alone and run the "
             f"same command again"
         )

@@ -1,4 +1,4 @@
-"""kill -9, or a failing disk, at any moment: the same command continues, ends in the same bytes and leaves nothing over."""
+"""kill -9, or a failing disk, at any moment: the same command continues, ends in the same bytes, leaves no rest."""
 
 from __future__ import annotations
 

@@ -197,9 +197,9 @@ def usable_part(store: Files, name: str, itemsize: int, checked: PartFacts | Non
         facts = part_facts(store, name)
         summary, index = read_part(store, name)
         num_bytes = summary.tokens * itemsize
-        if facts is not None and facts.tokens.num_bytes == num_bytes:
-            if facts == checked or _digests_agree(store, summary, index, num_bytes):
-                return summary
+        complete = facts is not None and facts.tokens.num_bytes == num_bytes
+        if complete and (facts == checked or _digests_agree(store, summary, index, num_bytes)):
+            return summary
     except BuildError:
         pass  # the index is damaged: as good as missing
     store.remove(index_name(name))

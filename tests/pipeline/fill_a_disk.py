@@ -26,7 +26,7 @@ def main(disk: str, kept: str, out: str, *command: str) -> int:
         return done.returncode
 
     mounted = mount("size=16k")
-    for kilobytes in (16, 150, 400, 700):  # full at once, in encode, in cut, at the end
+    for kilobytes in (16, 150, 320, 340, 360, 370, 700):  # full at once, in encode, in cut, at the manifest
         if mounted:
             mount(f"remount,size={kilobytes}k")
         build("unlimited" if mounted else str(kilobytes << 6))

@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,36 @@ def starve(number: int) -> int:
     """A task that may not have more memory than its process has already."""
     resource.setrlimit(resource.RLIMIT_AS, (1 << 30, resource.RLIM_INFINITY))
     return len(bytes(4 << 30)) + number
+
+
+def overdraw(limit: str | None) -> int:
+    """A task that takes more memory than its control group may have; without such a group, killed at its peak."""
+    if limit is not None:
+        (Path(limit) / "cgroup.procs").write_text(str(os.getpid()))
+    taken = [b"x" * (1 << 20) * (number + 100) for number in range(4)]
+    os.kill(os.getpid(), signal.SIGKILL)
+    return len(taken)
+
+
+@pytest.fixture
+def small_control_group() -> Iterator[str | None]:
+    """A control group with 100 MB of memory; None where the system gives none."""
+    for root, limit in (
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        ("/sys/fs/cgroup", "memory.max"),
+    ):
+        folder = Path(root) / f"curriculum-test-{os.getpid()}"
+        try:
+            folder.mkdir()
+            (folder / limit).write_text("100000000")
+        except OSError:
+            with suppress(OSError):
+                folder.rmdir()
+            continue
+        yield str(folder)
+        folder.rmdir()
+        return
+    yield None
 
 
 def cut_short(folder: str) -> int:
@@ -97,6 +128,16 @@ def test_a_dead_worker_is_one_sentence(number: int, sentence: str) -> None:
     with local_workers(2) as workers, pytest.raises(BuildError, match=sentence):
         list(workers.run(die, (), [(int(number),), (int(number),)]))
     assert not multiprocessing.active_children()
+
+
+def test_the_kernel_kills_a_worker_for_want_of_memory(small_control_group: str | None) -> None:
+    """For real where a control group can be made; the sentence gives the kernel's own count as evidence."""
+    before = count_oom_kills()
+    killed = pytest.raises(BuildError, match=r"was killed \(SIGKILL\), .*; LOWER\.$")
+    with local_workers(2, lambda stage: "LOWER") as workers, killed as caught:
+        list(workers.run(overdraw, (), [(small_control_group,)] * 2))
+    if before is not None and count_oom_kills() != before:
+        assert "by the kernel for want of memory (kills it counted since this began: " in str(caught.value)
 
 
 def test_memory_and_maps_that_fail_in_a_worker_are_sentences(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 
 from curriculum.manifest import Manifest
 from pipeline.corpus import Corpus, TokenizedCorpus
-from pipeline.encode import MAX_EXAMPLES
 from pipeline.options import Options
 
 PACKAGES = (
@@ -58,7 +57,6 @@ class BuildLog:
         """Everything known at the end of a build."""
         text_bytes = sum(part.text_bytes for part in tokenized.parts)
         seconds = sum(self._seconds.values())
-        examples = [sentence for part in tokenized.parts for sentence in part.skipped_examples]
         return {
             "request": self.request,
             "id": manifest.id,
@@ -69,7 +67,8 @@ class BuildLog:
             "mb_per_second": round(text_bytes / 1e6 / max(seconds, 1e-9), 2),
             "tokens_per_second": round(tokenized.tokens / max(seconds, 1e-9)),
             "backend": tokenized.backend,
-            "workers": options.num_workers(),
+            "engine": options.engine,
+            "workers": options.num_workers() if options.engine == "local" else options.workers,
             "host": platform.node(),
             "python": platform.python_version(),
             "versions": package_versions(),
@@ -77,7 +76,7 @@ class BuildLog:
             "store": options.store_address(),
             "parts": list(tokenized.part_names),
             "held_out_below": held_out_below,
-            "skipped_examples": examples[:MAX_EXAMPLES],
+            "skipped_examples": list(tokenized.skipped_examples),
             "packing": packing,
         }
 

@@ -14,7 +14,9 @@ digest compared again.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import orjson
@@ -46,9 +48,9 @@ class CheckedParts:
         self._changed = False
         self._written_at = time.monotonic()
 
-    def known(self, part: str) -> PartFacts | None:
-        """What was found when the part was last checked."""
-        return self._parts.get(part)
+    def leading(self, parts: Iterable[str]) -> tuple[PartFacts, ...]:
+        """What was found when parts were last checked, up to the first that was not."""
+        return tuple(takewhile(lambda facts: facts is not None, map(self._parts.get, parts)))  # type: ignore[arg-type]
 
     def note(self, part: str, facts: PartFacts | None) -> None:
         """Remember a part that is sound; written to the store now and then."""

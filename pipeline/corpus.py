@@ -8,6 +8,7 @@ backend did the work does not change a byte.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import secrets
 from collections.abc import Iterator
@@ -23,16 +24,22 @@ from curriculum.shard_format import token_itemsize
 from pipeline.backends import open_encoder, split_pieces
 from pipeline.checked_parts import CheckedParts, PartFacts
 from pipeline.documents import BadRecord, Record, read_unit
-from pipeline.encode import EncodeJob, document_key, encode_unit, part_name, refusal
+from pipeline.encode import MAX_EXAMPLES, EncodeJob, encode_unit, part_name, refusal
+from pipeline.endings import endings
 from pipeline.engines.workers import Workers
+from pipeline.files.address import is_below, is_url
 from pipeline.files.contract import Files
 from pipeline.folders import printable
 from pipeline.inputs import Inputs, find_inputs
 from pipeline.layout import write_bytes
 from pipeline.options import Options
+from pipeline.part import document_key
 from pipeline.progress import Progress
 from pipeline.standard_library import find_standard_library
-from pipeline.store import ALGORITHM, PartSummary, note_corpus, part_facts, usable_part
+from pipeline.store import ALGORITHM, PartSummary, note_corpus, numbered, parts_facts, usable_parts
+from pipeline.tokenized.formats import Stored
+from pipeline.tokenized.sample import check_stored_corpus
+from pipeline.tokenized.take import STORED_IDS
 from pipeline.tokenizer import (
     TokenizerInfo,
     byte_tokenizer,
@@ -68,8 +75,18 @@ class Corpus:
     @property
     def digest(self) -> str:
         """Names, sizes and modification times: what a request remembers of a corpus, also after it was copied."""
-        files = [[os.fsencode(f.relative).hex(), f.size, f.mtime_ns, f.kind] for f in self.inputs.files]
+        files = [
+            # An object has no modification time that a copy would keep; its stamp is its ETag or version.
+            [os.fsencode(f.relative).hex(), f.size, f.stamp if is_url(f.path) else f.mtime_ns, f.kind]
+            for f in self.inputs.files
+        ]
         return hashlib.sha256(orjson.dumps(files)).hexdigest()
+
+    @property
+    def sizes(self) -> tuple[tuple[str, int], ...]:
+        """Path and bytes of every single file of a disk; folders written by `datasets` are left out."""
+        files = self.inputs.files
+        return tuple((file.path, file.size) for file in files if file.kind != "datasets" and not is_url(file.path))
 
     @property
     def stamp(self) -> str:
@@ -85,6 +102,9 @@ class TokenizedCorpus:
     tokenizer: TokenizerInfo
     backend: str
     parts: tuple[PartSummary, ...]
+    """without their files and examples: some hundred bytes each"""
+    skipped_examples: tuple[str, ...] = ()
+    """sentences about the first skipped records"""
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -111,10 +131,13 @@ class TokenizedCorpus:
 def find_corpus(options: Options, progress: Progress) -> Corpus:
     """The files of the CORPUS arguments, or the Python standard library if there are none."""
     if options.corpus:
-        inputs = _without_output(find_inputs(options.corpus), options, progress)
+        found = find_inputs(options.corpus, endings(options.tokenized), options=options.storage_option)
+        inputs = _without_output(found, options, progress)
         if inputs.num_ignored:
             progress.say(f"Corpus: {inputs.num_ignored:,} files with other endings are left out.")
         return Corpus(inputs=inputs, on_bad_record=options.on_bad_record, name=" ".join(map(printable, options.corpus)))
+    if options.tokenized is not None:
+        raise ConfigError(f"tokenized is {options.tokenized!r}, and no corpus is given: name its files or folders.")
     inputs = find_standard_library()
     progress.say(
         f"No corpus given: taking the Python standard library of this machine "
@@ -130,11 +153,15 @@ def _without_output(inputs: Inputs, options: Options, progress: Progress) -> Inp
     Raises:
         ConfigError: nothing else is there.
     """
-    own = [Path(folder).resolve() for folder in (options.out, options.store_address())]
+    own = (options.out, options.store_address())
+    folders = [Path(place).resolve() for place in own if not is_url(place)]
+    prefixes = [place for place in own if is_url(place)]
 
     @cache
     def is_own(folder: str) -> bool:
-        return any(Path(folder).resolve().is_relative_to(ours) for ours in own)
+        if is_url(folder):
+            return any(is_below(folder, ours) for ours in prefixes)
+        return any(Path(folder).resolve().is_relative_to(ours) for ours in folders)
 
     files = tuple(file for file in inputs.files if not is_own(os.path.dirname(file.path)))  # noqa: PTH120
     if not files:
@@ -155,15 +182,13 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         BuildError: the corpus holds no text, or a file or the store cannot be read or written.
     """
     store = options.store_files()
-    units = split_units(corpus.inputs.files, options.unit_bytes)
+    stored = options.stored()
+    units = split_units(corpus.inputs.files, options.unit_bytes, stored)
     name, tokenizer = _tokenizer(options, corpus, units, workers, progress)
-    workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
-    backend = choose_backend(
-        tokenizer,
-        _sample(units, options.text_key),
-        warn=progress.say,
-        wanted=None if options.backend == "auto" else options.backend,
-    )
+    if stored is not None:
+        backend = _check_stored(options, stored, tokenizer, units, progress)
+    else:
+        backend = _backend(options, tokenizer, units, workers, progress)
     job = EncodeJob(
         store=store,
         source=SOURCE,
@@ -172,19 +197,31 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         tokenizer=tokenizer,
         tokenizer_name=name,
         backend=backend,
+        stored=stored,
     )
-    parts: dict[int, PartSummary] = {}
+    parts: dict[int, tuple[PartSummary, ...]] = {}
+    examples: list[tuple[int, tuple[str, ...]]] = []
     checked = CheckedParts(store)
-    tasks = [(unit, checked.known(part_name(job, unit))) for unit in units]
+    tasks = []
+    for unit in units:
+        name = part_name(job, unit)
+        tasks.append((unit, checked.leading(numbered(name, n) for n in itertools.count())))
     try:
         with progress.stage("encode", total=sum(unit.num_bytes for unit in units), unit="B") as advance:
-            for number, (part, files) in workers.run(ensure_part, (job,), tasks):
-                parts[number] = part
-                checked.note(part.name, files)
+            for number, (of_unit, files, sentences) in workers.run(ensure_parts, (job,), tasks):
+                parts[number] = of_unit
+                for part, facts_of_part in zip(of_unit, files, strict=True):
+                    checked.note(part.name, facts_of_part)
+                examples = _first_examples([*examples, (number, sentences)])
                 advance(units[number].num_bytes)
     finally:
         checked.write()
-    result = TokenizedCorpus(tokenizer=tokenizer, backend=backend, parts=tuple(parts[i] for i in range(len(units))))
+    result = TokenizedCorpus(
+        tokenizer=tokenizer,
+        backend=backend,
+        parts=tuple(part for number in range(len(units)) for part in parts[number]),
+        skipped_examples=tuple(sentence for _, sentences in examples for sentence in sentences)[:MAX_EXAMPLES],
+    )
     if result.documents == 0:
         raise BuildError(f"The corpus ({corpus.name}) holds no text: {len(units):,} units without a document.")
     facts = {
@@ -196,25 +233,67 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         "parts": list(result.part_names),
     }
     what = [corpus.name, options.tokenizer, tokenizer.eos_id, tokenizer.bos_id, options.text_key]
+    what += [] if stored is None else [stored.format, stored.dtype, stored.key]
     note_corpus(store, hashlib.sha256(orjson.dumps(what)).hexdigest()[:32], facts)
     return result
 
 
-def ensure_part(job: EncodeJob, unit: Unit, checked: PartFacts | None) -> tuple[PartSummary, PartFacts | None]:
-    """The part of a unit: from the store if a backend that is trusted now wrote it, else encoded; and its files.
+def _backend(
+    options: Options, tokenizer: TokenizerInfo, units: tuple[Unit, ...], workers: Workers, progress: Progress
+) -> str:
+    """The encoder of texts that is believed for this corpus."""
+    workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
+    return choose_backend(
+        tokenizer,
+        _sample(units, options.text_key),
+        warn=progress.say,
+        wanted=None if options.backend == "auto" else options.backend,
+    )
 
-    The summary comes without its files: a worker that is killed while it sends a large result blocks the others.
+
+def _check_stored(
+    options: Options, stored: Stored, tokenizer: TokenizerInfo, units: tuple[Unit, ...], progress: Progress
+) -> str:
+    """Refuse ids that are of another tokenizer, dtype or EOS; what then stands for the encoder."""
+    check_stored_corpus(
+        units,
+        stored,
+        tokenizer,
+        tokenizer_name=options.tokenizer,
+        go_on=options.tokenizer_check == "warn",
+        say=progress.say,
+    )
+    return STORED_IDS.split()[0]
+
+
+def ensure_parts(
+    job: EncodeJob, unit: Unit, checked: tuple[PartFacts, ...]
+) -> tuple[tuple[PartSummary, ...], tuple[PartFacts | None, ...], tuple[str, ...]]:
+    """The parts of a unit, from the store if a backend that is trusted now wrote them, else encoded; their files; and
+    sentences about the first records that were skipped.
+
+    The summaries come without what may be large: a worker that is killed while it sends a large result blocks the
+    others, and the parent holds one for every part of the corpus.
 
     Args:
-        checked: the part's files when an earlier run compared their digests.
+        checked: files of the unit's parts when an earlier run compared their digests.
     """
-    name = part_name(job, unit)
-    facts = part_facts(job.store, name)  # before they are read: what changes meanwhile is read again next time
-    found = usable_part(job.store, name, token_itemsize(job.tokenizer.dtype), checked)
-    if found is None or found.backend.split()[0] not in ("tokenizers", job.backend):
+    found, files = usable_parts(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype), checked)
+    if not found or any(part.backend.split()[0] not in ("tokenizers", job.backend) for part in found):
         found = encode_unit(job, unit)
-        facts = part_facts(job.store, name)
-    return replace(found, files=()), facts
+        files = parts_facts(job.store, [part.name for part in found])
+    sentences = tuple(sentence for part in found for sentence in part.skipped_examples)[:MAX_EXAMPLES]
+    return tuple(replace(part, files=(), skipped_examples=()) for part in found), files, sentences
+
+
+def _first_examples(examples: list[tuple[int, tuple[str, ...]]]) -> list[tuple[int, tuple[str, ...]]]:
+    """Of (unit, sentences) those of the first units, as many as hold `MAX_EXAMPLES`."""
+    kept, count = [], 0
+    for number, sentences in sorted(examples):
+        if sentences and count < MAX_EXAMPLES:
+            kept.append((number, sentences))
+            count += len(sentences)
+    return kept
 
 
 def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, unit: Unit) -> str:
@@ -226,7 +305,7 @@ def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, u
         if isinstance(record, BadRecord):
             if on_bad_record == "stop":
                 raise BadRecordError(refusal(record))
-        elif record.text and (key := document_key(SOURCE, record)) < below:
+        elif record.text and (key := document_key(SOURCE, record.relative, record.position)) < below:
             kept.append((key, record.text))
             num_bytes += len(record.text.encode())
             if num_bytes > 2 * TRAINING_BYTES:

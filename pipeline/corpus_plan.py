@@ -20,7 +20,7 @@ from pipeline.fill import corpus_fill
 from pipeline.holdout import HeldOut, hold_out
 from pipeline.options import Options
 from pipeline.progress import Progress
-from pipeline.stream import StreamSpec, count_partitions, lay_out_stream
+from pipeline.stream import MergedParts, StreamSpec, count_partitions, lay_out_stream
 from pipeline.windows import consumed_tokens
 
 MAX_PIECES = 1 << 22
@@ -34,6 +34,8 @@ class StoredCorpus:
     parts: tuple[str, ...]
     tokens: int
     dtype: str
+    merged: MergedParts | None = None
+    """larger parts to read in their place"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +77,7 @@ def plan_corpus(options: Options, corpus: StoredCorpus, workers: Workers, progre
         seed=options.seed,
         held_out_below=held_out.below,
         num_partitions=count_partitions(corpus_tokens),
+        merged=corpus.merged,
     )
     document_rows, fill = None, None
     if options.mode == "document":

@@ -21,8 +21,18 @@ from typing import Any, get_args, get_type_hints
 
 from curriculum.errors import ConfigError
 from curriculum.schedule import DOCUMENT_CURRICULA
+from pipeline.files.address import is_url
+from pipeline.files.storage_options import StorageOptions, storage_options
 from pipeline.importers import Imported, import_schedule
-from pipeline.option_rules import EXCLUSIVE, NOT_WITH_DOCUMENTS, NOT_WITH_PHASES, ONLY_FOR_SCHEDULE, ONLY_GROWING
+from pipeline.option_rules import (
+    EXCLUSIVE,
+    NOT_WITH_DOCUMENTS,
+    NOT_WITH_PHASES,
+    NOT_WITH_TOKENIZED,
+    ONLY_FOR_SCHEDULE,
+    ONLY_FOR_TOKENIZED,
+    ONLY_GROWING,
+)
 from pipeline.options import Options, phases_are_closed
 
 
@@ -82,8 +92,11 @@ def _refuse_to_replace(imported: Imported, name: str, said: Mapping[str, Any], m
 def _layered(*layers: Mapping[str, Any]) -> Options:
     values: dict[str, Any] = {}
     for layer in layers:
+        below = values.get("storage_option")
         values = {name: value for name, value in values.items() if name not in _contradicted(values, layer)}
         values.update(layer)
+        if below is not None and "storage_option" in layer:
+            values["storage_option"] = layer["storage_option"].over(below)
     return Options(**values)
 
 
@@ -91,6 +104,8 @@ def _contradicted(values: Mapping[str, Any], above: Mapping[str, Any]) -> set[st
     """Options that make no sense beside those of the layer above: --steps replaces tokens of the file."""
     gone = {other for pair in EXCLUSIVE for one, other in (pair, pair[::-1]) if one in above}
     schedule, mode = above.get("schedule"), above.get("mode")
+    if above.get("engine") == "local":
+        gone |= {"ray_address"}
     if schedule == "constant":
         gone |= set(ONLY_GROWING)
     if schedule is not None:
@@ -104,6 +119,9 @@ def _contradicted(values: Mapping[str, Any], above: Mapping[str, Any]) -> set[st
         gone |= set(NOT_WITH_DOCUMENTS)
     if mode is not None and (mode == "document") != (values.get("schedule") in DOCUMENT_CURRICULA):
         gone |= {"schedule", "cycles", "balanced"}
+    if "tokenized" in above:
+        gone |= set(NOT_WITH_TOKENIZED)
+        gone |= {option for option, formats in ONLY_FOR_TOKENIZED.items() if above["tokenized"] not in formats}
     return gone - set(above)
 
 
@@ -135,7 +153,11 @@ def _typed(path: Path, key: str, value: Any, hint: Any) -> Any:
     )
     kind = wanted[0]
     if kind == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(str(path.parent / item) for item in value)
+        return tuple(item if is_url(item) else str(path.parent / item) for item in value)
+    if kind is StorageOptions and isinstance(value, dict):
+        return storage_options(value)
+    if kind is StorageOptions:
+        raise ConfigError(f"{path}: {key} is no table; write it as [{key}], with a line for each option of the client.")
     if kind is Decimal and isinstance(value, int | Decimal) and not isinstance(value, bool):
         return Decimal(value)
     if kind in (int, str, bool) and type(value) is kind:

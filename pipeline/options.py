@@ -33,17 +33,21 @@ from curriculum.schedule import (
     parse_phases,
 )
 from pipeline.engines.local import num_cores
-from pipeline.files.address import dataset_files, store_files
+from pipeline.files.address import check_url, check_writable, dataset_files, is_below, is_url, store_files
 from pipeline.files.contract import Files
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.option_rules import (
     CHOICES,
     EXCLUSIVE,
     NOT_WITH_DOCUMENTS,
     NOT_WITH_PHASES,
+    NOT_WITH_TOKENIZED,
     ONLY_FOR_SCHEDULE,
+    ONLY_FOR_TOKENIZED,
     ONLY_GROWING,
     POSITIVE,
 )
+from pipeline.tokenized.formats import Stored
 
 DEFAULT_BATCH_ROWS = 16
 DEFAULT_FRAC = "0.3"
@@ -53,6 +57,7 @@ DEFAULT_MULTIPLE_OF = 8
 DEFAULT_SHAPES_BY = "relative"
 DEFAULT_START_LENGTH = 8
 DEFAULT_MAX_LENGTH = 1024
+DEFAULT_IDS_KEY = "input_ids"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +91,10 @@ class Options:
     eos: str | None = None
     bos: str = "none"
     text_key: str = "text"
+    tokenized: str | None = None
+    ids_dtype: str | None = None
+    ids_key: str | None = None
+    tokenizer_check: str = "stop"
     on_bad_record: str = "stop"
     seed: int = 0
     validation_tokens: int | None = None
@@ -95,11 +104,13 @@ class Options:
     unit_bytes: int | None = None
     backend: str = "auto"
     engine: str = "local"
+    ray_address: str | None = None
     workers: int | None = None
     out: str = "curriculum-data"
     store: str | None = None
     keep_store: bool = True
     overwrite: bool = False
+    storage_option: StorageOptions = NO_OPTIONS
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -113,16 +124,40 @@ class Options:
             raise ConfigError(f"seed is {self.seed}; give an integer from 0 to 2**63 - 1.")
         self._check_folders()
         self._refuse_pairs()
+        self._check_tokenized()
+
+    def _check_tokenized(self) -> None:
+        """Ids that exist need the tokenizer that made them."""
+        if self.tokenized is not None and (self.tokenizer == "bytes" or self.tokenizer.startswith("train:")):
+            raise ConfigError(
+                f"tokenized is {self.tokenized!r} and tokenizer is {self.tokenizer!r}; the ids were made by a "
+                f"tokenizer that exists: give the path of its tokenizer.json."
+            )
 
     def _check_folders(self) -> None:
         if self.store == "" or self.out == "":
             raise ConfigError("out or store is empty; name a folder, `.` for the current one.")
+        for corpus in filter(is_url, self.corpus):
+            check_url("corpus", corpus)
         for name, folder in (("out", self.out), ("store", self.store or "")):
+            if is_url(folder):
+                check_writable(name, folder)
+                continue
             value = os.path.abspath(folder) if "\0" not in folder else folder  # noqa: PTH100 - only the name counts
             if any("\ud800" <= char <= "\udfff" or char == "\0" for char in value):
                 raise ConfigError(f"{name} is {value!r}, which is no UTF-8 name; give a folder with one.")
-        out, store = Path(self.out).resolve(), Path(self.store_address()).resolve()
-        if out == store or out in store.parents or store in out.parents:
+        self._refuse_nested()
+
+    def _refuse_nested(self) -> None:
+        out, store = self.out, self.store_address()
+        if is_url(out) != is_url(store):
+            return
+        if is_url(out):
+            nested = is_below(out, store) or is_below(store, out)
+        else:
+            out, store = (str(Path(folder).resolve()) for folder in (out, store))
+            nested = Path(out).is_relative_to(store) or Path(store).is_relative_to(out)
+        if nested:
             raise ConfigError(f"out is {out} and store is {store}; neither may lie in the other: give another --store.")
 
     def _refuse_pairs(self) -> None:
@@ -133,9 +168,13 @@ class Options:
         for one, other in EXCLUSIVE:
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ConfigError(f"{one} and {other} are both given; they contradict each other: give one.")
+        if self.ray_address is not None and self.engine != "ray":
+            raise ConfigError(
+                f"ray_address is given and engine is {self.engine!r}; give --engine ray, or leave the address out."
+            )
         for what, names in self._useless():
             for name in names:
-                if getattr(self, name) not in (None, False):
+                if getattr(self, name) not in (None, False, DEFAULTS[name]):
                     raise ConfigError(
                         f"{name} is given together with {what}, which has no use for it: leave one of them out."
                     )
@@ -158,6 +197,11 @@ class Options:
         for option, schedules in ONLY_FOR_SCHEDULE.items():
             if name not in schedules:
                 yield f"schedule {name!r}", (option,)
+        for option, formats in ONLY_FOR_TOKENIZED.items():
+            if self.tokenized not in formats:
+                yield "a corpus of texts" if self.tokenized is None else f"tokenized {self.tokenized!r}", (option,)
+        if self.tokenized is not None:
+            yield f"tokenized {self.tokenized!r}", NOT_WITH_TOKENIZED
 
     @property
     def schedule_name(self) -> str:
@@ -274,22 +318,32 @@ class Options:
         """Share of the texts that is held out."""
         return None if self.validation_frac is None else parse_frac(str(self.validation_frac), name="validation_frac")
 
+    def stored(self) -> Stored | None:
+        """How the ids of a corpus that was tokenized elsewhere are stored; None for texts."""
+        if self.tokenized is None:
+            return None
+        return Stored(format=self.tokenized, dtype=self.ids_dtype, key=self.ids_key or DEFAULT_IDS_KEY)
+
     def num_workers(self) -> int:
         """Worker processes: one per core unless said otherwise."""
         return self.workers or num_cores()
 
     def store_address(self) -> str:
         """Where the token store is: beside the output unless said otherwise; a path is absolute."""
-        # "." has a name only as an absolute path, and links must stay links.
-        return os.path.abspath(f"{os.path.abspath(self.out)}.store" if self.store is None else self.store)  # noqa: PTH100
+        store = self.store
+        if store is None:
+            # "." has a name only as an absolute path, and links must stay links.
+            out = self.out.rstrip("/") if is_url(self.out) else os.path.abspath(self.out)  # noqa: PTH100
+            store = f"{out}.store"
+        return store.rstrip("/") if is_url(store) else os.path.abspath(store)  # noqa: PTH100
 
     def store_files(self) -> Files:
         """The place of the token store."""
-        return store_files(self.store_address())
+        return store_files(self.store_address(), self.storage_option)
 
     def out_files(self) -> Files:
         """The place of the dataset."""
-        return dataset_files(self.out)
+        return dataset_files(self.out, self.storage_option)
 
     def identity(self) -> dict[str, Any]:
         """What two builds must have in common to be the same build, besides the corpus itself."""
@@ -322,6 +376,9 @@ class Options:
         return resolved
 
 
+DEFAULTS = {f.name: f.default for f in fields(Options)}
+
+
 def phases_are_closed(phases: str | None) -> bool:
     """Whether these phases say themselves how many steps there are: the last one is not `LEN:*`."""
     return phases is not None and not phases.rstrip().endswith("*")
@@ -334,11 +391,14 @@ CHANGES_NOTHING = frozenset(
         "unit_bytes",
         "backend",
         "engine",
+        "ray_address",
         "workers",
         "out",
         "store",
         "keep_store",
         "overwrite",
+        "storage_option",
+        "tokenizer_check",
     )
 )
 """Options that do not change the bytes of a dataset; the corpus is compared by its files."""

@@ -137,7 +137,7 @@ def _plan_store(options: Options, progress: Progress) -> CorpusPlan:
             f"Give --corpus-tokens, or the corpus itself."
         )
     corpus = StoredCorpus(parts=tuple(corpora[0]["parts"]), tokens=int(corpora[0]["tokens"]), dtype=_dtype(options))
-    with open_workers(options) as workers:
+    with open_workers(options, progress.say) as workers:
         return plan_corpus(options, corpus, workers, progress)
 
 

@@ -7,7 +7,8 @@ without a second index; memory is that of one partition. The store's counts must
 
     document_sources(root, manifest, [0, 17], store=None)     {0: Source(file="a.jsonl", position=7312), 17: ...}
 
-`position` is a byte offset in .jsonl (decompressed), a row in .parquet and .arrow, 0 for files that are one document.
+`position` is a byte offset in .jsonl (decompressed), a row in .parquet and .arrow, 0 for files that are one document;
+in ids of other tools a document's number, or its first token where only EOS ids tell documents apart.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 from curriculum.errors import ConfigError, CurriculumError
 from curriculum.manifest import Manifest
-from pipeline.files.address import store_files
+from pipeline.files.address import is_url, store_files
 from pipeline.files.contract import Files
 from pipeline.layout import read_build_log
 from pipeline.store import index_name, read_part
@@ -66,7 +67,7 @@ def document_sources(
             raise ConfigError(
                 f"{root.where}: there is no build-log.json of this dataset, which names the parts of the store."
             )
-        spec = _stream_spec(manifest, log, store)
+        spec = _stream_spec(root, manifest, log, store)
         wanted = sorted(set(ordinals))
         pieces = lay_out_stream(spec, _stop(spec, manifest, wanted))
         return _look_up(spec, pieces, wanted)
@@ -79,9 +80,18 @@ def document_sources(
         ) from error
 
 
-def _stream_spec(manifest: Manifest, log: dict[str, Any], store: Files | None) -> StreamSpec:
+def _own_store(root: Files, log: dict[str, Any]) -> Files:
+    """The store of the build; one in an object store is asked only by who has its options, for a dataset there."""
+    if not is_url(log["store"]):
+        return store_files(log["store"])
+    if not is_url(root.where):
+        raise ConfigError(f"its token store is {log['store']}: give it as --store.")
+    return store_files(log["store"], root.options)
+
+
+def _stream_spec(root: Files, manifest: Manifest, log: dict[str, Any], store: Files | None) -> StreamSpec:
     """The stream that the build cut, from the manifest and its log."""
-    files, parts = store or store_files(log["store"]), tuple(str(name) for name in log["parts"])
+    files, parts = store or _own_store(root, log), tuple(str(name) for name in log["parts"])
     for name in parts:
         if files.facts(index_name(name)) is None:
             raise ConfigError(f"its part {name} is missing.")

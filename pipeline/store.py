@@ -3,7 +3,8 @@
 In:  the documents of one work unit, encoded.
 Out: one part: `NAME.tokens` (raw little-endian ids, documents one after the other) and `NAME.arrow` (its index).
 Guarantee: a part is named by the fingerprint of what went in; the index is written last, so a part is either there
-completely or not at all. Documents lie in the order of a stable 128-bit key, so any range of keys is one slice.
+completely or not at all. Documents lie in the order of a stable 128-bit key, so any range of keys is one slice. A unit
+of very much text gives several parts, each of which but the last says that another one follows.
 
     STORE/parts/3f/3f9c0c...e1.tokens     5 6 7 0 8 9 0 ...
     STORE/parts/3f/3f9c0c...e1.arrow      key_high  key_low  text_hash  start  num_tokens  file  position
@@ -12,6 +13,7 @@ completely or not at all. Documents lie in the order of a stable 128-bit key, so
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,6 +36,8 @@ INDEX_SCHEMA = pa.schema(
         for name in ("key_high", "key_low", "text_hash", "start", "num_tokens", "file", "position")
     ]
 )
+MERGED = "merged-"
+"""Begins the names of parts that others were merged into."""
 MARKER = "store.json"
 """Says that a folder is a token store."""
 BLOCK_BYTES = 8 << 20
@@ -62,7 +66,9 @@ class PartSummary:
     backend: str
     """name and version of the encoder; the bytes do not depend on it"""
     files: tuple[str, ...]
-    """relative paths that the index column `file` points into"""
+    """relative paths that the index column `file` points into; names of parts in a part that others were merged into"""
+    continues: bool = False
+    """the unit goes on in the part with the next number"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,24 +116,43 @@ def claim_store(store: Files) -> None:
 
 def remove_store(store: Files) -> None:
     """Remove what a store consists of, and the folder if nothing else is in it."""
-    for name in ("corpora", "parts", "tokenizers", "aside", CHECKED, MARKER):
+    for name in ("corpora", "merged", "parts", "tokenizers", "aside", "cluster", CHECKED, MARKER):
         store.remove(name)
     store.remove_empty_folders("")
 
 
 def tokens_name(part: str) -> str:
     """The file with the ids of a part."""
-    return f"parts/{part[:2]}/{part}.tokens"
+    return f"{_place(part)}.tokens"
 
 
 def index_name(part: str) -> str:
     """The file with the index of a part; its presence commits the part."""
-    return f"parts/{part[:2]}/{part}.arrow"
+    return f"{_place(part)}.arrow"
+
+
+def numbered(unit: str, number: int) -> str:
+    """The name of a part of a unit: most units have one part, which has the unit's name."""
+    return unit if number == 0 else f"{unit}-{number:06d}"
+
+
+def merged_name(digest: str) -> str:
+    """The name of a part that others were merged into."""
+    return f"{MERGED}{digest}"
+
+
+def _place(part: str) -> str:
+    """Folder and stem of a part's files: merged parts are apart, so that people can remove them."""
+    digest = part.removeprefix(MERGED)
+    return f"{'parts' if digest == part else 'merged'}/{digest[:2]}/{part}"
 
 
 def write_index(store: Files, index: PartIndex, summary: PartSummary) -> None:
     """Publish the index of a part whose tokens file is on the disk already."""
-    schema = INDEX_SCHEMA.with_metadata({"part": orjson.dumps(asdict(summary))})
+    facts = asdict(summary)
+    if not summary.continues:
+        del facts["continues"]  # as it was before units could have several parts
+    schema = INDEX_SCHEMA.with_metadata({"part": orjson.dumps(facts)})
     # pa.array(numpy_array) would import pandas, half a second in every worker.
     columns = [np.ascontiguousarray(getattr(index, name)) for name in INDEX_SCHEMA.names]
     arrays = [pa.Array.from_buffers(pa.uint64(), len(c), [None, pa.py_buffer(c)]) for c in columns]
@@ -178,11 +203,12 @@ def _unreadable(store: Files, name: str, error: Exception) -> BuildError:
     )
 
 
-def part_facts(store: Files, name: str) -> PartFacts | None:
-    """Sizes and stamps of the files of a part; None if one is missing."""
-    index = store.facts(index_name(name))
-    tokens = store.facts(tokens_name(name)) if index is not None else None
-    return None if index is None or tokens is None else PartFacts(tokens=tokens, index=index)
+def parts_facts(store: Files, names: Sequence[str]) -> tuple[PartFacts | None, ...]:
+    """Sizes and stamps of the files of each part; None if one of the two is missing."""
+    found = [(store.facts(tokens_name(name)), store.facts(index_name(name))) for name in names]
+    return tuple(
+        None if tokens is None or index is None else PartFacts(tokens=tokens, index=index) for tokens, index in found
+    )
 
 
 def usable_part(store: Files, name: str, itemsize: int, checked: PartFacts | None = None) -> PartSummary | None:
@@ -194,7 +220,7 @@ def usable_part(store: Files, name: str, itemsize: int, checked: PartFacts | Non
     if store.facts(index_name(name)) is None:
         return None
     try:
-        facts = part_facts(store, name)
+        (facts,) = parts_facts(store, [name])
         summary, index = read_part(store, name)
         num_bytes = summary.tokens * itemsize
         complete = facts is not None and facts.tokens.num_bytes == num_bytes
@@ -212,6 +238,24 @@ def _digests_agree(store: Files, summary: PartSummary, index: PartIndex, num_byt
         index.digest() == summary.index_digest
         and _digest(store, tokens_name(summary.name), num_bytes) == summary.tokens_digest
     )
+
+
+def usable_parts(
+    store: Files, unit: str, itemsize: int, checked: tuple[PartFacts, ...] = ()
+) -> tuple[tuple[PartSummary, ...], tuple[PartFacts | None, ...]]:
+    """Summaries of all parts of a unit, and their files as they were before they were read; both empty if a part is
+    missing or damaged."""
+    parts: list[PartSummary] = []
+    files: list[PartFacts | None] = []
+    while not parts or parts[-1].continues:
+        number = len(parts)
+        # Before they are read: what changes meanwhile is read again next time.
+        files += parts_facts(store, [numbered(unit, number)])
+        part = usable_part(store, numbered(unit, number), itemsize, checked[number] if number < len(checked) else None)
+        if part is None:
+            return (), ()
+        parts.append(part)
+    return tuple(parts), tuple(files)
 
 
 def read_tokens(store: Files, name: str, start: int, stop: int, dtype: str) -> np.ndarray[Any, Any]:

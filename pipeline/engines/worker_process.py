@@ -96,11 +96,16 @@ def _nothing() -> None:
     """Before the first `Common`."""
 
 
-def _be_a_worker() -> None:
-    """One thread per worker, since there is a worker per core; signals; and a watch on the parent."""
+def one_thread_per_worker() -> None:
+    """There is a worker per core. Heard by libraries that are loaded after this."""
     os.environ["RAYON_NUM_THREADS"] = "1"
     os.environ["FASTOKENS_BPE_THREADS"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def _be_a_worker() -> None:
+    """One thread; signals; and a watch on the parent."""
+    one_thread_per_worker()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
     parent = multiprocessing.parent_process()

@@ -95,6 +95,7 @@ def test_a_signal_reaches_a_process_that_is_in_native_code(tmp_path: Path) -> No
     )
     assert busy.stdout is not None
     assert busy.stdout.readline() == "ready\n"
+    time.sleep(0.5)  # it enters the native code
     busy.terminate()
     _, said = busy.communicate(timeout=10)
     assert (busy.returncode, said) == (

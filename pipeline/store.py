@@ -152,7 +152,8 @@ def write_index(store: Files, index: PartIndex, summary: PartSummary) -> None:
     facts = asdict(summary)
     if not summary.continues:
         del facts["continues"]  # as it was before units could have several parts
-    schema = INDEX_SCHEMA.with_metadata({"part": orjson.dumps(facts)})
+    text = orjson.dumps(facts)
+    schema = INDEX_SCHEMA.with_metadata({"part": text, "digest": xxhash.xxh3_128_hexdigest(text)})
     # pa.array(numpy_array) would import pandas, half a second in every worker.
     columns = [np.ascontiguousarray(getattr(index, name)) for name in INDEX_SCHEMA.names]
     arrays = [pa.Array.from_buffers(pa.uint64(), len(c), [None, pa.py_buffer(c)]) for c in columns]
@@ -177,16 +178,19 @@ def read_part(store: Files, name: str) -> tuple[PartSummary, PartIndex]:
     """
     metadata, index = _open_index(store, name)
     try:
-        return _summary(orjson.loads(metadata)), index
+        text = metadata[b"part"]
+        if metadata[b"digest"].decode() != xxhash.xxh3_128_hexdigest(text):
+            raise ValueError("its summary does not fit its digest")
+        return _summary(orjson.loads(text)), index
     except (TypeError, KeyError, ValueError) as error:
         raise _unreadable(store, name, error) from None
 
 
-def _open_index(store: Files, name: str) -> tuple[bytes, PartIndex]:
+def _open_index(store: Files, name: str) -> tuple[dict[bytes, bytes], PartIndex]:
     try:
         reader = pa.ipc.open_file(pa.BufferReader(store.buffer(index_name(name))))
         batch = reader.get_batch(0)
-        metadata = reader.schema.metadata[b"part"]
+        metadata: dict[bytes, bytes] = reader.schema.metadata
         columns = {
             field.name: np.frombuffer(batch.column(i).buffers()[1] or b"", np.uint64, batch.num_rows)
             for i, field in enumerate(INDEX_SCHEMA)

@@ -212,7 +212,8 @@ def test_equal_ids_are_held_out_together(work: Work, tmp_path: Path) -> None:
     write_megatron(tmp_path / "a.bin", [[5, 6, EOS], [7], [5, 6], [5, 6, 7]])
     stored = Stored(format="megatron", dtype=None, key="input_ids")
     (unit,) = split_units(find_inputs([str(tmp_path)], endings("megatron")).files, None, stored)
-    hashes = take_unit(unit, stored, tokenizer, "corpus").text_hashes
+    (documents,) = take_unit(unit, stored, tokenizer, "corpus")
+    hashes = documents.text_hashes
     assert hashes[0] == hashes[2]
     assert len(set(hashes)) == 3
     dataset = tmp_path / "out"
@@ -230,11 +231,11 @@ def test_a_file_that_changes_is_told_from_a_damaged_one(work: Work, tmp_path: Pa
     content = (tmp_path / "a.idx").read_bytes()
     (tmp_path / "a.idx").write_bytes(content[:-8])
     with pytest.raises(BuildError, match=r"a\.bin changed while being read"):
-        take_unit(unit, stored, tokenizer, "corpus")
+        list(take_unit(unit, stored, tokenizer, "corpus"))
     (tmp_path / "a.idx").write_bytes(content)
     os.utime(tmp_path / "a.idx", ns=(0, 0))
     with pytest.raises(BuildError, match=r"a\.bin changed while being read"):
-        take_unit(unit, stored, tokenizer, "corpus")
+        list(take_unit(unit, stored, tokenizer, "corpus"))
 
 
 @pytest.mark.parametrize(

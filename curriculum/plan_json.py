@@ -112,9 +112,7 @@ _MOST_COSTS = 2_000_000  # about a second of the dynamic program
 
 
 def _explicit(entries: dict[str, Any], runs: Runs) -> tuple[Runs, dict[str, int | str]]:
-    phases = ExplicitPhases(
-        steps_by_length=runs, multiple_of=entries["multiple_of"], separate=SEPARATE in entries
-    )
+    phases = ExplicitPhases(steps_by_length=runs, multiple_of=entries["multiple_of"], separate=SEPARATE in entries)
     return phases.runs, phases.describe()
 
 

@@ -26,6 +26,7 @@ from curriculum.errors import BuildError
 from pipeline.files.contract import Files
 from pipeline.order import IntArray, permutation
 from pipeline.segment import WindowText
+from pipeline.sources import CORPUS
 from pipeline.store import INDEX_SCHEMA, PartIndex, read_index, read_tokens
 
 PARTITION_TOKENS = 16 << 20
@@ -47,6 +48,12 @@ class StreamSpec:
     held_out_below: int
     """documents whose text hash is below this are validation, not training"""
     num_partitions: int
+    source: str = CORPUS
+    """name of the source; each of a mixture has an order of its own"""
+
+    def purpose(self, what: str) -> str:
+        """Of a permutation of this stream: sources of equal text must not come in equal order."""
+        return what if self.source == CORPUS else f"{what}:{self.source}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +108,7 @@ def lay_out_stream(spec: StreamSpec, stop: int) -> list[StreamPiece]:
     pieces: list[StreamPiece] = []
     epoch = offset = ordinal = 0
     while offset < stop:
-        order = permutation(spec.num_partitions, seed=spec.seed, purpose="partitions", index=(epoch,))
+        order = permutation(spec.num_partitions, seed=spec.seed, purpose=spec.purpose("partitions"), index=(epoch,))
         for partition in order.tolist():
             piece = StreamPiece(
                 epoch=epoch,
@@ -117,13 +124,20 @@ def lay_out_stream(spec: StreamSpec, stop: int) -> list[StreamPiece]:
     return pieces
 
 
-def read_interval(spec: StreamSpec, pieces: Sequence[StreamPiece], offset: int, num_tokens: int) -> WindowText:
+def read_interval(
+    spec: StreamSpec,
+    pieces: Sequence[StreamPiece],
+    offset: int,
+    num_tokens: int,
+    out: np.ndarray[Any, Any] | None = None,
+) -> WindowText:
     """Tokens `offset <= i <= offset + num_tokens` of the stream (one more than asked: the last target).
 
     Args:
         pieces: those that overlap the interval, in stream order.
+        out: [num_tokens + 1], where to put them; None makes an array.
     """
-    tokens = np.empty(num_tokens + 1, spec.dtype)
+    tokens = np.empty(num_tokens + 1, spec.dtype) if out is None else out
     stop = offset + num_tokens + 1
     positions: list[IntArray] = []
     first_document = -1
@@ -154,7 +168,9 @@ def piece_documents(spec: StreamSpec, piece: StreamPiece) -> Documents:
     low, high = _first_key(spec, piece.partition), _first_key(spec, piece.partition + 1)
     documents = _collect(spec, lambda index: _key_slice(index, low, high), held_out=False)
     by_key = documents.rows(np.lexsort((documents.index.key_low, documents.index.key_high)))
-    chosen = permutation(len(by_key.part), seed=spec.seed, purpose="documents", index=(piece.epoch, piece.partition))
+    chosen = permutation(
+        len(by_key.part), seed=spec.seed, purpose=spec.purpose("documents"), index=(piece.epoch, piece.partition)
+    )
     return by_key.rows(chosen)
 
 

@@ -80,6 +80,7 @@ class BuildResult:
             "total_tokens": plan.total_tokens,
             "accounting": self.manifest.accounting.to_json(),
             "packing": self.packing,
+            "sources": [source.to_json() for source in self.manifest.sources],
         }
 
 

@@ -2,8 +2,8 @@
 
 In:  a manifest with a mixture, the shards of one window, the facts of their rows.
 Out: nothing, or what contradicts; for each source the ends of its interval, to compare neighbouring windows.
-Guarantee: counts, places in the shard and intervals follow from weights, plan and seed alone and are computed again. The
-source of a row is told by its offset: streams of the sources lie end to end.
+Guarantee: counts, places in the shard and intervals follow from weights, plan and seed alone and are computed again.
+The source of a row is told by its offset: streams of the sources lie end to end.
 
     sources at 0 and 160,002 of the stream      a row at 160,010 is of the second, 8 tokens after its beginning
 """
@@ -11,6 +11,7 @@ source of a row is told by its offset: streams of the sources lie end to end.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,7 @@ def compare_sources(manifest: Manifest, windows: Sequence[Sequence[Ends | None]]
     for number, source in enumerate(manifest.sources):
         ends = [of_window[number] for of_window in windows if of_window]
         known = [one for one in ends if one is not None]
-        found = [compare_ends(before, after) for before, after in zip(known, known[1:], strict=False)]
+        found = [compare_ends(before, after) for before, after in pairwise(known)]
         faults += [fault for fault in found if fault is not None]
         later = [other.first_document or 0 for other in manifest.sources[number + 1 : number + 2]]
         if known and later and known[-1].next_document.start >= later[0]:

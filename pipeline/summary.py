@@ -18,6 +18,7 @@ from curriculum.manifest import Manifest, load_manifest
 from pipeline.files.address import dataset_files
 from pipeline.layout import read_build_log
 from pipeline.manifest_checks import all_shards
+from pipeline.source_use import MixtureUse, use_of
 
 BUILD_FACTS = (
     "finished",
@@ -51,6 +52,8 @@ class Summary:
     """of all shards, as the manifest says"""
     build: dict[str, Any] | None
     """facts of the build log; None if it is not there or of another build"""
+    use: MixtureUse | None
+    """what the plan takes of several sources; None for one"""
 
     @property
     def bytes_per_token(self) -> float:
@@ -86,7 +89,8 @@ class Summary:
             "dtype": manifest.dtype,
             "tokenizer": asdict(manifest.tokenizer),
             "settings": manifest.build.to_json(),
-            "sources": [asdict(source) for source in manifest.sources],
+            "sources": [source.to_json() for source in manifest.sources],
+            "mixture": None if self.use is None else self.use.to_json(),
             "accounting": manifest.accounting.to_json(),
             "accounting_percent": self.percentages,
             "world_sizes": list(plan.world_sizes),
@@ -116,6 +120,7 @@ def summarize(root: Path) -> Summary:
         bytes_on_disk=_bytes_below(root),
         shard_bytes=sum(place.entry.num_bytes for place in places),
         build=None if log is None else {name: log[name] for name in BUILD_FACTS if name in log},
+        use=use_of(manifest),
     )
 
 

@@ -204,7 +204,8 @@ def _typed_weight(value: Any, where: str) -> str:
 
 
 def _number(value: Any, where: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal) or value.__abs__() > 10**15:
+    is_number = isinstance(value, int | Decimal) and not isinstance(value, bool) and Decimal(value).is_finite()
+    if not is_number or not -(10**15) < value < 10**15:
         raise ConfigError(f"{where}: weight is {str(value)[:40]!r}, expected a number such as 0.3.")
     return f"{Decimal(value):f}"
 

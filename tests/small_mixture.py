@@ -23,7 +23,7 @@ from pipeline.progress import Silent
 from pipeline.windows import lay_out_shards, split_windows
 
 EOS = 256
-SIZES = {"web": (40, 61), "code": (25, 83), "wiki": (9, 47)}
+SIZES = {"web": (120, 61), "code": (70, 83), "wiki": (30, 47)}
 """Documents of each source, and a number that makes their lengths differ."""
 SETTINGS: dict[str, Any] = {
     "tokenizer": "bytes",
@@ -32,7 +32,7 @@ SETTINGS: dict[str, Any] = {
     "max_length": 24,
     "batch_rows": 4,
     "shuffle_window": 1,
-    "shard_bytes": 900,
+    "shard_bytes": 2_500,
     "seed": 5,
     "workers": 1,
 }

@@ -38,7 +38,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
         ),
         pytest.param(
             {
-                "phases": "8:30,24:40,24:9,8:5",
+                "phases": "8:60,24:80,24:18,8:10",
                 "weight": ("web=1,1,0,0", "code=0.5", "wiki=0,0.5,1,3"),
                 "start_length": None,
                 "max_length": None,
@@ -128,12 +128,12 @@ def test_held_out_texts_are_held_out_of_every_source(mixed: BuildResult) -> None
 
 
 def test_tokens_add_up_by_hand(sources: tuple[str, ...], tmp_path: Path) -> None:
-    """20 steps of 6 rows of 8 at 1 : 1 : 4 are 20, 20 and 80 rows: 160, 160 and 640 tokens."""
+    """120 steps of 6 rows of 8 at 1 : 1 : 4 are 120, 120 and 480 rows: 960, 960 and 3,840 tokens."""
     result = build_mixture(
         tmp_path / "out",
         sources,
         weight=("web=1", "code=1", "wiki=4"),
-        phases="8:20",
+        phases="8:120",
         batch_rows=6,
         start_length=None,
         max_length=None,
@@ -143,16 +143,16 @@ def test_tokens_add_up_by_hand(sources: tuple[str, ...], tmp_path: Path) -> None
     accounting, places = result.manifest.accounting, result.manifest.sources
     assert {source.name: source.tokens for source in places} == sizes
     assert accounting.corpus_tokens == sum(sizes.values())
-    assert accounting.trained_tokens == 960
-    assert accounting.repeated_tokens == 640 - sizes["wiki"] > 0
-    assert accounting.unused_tokens == (sizes["web"] - 160) + (sizes["code"] - 160)
+    assert accounting.trained_tokens == 960 + 960 + 3_840
+    assert accounting.repeated_tokens == 3_840 - sizes["wiki"] > 0
+    assert accounting.unused_tokens == (sizes["web"] - 960) + (sizes["code"] - 960)
     assert accounting.context_tokens == 2, "the first token of web and of code; wiki's is a target in its second epoch"
     assert [source.weight for source in places] == [1 / 6, 1 / 6, 4 / 6]
     assert [source.offset for source in places] == [0, sizes["web"], sizes["web"] + sizes["code"]]
-    assert [source.first_document for source in places] == [0, 41, 67]
+    assert [source.first_document for source in places] == [0, 121, 121 + 71]
     reader = Reader(tmp_path / "out")
-    offsets = [int(offset) for step in range(20) for offset in reader[step].offset]
-    assert Counter(source_at(reader.manifest, offset) for offset in offsets) == {"web": 20, "code": 20, "wiki": 80}
+    offsets = [int(offset) for step in range(120) for offset in reader[step].offset]
+    assert Counter(source_at(reader.manifest, offset) for offset in offsets) == {"web": 120, "code": 120, "wiki": 480}
 
 
 def test_without_weights_one_pass_uses_every_source_up(sources: tuple[str, ...], tmp_path: Path) -> None:

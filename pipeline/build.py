@@ -4,7 +4,7 @@ In:  options.   Out: a finished dataset, its manifest written last.
 Guarantee: the same inputs, options and seed give the same bytes for any number of workers, any division into units and
 either tokenizer backend. Killed at any moment, the same command continues and ends in the same bytes.
 
-    corpus -> token store -> plan -> windows -> shards -> manifest
+    corpus -> token store (-> fewer, larger parts) -> plan -> windows -> shards -> manifest
 """
 
 from __future__ import annotations
@@ -33,16 +33,19 @@ from pipeline.build_log import BuildLog
 from pipeline.card import dataset_card
 from pipeline.corpus import Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, StoredSource, plan_corpus
-from pipeline.cut import CutJob, WindowTask, cut_validation, cut_window, finished_window
-from pipeline.engines.choice import open_workers
+from pipeline.cut import CutJob, WindowTask, cut_window, finished_window
+from pipeline.cut_validation import cut_validation
+from pipeline.engines.choice import check_engine, open_workers
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.holdout import HeldOut
 from pipeline.layout import LOG_NAME, WORK_FOLDER, read_build_log, write_bytes, write_object
+from pipeline.merge import merge_parts
 from pipeline.options import Options
 from pipeline.output import prepare, sweep
 from pipeline.progress import Progress
 from pipeline.store import ALGORITHM, claim_store, remove_store
+from pipeline.stream import MergedParts
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
 from pipeline.window_counts import WindowCounts
 from pipeline.window_tasks import window_tasks
@@ -92,6 +95,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
         BuildError: a stage could not finish; running again continues.
     """
     options.check()
+    check_engine(options)
     corpus = find_corpus(options, progress)
     request = _request(options, corpus)
     root, store = options.out_files(), options.store_files()
@@ -102,7 +106,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
         root.forget_unfinished()
         store.forget_unfinished()
         if finished is None:
-            with open_workers(options) as workers:
+            with open_workers(options, progress.say, encodes=True, cuts=True, files=corpus.sizes) as workers:
                 workers.prepare(_import_stages)
                 manifest = _build(options, corpus, workers, progress, log)
         if not options.keep_store:
@@ -123,19 +127,35 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
         PlanError, ConfigError, BuildError: as `build`.
     """
     options.check()
+    check_engine(options)
     corpus = find_corpus(options, progress)
-    with options.store_files().held(), open_workers(options) as workers:
+    with options.store_files().held():
         claim_store(options.store_files())
-        tokenized = tokenize_corpus(options, corpus, workers, progress)
-        return plan_corpus(options, _stored(tokenized), workers, progress), tokenized
+        with open_workers(options, progress.say, encodes=True, files=corpus.sizes) as workers:
+            tokenized = tokenize_corpus(options, corpus, workers, progress)
+            # Only in document mode does a plan read much: the rows of every partition.
+            merged = _merged(options, tokenized, workers, progress) if options.mode == "document" else None
+            return plan_corpus(options, _stored(tokenized, merged), workers, progress), tokenized
 
 
-def _stored(tokenized: TokenizedCorpus) -> StoredCorpus:
+def _merged(
+    options: Options, tokenized: TokenizedCorpus, workers: Workers, progress: Progress
+) -> list[MergedParts | None]:
+    """For every source the larger parts to read in place of its own."""
+    store, dtype = options.store_files(), tokenized.tokenizer.dtype
+    return [merge_parts(store, source.parts, dtype, workers, progress) for source in tokenized.sources]
+
+
+def _stored(tokenized: TokenizedCorpus, merged: list[MergedParts | None] | None) -> StoredCorpus:
     sources = tuple(
         StoredSource(
-            name=one.name, parts=tuple(part.name for part in one.parts), tokens=one.tokens, documents=one.documents
+            name=one.name,
+            parts=tuple(part.name for part in one.parts),
+            tokens=one.tokens,
+            documents=one.documents,
+            merged=larger,
         )
-        for one in tokenized.sources
+        for one, larger in zip(tokenized.sources, merged or [None] * len(tokenized.sources), strict=True)
     )
     return StoredCorpus(sources=sources, dtype=tokenized.tokenizer.dtype)
 
@@ -143,8 +163,10 @@ def _stored(tokenized: TokenizedCorpus) -> StoredCorpus:
 def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progress, log: BuildLog) -> Manifest:
     with log.stage("tokenize"):
         tokenized = tokenize_corpus(options, corpus, workers, progress)
+    with log.stage("merge"):
+        merged = _merged(options, tokenized, workers, progress)
     with log.stage("plan"):
-        planned = plan_corpus(options, _stored(tokenized), workers, progress)
+        planned = plan_corpus(options, _stored(tokenized, merged), workers, progress)
         plan, held_out = planned.plan, planned.held_out
         _check_validation(plan, held_out)
     job = CutJob(
@@ -161,7 +183,8 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
         phases, counts = _cut(job, planned, options, workers, progress)
         validation = None
         if held_out.tokens:
-            shards = cut_validation(job, options.shard_bytes)
+            of_validation = (job.dataset, job.stream, plan.max_seq_len, options.shard_bytes)
+            ((_, shards),) = workers.run(cut_validation, of_validation, [()])
             validation = PhaseEntry(seq_len=plan.max_seq_len, shards=shards)
     manifest = _manifest(options, job, tokenized, planned, counts, phases, validation)
     facts = log.to_json(manifest, tokenized, corpus, options, held_out.below, counts.summary(plan))

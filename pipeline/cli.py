@@ -105,7 +105,6 @@ def plan(
 @main.command()
 @plan_options
 @click.option("--out", type=str, default=None, help="Folder of the dataset.  [default: ./curriculum-data]")
-@click.option("--engine", type=click.Choice(["local"]), default=None, help="Where the work is done.  [default: local]")
 @click.option("--keep-store/--no-keep-store", default=None, help="Keep the token store for later builds.")
 @click.option("--overwrite", is_flag=True, default=None, help="Replace another dataset at OUT.")
 def build(config: Path | None, as_json: bool, **flags: Any) -> None:

@@ -76,6 +76,18 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("--eos", str, "End-of-document token.  [default: the tokenizer's]"),
     ("--bos", click.Choice(["none", "document"]), "Put a BOS before each document.  [default: none]"),
     ("--text-key", str, "Key or column that holds the text.  [default: text]"),
+    (
+        "--tokenized",
+        click.Choice(["megatron", "raw", "datatrove", "input_ids"]),
+        "The corpus holds ids: Megatron's .bin, .idx; bare .npy, .bin cut at EOS; datatrove's .ds; lists of a column.",
+    ),
+    ("--ids-dtype", click.Choice(["uint8", "uint16", "int32", "uint32", "int64"]), "Of raw ids without a header."),
+    ("--ids-key", str, "Column that holds the lists of ids.  [default: input_ids]"),
+    (
+        "--tokenizer-check",
+        click.Choice(["stop", "warn"]),
+        "What to do if the tokenizer does not give the ids back.  [default: stop]",
+    ),
     ("--on-bad-record", click.Choice(["stop", "skip"]), "What to do with unreadable records.  [default: stop]"),
     ("--validation-tokens", int, "Hold out documents with at least this many tokens."),
     ("--validation-frac", number, "Hold out this share of the documents."),
@@ -84,7 +96,9 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("--shard-bytes", int, "Token bytes of a shard at most.  [default: 256 MiB]"),
     ("--unit-bytes", int, "Text bytes of a work unit.  [default: by file size, 8 to 128 MiB]"),
     ("--backend", click.Choice(["auto", "tokenizers", "fastokens"]), "Tokenizer backend.  [default: auto]"),
-    ("--workers", int, "Worker processes.  [default: one per core]"),
+    ("--engine", click.Choice(["local", "ray"]), "Where the work is done.  [default: local]"),
+    ("--ray-address", str, "HOST:PORT of a running Ray cluster.  [default: RAY_ADDRESS, or this machine's]"),
+    ("--workers", int, "Tasks at once.  [default: one per core, of the whole cluster with --engine ray]"),
     ("--store", str, "Folder of the token store.  [default: beside OUT; for plan ./curriculum-data.store]"),
 )
 

@@ -22,17 +22,22 @@ from curriculum.errors import BadRecordError, BuildError, ConfigError
 from curriculum.shard_format import token_itemsize
 from pipeline.backends import open_encoder, split_pieces
 from pipeline.documents import BadRecord, Record, read_unit
-from pipeline.encode import EncodeJob, document_key, encode_unit, part_name, refusal
+from pipeline.encode import MAX_EXAMPLES, EncodeJob, encode_unit, part_name, refusal
+from pipeline.endings import endings
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.folders import printable
 from pipeline.inputs import Inputs, find_inputs
 from pipeline.layout import write_bytes
 from pipeline.options import Options
+from pipeline.part import document_key
 from pipeline.progress import Progress
 from pipeline.sources import CORPUS, NamedSource
 from pipeline.standard_library import find_standard_library
-from pipeline.store import ALGORITHM, PartSummary, note_corpus, usable_part
+from pipeline.store import ALGORITHM, PartSummary, note_corpus, usable_parts
+from pipeline.tokenized.formats import Stored
+from pipeline.tokenized.sample import check_stored_corpus
+from pipeline.tokenized.take import STORED_IDS
 from pipeline.tokenizer import (
     TokenizerInfo,
     byte_tokenizer,
@@ -97,10 +102,19 @@ class Corpus:
         names = [source.name for source in self.sources]
         return digests[0] if names == [CORPUS] else hashlib.sha256(orjson.dumps([names, digests])).hexdigest()
 
-    def units(self, unit_bytes: int | None) -> tuple[SourceUnit, ...]:
+    @property
+    def sizes(self) -> tuple[tuple[str, int], ...]:
+        """Path and bytes of every single file; folders written by `datasets` are left out."""
+        files = (file for source in self.sources for file in source.inputs.files)
+        return tuple((file.path, file.size) for file in files if file.kind != "datasets")
+
+    def units(self, unit_bytes: int | None, stored: Stored | None) -> tuple[SourceUnit, ...]:
         """The work units of all sources, one source after the other."""
-        found = ((number, split_units(source.inputs.files, unit_bytes)) for number, source in enumerate(self.sources))
-        return tuple(SourceUnit(source=number, unit=unit) for number, units in found for unit in units)
+        return tuple(
+            SourceUnit(source=number, unit=unit)
+            for number, source in enumerate(self.sources)
+            for unit in split_units(source.inputs.files, unit_bytes, stored)
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +131,7 @@ class TokenizedSource:
 
     name: str
     parts: tuple[PartSummary, ...]
-    """in the order of the units"""
+    """in the order of the units, without their files and examples: some hundred bytes each"""
 
     @property
     def tokens(self) -> int:
@@ -143,6 +157,8 @@ class TokenizedCorpus:
     tokenizer: TokenizerInfo
     backend: str
     sources: tuple[TokenizedSource, ...]
+    skipped_examples: tuple[str, ...] = ()
+    """sentences about the first skipped records"""
 
     @property
     def parts(self) -> tuple[PartSummary, ...]:
@@ -180,6 +196,8 @@ def find_corpus(options: Options, progress: Progress) -> Corpus:
         raise ConfigError(
             f"weight names {named[0].name!r}, but no source of that name is given; add --source {named[0].name}=PATH."
         )
+    if options.tokenized is not None:
+        raise ConfigError(f"tokenized is {options.tokenized!r}, and no corpus is given: name its files or folders.")
     inputs = find_standard_library()
     progress.say(
         f"No corpus given: taking the Python standard library of this machine "
@@ -191,7 +209,7 @@ def find_corpus(options: Options, progress: Progress) -> Corpus:
 
 
 def _find_source(source: NamedSource, options: Options, progress: Progress) -> CorpusSource:
-    inputs = _without_output(find_inputs(source.paths), options, progress)
+    inputs = _without_output(find_inputs(source.paths, endings(options.tokenized)), options, progress)
     if inputs.num_ignored:
         what = "Corpus" if source.name == CORPUS else f"Source {source.name}"
         progress.say(f"{what}: {inputs.num_ignored:,} files with other endings are left out.")
@@ -229,15 +247,14 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         BuildError: the corpus holds no text, or a file or the store cannot be read or written.
     """
     store = options.store_files()
-    units = corpus.units(options.unit_bytes)
+    stored = options.stored()
+    units = corpus.units(options.unit_bytes, stored)
     name, tokenizer = _tokenizer(options, corpus, units, workers, progress)
-    workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
-    backend = choose_backend(
-        tokenizer,
-        _sample([one.unit for one in units], options.text_key),
-        warn=progress.say,
-        wanted=None if options.backend == "auto" else options.backend,
-    )
+    plain = tuple(one.unit for one in units)
+    if stored is not None:
+        backend = _check_stored(options, stored, tokenizer, plain, progress)
+    else:
+        backend = _backend(options, tokenizer, plain, workers, progress)
     job = EncodeJob(
         store=store,
         source=CORPUS,
@@ -246,14 +263,20 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         tokenizer=tokenizer,
         tokenizer_name=name,
         backend=backend,
+        stored=stored,
     )
     jobs = tuple(replace(job, source=source.name) for source in corpus.sources)
-    parts: dict[int, PartSummary] = {}
+    parts: dict[int, tuple[PartSummary, ...]] = {}
+    examples: list[tuple[int, tuple[str, ...]]] = []
     with progress.stage("encode", total=_total_bytes(units), unit="B") as advance:
-        for number, part in workers.run(ensure_source_part, (jobs,), [(one.source, one.unit) for one in units]):
-            parts[number] = part
+        tasks = [(one.source, one.unit) for one in units]
+        for number, (of_unit, sentences) in workers.run(ensure_source_parts, (jobs,), tasks):
+            parts[number] = of_unit
+            examples = _first_examples([*examples, (number, sentences)])
             advance(units[number].unit.num_bytes)
-    of_source = [[parts[i] for i, one in enumerate(units) if one.source == k] for k in range(len(corpus.sources))]
+    of_source: list[list[PartSummary]] = [[] for _ in corpus.sources]
+    for number, one in enumerate(units):
+        of_source[one.source] += parts[number]
     result = TokenizedCorpus(
         tokenizer=tokenizer,
         backend=backend,
@@ -261,6 +284,7 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
             TokenizedSource(name=source.name, parts=tuple(found))
             for source, found in zip(corpus.sources, of_source, strict=True)
         ),
+        skipped_examples=tuple(sentence for _, sentences in examples for sentence in sentences)[:MAX_EXAMPLES],
     )
     if result.documents == 0:
         raise BuildError(f"The corpus ({corpus.name}) holds no text: {len(units):,} units without a document.")
@@ -285,6 +309,8 @@ def _note(options: Options, corpus: Corpus, result: TokenizedCorpus) -> None:
             for one in result.sources
         ]
     what = [corpus.name, options.tokenizer, tokenizer.eos_id, tokenizer.bos_id, options.text_key]
+    stored = options.stored()
+    what += [] if stored is None else [stored.format, stored.dtype, stored.key]
     note_corpus(options.store_files(), hashlib.sha256(orjson.dumps(what)).hexdigest()[:32], facts)
 
 
@@ -292,20 +318,63 @@ def _total_bytes(units: Sequence[SourceUnit]) -> int:
     return sum(one.unit.num_bytes for one in units)
 
 
-def ensure_source_part(jobs: tuple[EncodeJob, ...], source: int, unit: Unit) -> PartSummary:
-    """The part of a unit of one of several sources."""
-    return ensure_part(jobs[source], unit)
+def ensure_source_parts(
+    jobs: tuple[EncodeJob, ...], source: int, unit: Unit
+) -> tuple[tuple[PartSummary, ...], tuple[str, ...]]:
+    """`ensure_parts` of a unit of one of several sources."""
+    return ensure_parts(jobs[source], unit)
 
 
-def ensure_part(job: EncodeJob, unit: Unit) -> PartSummary:
-    """The part of a unit: from the store if a backend that is trusted now wrote it, else encoded.
+def _backend(
+    options: Options, tokenizer: TokenizerInfo, units: tuple[Unit, ...], workers: Workers, progress: Progress
+) -> str:
+    """The encoder of texts that is believed for this corpus."""
+    workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
+    return choose_backend(
+        tokenizer,
+        _sample(units, options.text_key),
+        warn=progress.say,
+        wanted=None if options.backend == "auto" else options.backend,
+    )
 
-    The summary comes without its files: a worker that is killed while it sends a large result blocks the others.
+
+def _check_stored(
+    options: Options, stored: Stored, tokenizer: TokenizerInfo, units: tuple[Unit, ...], progress: Progress
+) -> str:
+    """Refuse ids that are of another tokenizer, dtype or EOS; what then stands for the encoder."""
+    check_stored_corpus(
+        units,
+        stored,
+        tokenizer,
+        tokenizer_name=options.tokenizer,
+        go_on=options.tokenizer_check == "warn",
+        say=progress.say,
+    )
+    return STORED_IDS.split()[0]
+
+
+def ensure_parts(job: EncodeJob, unit: Unit) -> tuple[tuple[PartSummary, ...], tuple[str, ...]]:
+    """The parts of a unit, from the store if a backend that is trusted now wrote them, else encoded; and sentences
+    about the first records that were skipped.
+
+    The summaries come without what may be large: a worker that is killed while it sends a large result blocks the
+    others, and the parent holds one for every part of the corpus.
     """
-    found = usable_part(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype))
-    if found is not None and found.backend.split()[0] in ("tokenizers", job.backend):
-        return replace(found, files=())
-    return replace(encode_unit(job, unit), files=())
+    found = usable_parts(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype))
+    if found is None or any(part.backend.split()[0] not in ("tokenizers", job.backend) for part in found):
+        found = encode_unit(job, unit)
+    sentences = tuple(sentence for part in found for sentence in part.skipped_examples)[:MAX_EXAMPLES]
+    return tuple(replace(part, files=(), skipped_examples=()) for part in found), sentences
+
+
+def _first_examples(examples: list[tuple[int, tuple[str, ...]]]) -> list[tuple[int, tuple[str, ...]]]:
+    """Of (unit, sentences) those of the first units, as many as hold `MAX_EXAMPLES`."""
+    kept, count = [], 0
+    for number, sentences in sorted(examples):
+        if sentences and count < MAX_EXAMPLES:
+            kept.append((number, sentences))
+            count += len(sentences)
+    return kept
 
 
 def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, source: str, unit: Unit) -> str:
@@ -317,7 +386,7 @@ def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, s
         if isinstance(record, BadRecord):
             if on_bad_record == "stop":
                 raise BadRecordError(refusal(record))
-        elif record.text and (key := document_key(source, record)) < below:
+        elif record.text and (key := document_key(source, record.relative, record.position)) < below:
             kept.append((key, record.text))
             num_bytes += len(record.text.encode())
             if num_bytes > 2 * TRAINING_BYTES:

@@ -27,7 +27,7 @@ from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.source_use import MixtureUse
 from pipeline.sources import CORPUS
-from pipeline.stream import StreamSpec, count_partitions, lay_out_stream
+from pipeline.stream import EVERY_KEY, MergedParts, StreamSpec, count_partitions, lay_out_stream
 from pipeline.windows import consumed_tokens, window_size
 
 MAX_PIECES = 1 << 22
@@ -42,6 +42,13 @@ class StoredSource:
     parts: tuple[str, ...]
     tokens: int
     documents: int
+    merged: MergedParts | None = None
+    """larger parts to read in their place"""
+
+    @property
+    def files(self) -> MergedParts:
+        """What is read, and which keys it holds all of."""
+        return self.merged or MergedParts(names=self.parts, ranges=(EVERY_KEY,) * len(self.parts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +67,17 @@ class StoredCorpus:
     def tokens(self) -> int:
         """Of all sources."""
         return sum(source.tokens for source in self.sources)
+
+    @property
+    def merged(self) -> MergedParts | None:
+        """Larger parts of all sources to read in place of theirs; None if there are none."""
+        if not any(source.merged for source in self.sources):
+            return None
+        files = [source.files for source in self.sources]
+        return MergedParts(
+            names=tuple(name for one in files for name in one.names),
+            ranges=tuple(keys for one in files for keys in one.ranges),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,6 +155,7 @@ def plan_corpus(options: Options, corpus: StoredCorpus, workers: Workers, progre
         seed=options.seed,
         held_out_below=held_out.below,
         num_partitions=count_partitions(corpus_tokens),
+        merged=corpus.merged,
         source=corpus.sources[0].name if len(corpus.sources) == 1 else CORPUS,
     )
     document_rows, fill, mixed = None, None, None
@@ -169,7 +188,11 @@ def _plan_mixture(options: Options, corpus: StoredCorpus, stream: StreamSpec) ->
             MixedSource(
                 size=SourceSize(name=source.name, num_tokens=num_tokens, epochs=named.epochs),
                 stream=replace(
-                    stream, parts=source.parts, num_partitions=count_partitions(num_tokens), source=source.name
+                    stream,
+                    parts=source.parts,
+                    merged=source.merged,
+                    num_partitions=count_partitions(num_tokens),
+                    source=source.name,
                 ),
                 documents=source.documents - documents,
                 held_out_tokens=held_out_tokens,

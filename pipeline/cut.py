@@ -1,4 +1,4 @@
-"""Cut one window of the stream, or the held-out documents, into published shards.
+"""Cut one window of the stream into published shards.
 
 In:  what all windows share (`CutJob`), one window, its shards and its pieces of the stream.
 Out: files on the disk: its shards, and a record of their manifest entries beside the unfinished dataset.
@@ -12,24 +12,25 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
 import orjson
 
 from curriculum.manifest import ShardEntry
 from curriculum.mixture import Mixture
 from curriculum.plan import Plan
-from curriculum.shard_format import shard_path
 from pipeline.cut_packed import BucketRows, lay_window, pack_interval
 from pipeline.files.contract import Files
 from pipeline.layout import WINDOWS_FOLDER, read_object, write_object
 from pipeline.mixed_text import NumberedStream, cut_mixed, deal_mixed, read_mixed
 from pipeline.mixed_windows import MixedWindow
-from pipeline.segment import Rows, WindowText, cut_rows, deal_rows
+from pipeline.segment import Rows, cut_rows, deal_rows
 from pipeline.shard import write_shard
 from pipeline.store import ALGORITHM
-from pipeline.stream import StreamPiece, StreamSpec, fill, held_out_documents, read_interval
+from pipeline.stream import StreamPiece, StreamSpec, read_interval
 from pipeline.window_counts import WindowCounts
 from pipeline.windows import ShardSlot, Window, rows_by_phase
+
+WHERE = ("store", "merged")
+"""Fields of a stream that say where it is read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +60,7 @@ class CutJob:
 
 def _identity(stream: StreamSpec) -> dict[str, Any]:
     """What decides a stream, wherever its store lies."""
-    return {f.name: getattr(stream, f.name) for f in fields(stream) if f.name != "store"}
+    return {f.name: getattr(stream, f.name) for f in fields(stream) if f.name not in WHERE}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,34 +159,6 @@ def finished_window(job: CutJob, task: WindowTask) -> FinishedWindow | None:
     if not complete or [entry.path for entry in entries] != [slot.path for slot in task.slots]:
         return None
     return FinishedWindow(shards=entries, counts=WindowCounts.from_json(record["counts"]))
-
-
-def cut_validation(job: CutJob, shard_bytes: int) -> tuple[ShardEntry, ...]:
-    """Cut the held-out documents into rows of the maximum length, in order, as many whole rows as there are."""
-    seq_len = job.plan.max_seq_len
-    documents = held_out_documents(job.stream)
-    ends = np.cumsum(documents.index.num_tokens.astype(np.int64))
-    starts = ends - documents.index.num_tokens.astype(np.int64)
-    num_rows = (int(ends[-1]) - 1) // seq_len
-    row_bytes = (seq_len + 1) * np.dtype(job.stream.dtype).itemsize
-    rows_per_shard = max(1, shard_bytes // row_bytes)
-    num_shards = -(-num_rows // rows_per_shard)
-    entries = []
-    for number in range(num_shards):
-        first, stop = number * rows_per_shard, min((number + 1) * rows_per_shard, num_rows)
-        low, high = first * seq_len, stop * seq_len + 1
-        inside = np.flatnonzero((ends > low) & (starts < high))
-        text = WindowText(
-            offset=low,
-            tokens=np.empty(high - low, job.stream.dtype),
-            doc_positions=starts[inside],
-            first_document=int(inside[0]),
-        )
-        fill(job.stream, documents.rows(inside), starts[inside] - low, text.tokens)
-        rows = cut_rows(text, np.arange(first, stop, dtype=np.int64) * seq_len, seq_len)
-        path = shard_path("validation", number, num_shards)
-        entries.append(write_shard(job.dataset, path, rows))
-    return tuple(entries)
 
 
 def record_name(window: int) -> str:

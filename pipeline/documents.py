@@ -26,19 +26,19 @@ __all__ = ["BadRecord", "Record", "read_unit"]
 def read_unit(unit: Unit, text_key: str = "text") -> Iterator[Record | BadRecord]:
     """Yields what the files of a unit hold; text files have no keys and ignore `text_key`."""
     for file in unit.files:
-        _require_unchanged(file)
+        require_unchanged(file)
         try:
             for item in _read_file(file, unit.start, unit.stop, text_key):
                 # A file that is being rewritten looks damaged: say what is really the matter.
                 if isinstance(item, BadRecord):
-                    _require_unchanged(file)
+                    require_unchanged(file)
                 yield item
         except OSError as error:
             raise BuildError(
                 f"{printable(file.path)} cannot be read ({error.strerror or error}); make it readable and "
                 f"run the same command again"
             ) from error
-        _require_unchanged(file)
+        require_unchanged(file)
 
 
 def _read_file(file: InputFile, start: int, stop: int, text_key: str) -> Iterator[Record | BadRecord]:
@@ -71,7 +71,12 @@ def _read_text(file: InputFile) -> Iterator[Record | BadRecord]:
         yield Record(relative=file.relative, position=0, text=text)
 
 
-def _require_unchanged(file: InputFile) -> None:
+def require_unchanged(file: InputFile) -> None:
+    """The file is what it was when the build looked at it.
+
+    Raises:
+        BuildError: it is gone, or has another size or modification time.
+    """
     try:
         found = measure(file.path, file.kind)
     except OSError as error:

@@ -27,6 +27,10 @@ def printable(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+COMPANIONS = {"megatron": (".bin", ".idx"), "datatrove": (".ds", ".ds.index")}
+"""Kinds of inputs that are pairs of files: the ending of the named one, and that of the other."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputFile:
     """One file (or one folder written by `datasets`) as it was when the build looked at it.
@@ -132,16 +136,27 @@ def is_dataset(folder: Path) -> bool:
 
 
 def measure(path: str, kind: str) -> tuple[int, int]:
-    """(size, mtime_ns) of a file, or the sum and the latest of a `datasets` folder's; OSError if gone."""
-    paths = _dataset_files(Path(path)) if kind == "datasets" else [Path(path)]
-    states = [each.stat() for each in paths]
+    """(size, mtime_ns) of a file, or the sum and the latest of those that an input consists of; OSError if gone."""
+    states = [each.stat() for each in _paths(path, kind)]
     return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
 
 
 def _stamp(path: str, kind: str) -> str:
-    paths = _dataset_files(Path(path)) if kind == "datasets" else [Path(path)]
-    states = [each.stat() for each in paths]
+    states = [each.stat() for each in _paths(path, kind)]
     return ",".join(f"{state.st_dev}:{state.st_ino}:{state.st_ctime_ns}" for state in states)
+
+
+def _paths(path: str, kind: str) -> list[Path]:
+    """The files that an input consists of."""
+    if kind == "datasets":
+        return _dataset_files(Path(path))
+    return [Path(path), Path(companion_path(path, kind))] if kind in COMPANIONS else [Path(path)]
+
+
+def companion_path(path: str, kind: str) -> str:
+    """The file that says where documents end in the ids of another: a.bin has a.idx, a.ds has a.ds.index."""
+    ending, companion = COMPANIONS[kind]
+    return path[: -len(ending)] + companion
 
 
 def _dataset_files(folder: Path) -> list[Path]:

@@ -22,7 +22,15 @@ from typing import Any, get_args, get_type_hints
 from curriculum.errors import ConfigError
 from curriculum.schedule import DOCUMENT_CURRICULA
 from pipeline.importers import Imported, import_schedule
-from pipeline.option_rules import EXCLUSIVE, NOT_WITH_DOCUMENTS, NOT_WITH_PHASES, ONLY_FOR_SCHEDULE, ONLY_GROWING
+from pipeline.option_rules import (
+    EXCLUSIVE,
+    NOT_WITH_DOCUMENTS,
+    NOT_WITH_PHASES,
+    NOT_WITH_TOKENIZED,
+    ONLY_FOR_SCHEDULE,
+    ONLY_FOR_TOKENIZED,
+    ONLY_GROWING,
+)
 from pipeline.options import Options, phases_are_closed
 from pipeline.sources import by_name, source_options
 
@@ -99,6 +107,8 @@ def _contradicted(values: Mapping[str, Any], above: Mapping[str, Any]) -> set[st
     elif "source" in above:
         gone.add("corpus")
     schedule, mode = above.get("schedule"), above.get("mode")
+    if above.get("engine") == "local":
+        gone |= {"ray_address"}
     if schedule == "constant":
         gone |= set(ONLY_GROWING)
     if schedule is not None:
@@ -112,6 +122,9 @@ def _contradicted(values: Mapping[str, Any], above: Mapping[str, Any]) -> set[st
         gone |= set(NOT_WITH_DOCUMENTS)
     if mode is not None and (mode == "document") != (values.get("schedule") in DOCUMENT_CURRICULA):
         gone |= {"schedule", "cycles", "balanced"}
+    if "tokenized" in above:
+        gone |= set(NOT_WITH_TOKENIZED)
+        gone |= {option for option, formats in ONLY_FOR_TOKENIZED.items() if above["tokenized"] not in formats}
     return gone - set(above)
 
 

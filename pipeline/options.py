@@ -42,11 +42,14 @@ from pipeline.option_rules import (
     EXCLUSIVE,
     NOT_WITH_DOCUMENTS,
     NOT_WITH_PHASES,
+    NOT_WITH_TOKENIZED,
     ONLY_FOR_SCHEDULE,
+    ONLY_FOR_TOKENIZED,
     ONLY_GROWING,
     POSITIVE,
 )
 from pipeline.sources import CORPUS, NamedSource, check_weights, named_sources
+from pipeline.tokenized.formats import Stored
 
 DEFAULT_BATCH_ROWS = 16
 DEFAULT_FRAC = "0.3"
@@ -56,6 +59,7 @@ DEFAULT_MULTIPLE_OF = 8
 DEFAULT_SHAPES_BY = "relative"
 DEFAULT_START_LENGTH = 8
 DEFAULT_MAX_LENGTH = 1024
+DEFAULT_IDS_KEY = "input_ids"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +96,10 @@ class Options:
     eos: str | None = None
     bos: str = "none"
     text_key: str = "text"
+    tokenized: str | None = None
+    ids_dtype: str | None = None
+    ids_key: str | None = None
+    tokenizer_check: str = "stop"
     on_bad_record: str = "stop"
     seed: int = 0
     validation_tokens: int | None = None
@@ -101,6 +109,7 @@ class Options:
     unit_bytes: int | None = None
     backend: str = "auto"
     engine: str = "local"
+    ray_address: str | None = None
     workers: int | None = None
     out: str = "curriculum-data"
     store: str | None = None
@@ -119,6 +128,7 @@ class Options:
             raise ConfigError(f"seed is {self.seed}; give an integer from 0 to 2**63 - 1.")
         self._check_folders()
         self._refuse_pairs()
+        self._check_tokenized()
         self._check_sources()
 
     def _check_sources(self) -> None:
@@ -158,6 +168,14 @@ class Options:
         """Whether there are several sources."""
         return len({entry.partition("=")[0] for entry in self.source or self.weight}) > 1
 
+    def _check_tokenized(self) -> None:
+        """Ids that exist need the tokenizer that made them."""
+        if self.tokenized is not None and (self.tokenizer == "bytes" or self.tokenizer.startswith("train:")):
+            raise ConfigError(
+                f"tokenized is {self.tokenized!r} and tokenizer is {self.tokenizer!r}; the ids were made by a "
+                f"tokenizer that exists: give the path of its tokenizer.json."
+            )
+
     def _check_folders(self) -> None:
         if self.store == "" or self.out == "":
             raise ConfigError("out or store is empty; name a folder, `.` for the current one.")
@@ -177,9 +195,13 @@ class Options:
         for one, other in EXCLUSIVE:
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ConfigError(f"{one} and {other} are both given; they contradict each other: give one.")
+        if self.ray_address is not None and self.engine != "ray":
+            raise ConfigError(
+                f"ray_address is given and engine is {self.engine!r}; give --engine ray, or leave the address out."
+            )
         for what, names in self._useless():
             for name in names:
-                if getattr(self, name) not in (None, False):
+                if getattr(self, name) not in (None, False, DEFAULTS[name]):
                     raise ConfigError(
                         f"{name} is given together with {what}, which has no use for it: leave one of them out."
                     )
@@ -202,6 +224,11 @@ class Options:
         for option, schedules in ONLY_FOR_SCHEDULE.items():
             if name not in schedules:
                 yield f"schedule {name!r}", (option,)
+        for option, formats in ONLY_FOR_TOKENIZED.items():
+            if self.tokenized not in formats:
+                yield "a corpus of texts" if self.tokenized is None else f"tokenized {self.tokenized!r}", (option,)
+        if self.tokenized is not None:
+            yield f"tokenized {self.tokenized!r}", NOT_WITH_TOKENIZED
 
     @property
     def schedule_name(self) -> str:
@@ -323,6 +350,12 @@ class Options:
         """Share of the texts that is held out."""
         return None if self.validation_frac is None else parse_frac(str(self.validation_frac), name="validation_frac")
 
+    def stored(self) -> Stored | None:
+        """How the ids of a corpus that was tokenized elsewhere are stored; None for texts."""
+        if self.tokenized is None:
+            return None
+        return Stored(format=self.tokenized, dtype=self.ids_dtype, key=self.ids_key or DEFAULT_IDS_KEY)
+
     def num_workers(self) -> int:
         """Worker processes: one per core unless said otherwise."""
         return self.workers or num_cores()
@@ -377,6 +410,9 @@ class Options:
         return resolved
 
 
+DEFAULTS = {f.name: f.default for f in fields(Options)}
+
+
 def phases_are_closed(phases: str | None) -> bool:
     """Whether these phases say themselves how many steps there are: the last one is not `LEN:*`."""
     return phases is not None and not phases.rstrip().endswith("*")
@@ -392,11 +428,13 @@ CHANGES_NOTHING = frozenset(
         "unit_bytes",
         "backend",
         "engine",
+        "ray_address",
         "workers",
         "out",
         "store",
         "keep_store",
         "overwrite",
+        "tokenizer_check",
     )
 )
 """Options that do not change the bytes of a dataset; the corpus is compared by its files."""

@@ -154,7 +154,7 @@ def _plan_store(options: Options, progress: Progress) -> CorpusPlan:
     corpus = StoredCorpus(sources=_stored_sources(corpora[0]), dtype=_dtype(options))
     if "sources" in corpora[0]:  # weights are held against the names in the store
         options = replace(options, source=tuple(f"{source.name}={source.name}" for source in corpus.sources))
-    with open_workers(options) as workers:
+    with open_workers(options, progress.say) as workers:
         return plan_corpus(options, corpus, workers, progress)
 
 

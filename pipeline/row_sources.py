@@ -8,7 +8,8 @@ without a second index; memory is that of one partition. The store's counts must
     document_sources(root, manifest, [0, 17], store=None)
     {0: Source(name="corpus", file="a.jsonl", position=7312), 17: ...}
 
-`position` is a byte offset in .jsonl (decompressed), a row in .parquet and .arrow, 0 for files that are one document.
+`position` is a byte offset in .jsonl (decompressed), a row in .parquet and .arrow, 0 for files that are one document;
+in ids of other tools a document's number, or its first token where only EOS ids tell documents apart.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 In:  the documents of one work unit, encoded.
 Out: one part: `NAME.tokens` (raw little-endian ids, documents one after the other) and `NAME.arrow` (its index).
 Guarantee: a part is named by the fingerprint of what went in; the index is written last, so a part is either there
-completely or not at all. Documents lie in the order of a stable 128-bit key, so any range of keys is one slice.
+completely or not at all. Documents lie in the order of a stable 128-bit key, so any range of keys is one slice. A unit
+of very much text gives several parts, each of which but the last says that another one follows.
 
     STORE/parts/3f/3f9c0c...e1.tokens     5 6 7 0 8 9 0 ...
     STORE/parts/3f/3f9c0c...e1.arrow      key_high  key_low  text_hash  start  num_tokens  file  position
@@ -33,6 +34,8 @@ INDEX_SCHEMA = pa.schema(
         for name in ("key_high", "key_low", "text_hash", "start", "num_tokens", "file", "position")
     ]
 )
+MERGED = "merged-"
+"""Begins the names of parts that others were merged into."""
 MARKER = "store.json"
 """Says that a folder is a token store."""
 BLOCK_BYTES = 8 << 20
@@ -61,7 +64,9 @@ class PartSummary:
     backend: str
     """name and version of the encoder; the bytes do not depend on it"""
     files: tuple[str, ...]
-    """relative paths that the index column `file` points into"""
+    """relative paths that the index column `file` points into; names of parts in a part that others were merged into"""
+    continues: bool = False
+    """the unit goes on in the part with the next number"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,24 +114,43 @@ def claim_store(store: Files) -> None:
 
 def remove_store(store: Files) -> None:
     """Remove what a store consists of, and the folder if nothing else is in it."""
-    for name in ("corpora", "parts", "tokenizers", "aside", MARKER):
+    for name in ("corpora", "merged", "parts", "tokenizers", "aside", "cluster", MARKER):
         store.remove(name)
     store.remove_empty_folders("")
 
 
 def tokens_name(part: str) -> str:
     """The file with the ids of a part."""
-    return f"parts/{part[:2]}/{part}.tokens"
+    return f"{_place(part)}.tokens"
 
 
 def index_name(part: str) -> str:
     """The file with the index of a part; its presence commits the part."""
-    return f"parts/{part[:2]}/{part}.arrow"
+    return f"{_place(part)}.arrow"
+
+
+def numbered(unit: str, number: int) -> str:
+    """The name of a part of a unit: most units have one part, which has the unit's name."""
+    return unit if number == 0 else f"{unit}-{number:06d}"
+
+
+def merged_name(digest: str) -> str:
+    """The name of a part that others were merged into."""
+    return f"{MERGED}{digest}"
+
+
+def _place(part: str) -> str:
+    """Folder and stem of a part's files: merged parts are apart, so that people can remove them."""
+    digest = part.removeprefix(MERGED)
+    return f"{'parts' if digest == part else 'merged'}/{digest[:2]}/{part}"
 
 
 def write_index(store: Files, index: PartIndex, summary: PartSummary) -> None:
     """Publish the index of a part whose tokens file is on the disk already."""
-    schema = INDEX_SCHEMA.with_metadata({"part": orjson.dumps(asdict(summary))})
+    facts = asdict(summary)
+    if not summary.continues:
+        del facts["continues"]  # as it was before units could have several parts
+    schema = INDEX_SCHEMA.with_metadata({"part": orjson.dumps(facts)})
     # pa.array(numpy_array) would import pandas, half a second in every worker.
     columns = [np.ascontiguousarray(getattr(index, name)) for name in INDEX_SCHEMA.names]
     arrays = [pa.Array.from_buffers(pa.uint64(), len(c), [None, pa.py_buffer(c)]) for c in columns]
@@ -193,6 +217,17 @@ def usable_part(store: Files, name: str, itemsize: int) -> PartSummary | None:
     store.remove(index_name(name))
     store.remove(tokens_name(name))
     return None
+
+
+def usable_parts(store: Files, unit: str, itemsize: int) -> tuple[PartSummary, ...] | None:
+    """Summaries of all parts of a unit, or None if one of them is missing or damaged."""
+    parts: list[PartSummary] = []
+    while not parts or parts[-1].continues:
+        part = usable_part(store, numbered(unit, len(parts)), itemsize)
+        if part is None:
+            return None
+        parts.append(part)
+    return tuple(parts)
 
 
 def read_tokens(store: Files, name: str, start: int, stop: int, dtype: str) -> np.ndarray[Any, Any]:

@@ -139,11 +139,16 @@ def _call(task: Callable[..., Any], shared: _Shared, values: tuple[Any, ...]) ->
     return task(*_KNOWN[1], *values)
 
 
-def _start_worker() -> None:
-    """One thread per worker, since there is a worker per core; and a watch on the parent."""
+def one_thread_per_worker() -> None:
+    """There is a worker per core. Heard by libraries that are loaded after this."""
     os.environ["RAYON_NUM_THREADS"] = "1"
     os.environ["FASTOKENS_BPE_THREADS"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def _start_worker() -> None:
+    """In a worker, before its first task."""
+    one_thread_per_worker()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

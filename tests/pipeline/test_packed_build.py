@@ -73,8 +73,9 @@ class Packed:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def several_partitions() -> Iterator[None]:
+def several_partitions(small_dataset: Path) -> Iterator[None]:
     """The corpus of 230,000 tokens in twelve partitions: where they meet is where things go wrong."""
+    # `small_dataset` is shared by all modules: it has to be built before.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.stream, "PARTITION_TOKENS", 20_000)
         yield

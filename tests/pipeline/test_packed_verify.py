@@ -53,8 +53,9 @@ Build = Callable[..., BuildResult]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def several_partitions_and_stretches() -> Iterator[None]:
+def several_partitions_and_stretches(small_dataset: Path) -> Iterator[None]:
     """Documents of the corpus lie in twelve partitions; the stream of document mode is proven in many stretches."""
+    # `small_dataset` is shared by all modules: it has to be built before.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.stream, "PARTITION_TOKENS", 20_000)
         patch.setattr(pipeline.packed_proof, "STRETCH_PIECES", 500)

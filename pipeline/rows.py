@@ -56,7 +56,7 @@ class CatRow:
     """of those, tokens before the padding; seq_len + 1 where rows are not packed"""
     texts: tuple[str, ...]
     """decoded text of each document in the row"""
-    source: str | None
+    source: str | None = None
     """name of the source of a mixture, which the offset tells; None if there is one source"""
     file: str | None
     """file of the corpus that the first document came from; None if the token store is gone"""

@@ -82,12 +82,13 @@ def _check_mixed(
     root: Path, manifest: Manifest, task: WindowShards, mixed: MixedWindow, rules: TokenRules
 ) -> WindowFindings:
     """Rows of several sources: each source's share of every shard, then its interval."""
-    dealt = expected_offsets(manifest, task.window, task.slots, mixed) or [None] * len(task.slots)
-    expected = {place.rank: due for place, *due in zip(task.places, mixed.rows, dealt, strict=True)}
+    dealt = expected_offsets(manifest, task.window, task.slots, mixed)
+    number = {place.rank: i for i, place in enumerate(task.places)}
 
     def check(place: ShardPlace) -> RowFacts:
         facts = check_shard(root, place, rules, range(MAX_TOTAL))
-        check_rows(root / place.entry.path, manifest, facts.offset, *expected[place.rank])
+        i = number[place.rank]
+        check_rows(root / place.entry.path, manifest, facts.offset, mixed.rows[i], dealt[i] if dealt else None)
         return facts
 
     facts, faults = _check_each(root, task.places, check)

@@ -99,7 +99,7 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("--engine", click.Choice(["local", "ray"]), "Where the work is done.  [default: local]"),
     ("--ray-address", str, "HOST:PORT of a running Ray cluster.  [default: RAY_ADDRESS, or this machine's]"),
     ("--workers", int, "Tasks at once.  [default: one per core, of the whole cluster with --engine ray]"),
-    ("--store", str, "Folder of the token store.  [default: beside OUT; for plan ./curriculum-data.store]"),
+    ("--store", str, "Folder or address of the token store.  [default: beside OUT; for plan ./curriculum-data.store]"),
 )
 
 
@@ -111,6 +111,16 @@ SOURCE_OPTIONS = (
     ),
     ("--source-epochs", "NAME=N: passes over a source that a plan may take.  [default: --epochs]"),
 )
+
+
+def storage_option(command: Command) -> Command:
+    """Options of the client of a store."""
+    return click.option(
+        "--storage-option",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="For s3://, gs:// and hf:// addresses: an option of their client, such as endpoint_url=https://...",
+    )(command)
 
 
 def plan_options(command: Command) -> Command:
@@ -125,6 +135,7 @@ def plan_options(command: Command) -> Command:
     command = click.option("--balanced", is_flag=True, default=None, help=balanced)(command)
     for flag, kind, help_text in reversed(PLAN_OPTIONS):
         command = click.option(flag, type=kind, default=None, help=help_text)(command)
+    command = storage_option(command)
     config = click.Path(exists=True, dir_okay=False, path_type=Path)
     command = click.option("--config", type=config, default=None, help="TOML file with these options.")(command)
     command = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)

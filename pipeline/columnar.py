@@ -20,7 +20,9 @@ import numpy as np
 import pyarrow as pa
 
 from curriculum.errors import BadRecordError
+from pipeline.files.address import is_url
 from pipeline.folders import InputFile, printable
+from pipeline.input_bytes import open_input
 from pipeline.records import BadRecord, Record, bad_record, name_list, utf8_reason
 from pipeline.tokenized.lists import is_list_of_ids
 
@@ -63,12 +65,13 @@ def _raise_unless_damage(error: Exception) -> None:
         raise error
 
 
-def row_groups(path: str) -> list[tuple[int, int]] | None:
+def row_groups(file: InputFile) -> list[tuple[int, int]] | None:
     """(rows, decompressed bytes) of each row group; None when the file cannot be read."""
     import pyarrow.parquet as pq
 
     try:
-        metadata = pq.read_metadata(path)
+        with open_input(file, jumps=True) as source:
+            metadata = pq.read_metadata(source)
     except DAMAGE:
         return None
     groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
@@ -77,6 +80,8 @@ def row_groups(path: str) -> list[tuple[int, int]] | None:
 
 def count_rows(file: InputFile) -> int | None:
     """Rows of an Arrow file or `datasets` folder; None when it cannot be read, or not cheaply in parts."""
+    if is_url(file.path):
+        return None  # the lengths are in the batches: all of the file would be read for them
     try:
         if file.kind == "datasets":
             return len(_load_dataset(file.path, file.mtime_ns))
@@ -147,7 +152,7 @@ def _parquet_arrays(
     """Row groups are independent: a damaged one is one bad record, and the next is read."""
     import pyarrow.parquet as pq
 
-    with open(file.path, "rb") as source:
+    with open_input(file, jumps=True) as source:
         try:
             parquet = pq.ParquetFile(source, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True)
         except DAMAGE as error:
@@ -179,7 +184,7 @@ def _arrow_arrays(
 ) -> Iterator[tuple[int, Any]]:
     if file.size == 0:
         raise _FileError("is empty, which no Arrow file is: it was probably cut off; copy it again")
-    with pa.memory_map(file.path) as source:
+    with _arrow_source(file) as source:
         row = 0
         try:
             for batch in _batches(source, key, require):
@@ -196,9 +201,14 @@ def _arrow_arrays(
             raise
 
 
+def _arrow_source(file: InputFile) -> Any:
+    return pa.PythonFile(open_input(file), "r") if is_url(file.path) else pa.memory_map(file.path)
+
+
 def _batches(source: Any, key: str | None, require: Callable[[Any, str], None]) -> Iterator[Any]:
     """The record batches of an IPC file or stream, all columns of them or just the one that is read."""
     is_file = source.read_at(6, 0) == b"ARROW1"
+    source.seek(0)  # reading at a place moves a file that is not mapped
     open_ipc = pa.ipc.open_file if is_file else pa.ipc.open_stream
     reader = open_ipc(source)
     if key is not None:

@@ -25,6 +25,7 @@ from pipeline.documents import BadRecord, Record, read_unit
 from pipeline.encode import MAX_EXAMPLES, EncodeJob, encode_unit, part_name, refusal
 from pipeline.endings import endings
 from pipeline.engines.workers import Workers
+from pipeline.files.address import is_below, is_url
 from pipeline.files.contract import Files
 from pipeline.folders import printable
 from pipeline.inputs import Inputs, find_inputs
@@ -69,7 +70,11 @@ class CorpusSource:
     @property
     def digest(self) -> str:
         """Names, sizes and modification times: what a request remembers of a corpus, also after it was copied."""
-        files = [[os.fsencode(f.relative).hex(), f.size, f.mtime_ns, f.kind] for f in self.inputs.files]
+        files = [
+            # An object has no modification time that a copy would keep; its stamp is its ETag or version.
+            [os.fsencode(f.relative).hex(), f.size, f.stamp if is_url(f.path) else f.mtime_ns, f.kind]
+            for f in self.inputs.files
+        ]
         return hashlib.sha256(orjson.dumps(files)).hexdigest()
 
     @property
@@ -104,9 +109,9 @@ class Corpus:
 
     @property
     def sizes(self) -> tuple[tuple[str, int], ...]:
-        """Path and bytes of every single file; folders written by `datasets` are left out."""
+        """Path and bytes of every single file of a disk; folders written by `datasets` are left out."""
         files = (file for source in self.sources for file in source.inputs.files)
-        return tuple((file.path, file.size) for file in files if file.kind != "datasets")
+        return tuple((file.path, file.size) for file in files if file.kind != "datasets" and not is_url(file.path))
 
     def units(self, unit_bytes: int | None, stored: Stored | None) -> tuple[SourceUnit, ...]:
         """The work units of all sources, one source after the other."""
@@ -209,7 +214,9 @@ def find_corpus(options: Options, progress: Progress) -> Corpus:
 
 
 def _find_source(source: NamedSource, options: Options, progress: Progress) -> CorpusSource:
-    inputs = _without_output(find_inputs(source.paths, endings(options.tokenized)), options, progress)
+    inputs = _without_output(
+        find_inputs(source.paths, endings(options.tokenized), options=options.storage_option), options, progress
+    )
     if inputs.num_ignored:
         what = "Corpus" if source.name == CORPUS else f"Source {source.name}"
         progress.say(f"{what}: {inputs.num_ignored:,} files with other endings are left out.")
@@ -222,11 +229,15 @@ def _without_output(inputs: Inputs, options: Options, progress: Progress) -> Inp
     Raises:
         ConfigError: nothing else is there.
     """
-    own = [Path(folder).resolve() for folder in (options.out, options.store_address())]
+    own = (options.out, options.store_address())
+    folders = [Path(place).resolve() for place in own if not is_url(place)]
+    prefixes = [place for place in own if is_url(place)]
 
     @cache
     def is_own(folder: str) -> bool:
-        return any(Path(folder).resolve().is_relative_to(ours) for ours in own)
+        if is_url(folder):
+            return any(is_below(folder, ours) for ours in prefixes)
+        return any(Path(folder).resolve().is_relative_to(ours) for ours in folders)
 
     files = tuple(file for file in inputs.files if not is_own(os.path.dirname(file.path)))  # noqa: PTH120
     if not files:

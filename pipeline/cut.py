@@ -152,7 +152,7 @@ def finished_window(job: CutJob, task: WindowTask) -> FinishedWindow | None:
     if record is None or record.get("build") != task.build or "counts" not in record:
         return None
     entries = tuple(ShardEntry(**entry) for entry in record["shards"])
-    found = [job.dataset.facts(entry.path) for entry in entries]
+    found = job.dataset.facts_of([entry.path for entry in entries])
     complete = all(
         file is not None and file.num_bytes == entry.num_bytes for file, entry in zip(found, entries, strict=True)
     )

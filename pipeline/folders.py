@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum.errors import ConfigError
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 
 
 def printable(path: str | Path) -> str:
@@ -43,8 +44,11 @@ class InputFile:
     size: int
     mtime_ns: int
     stamp: str = ""
-    """inodes and change times: two files of one name, size and modification time are still told apart"""
+    """inodes and change times: two files of one name, size and modification time are still told apart; of an object in
+    a store its ETag or version"""
     kind: str
+    options: StorageOptions = NO_OPTIONS
+    """of the client of the store, where `path` is an address"""
 
 
 def input_file(path: Path, relative: str, kind: str) -> InputFile:

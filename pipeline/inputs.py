@@ -21,10 +21,16 @@ from pathlib import Path
 
 from curriculum.errors import ConfigError
 from pipeline.endings import TEXTS, Endings
+from pipeline.files.address import is_url
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.folders import InputFile, expand_glob, input_file, is_dataset, printable, walk
 from pipeline.units import Unit, split_units
 
 __all__ = ["InputFile", "Inputs", "Unit", "find_inputs", "sorted_inputs", "split_units"]
+
+
+ON_DISKS_ONLY = frozenset(("megatron", "raw", "datatrove"))
+"""Kinds that are read at places all over the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +45,17 @@ class Inputs:
         return sum(file.size for file in self.files)
 
 
-def find_inputs(corpus: Sequence[str], read: Endings = TEXTS) -> Inputs:
-    """All files of the CORPUS arguments that are to be read, sorted by relative path."""
+def find_inputs(corpus: Sequence[str], read: Endings = TEXTS, *, options: StorageOptions = NO_OPTIONS) -> Inputs:
+    """All files of the CORPUS arguments that are to be read, sorted by relative path; `options` are for stores."""
     if not corpus:
         raise ConfigError(f"no corpus was given; name a file, a folder or a quoted glob of {read.what_is_read}")
     files: list[InputFile] = []
-    ignored: set[Path] = set()
+    ignored: set[Path | str] = set()
     for argument in corpus:
-        files += _find_argument(argument, read, ignored)
+        if is_url(argument):
+            files += _find_remote(argument, read, options, ignored)
+        else:
+            files += _find_argument(argument, read, ignored)
     return sorted_inputs(files, len(ignored))
 
 
@@ -63,7 +72,7 @@ def sorted_inputs(files: Iterable[InputFile], num_ignored: int) -> Inputs:
     return Inputs(files=tuple(ordered), num_ignored=num_ignored)
 
 
-def _find_argument(argument: str, read: Endings, ignored: set[Path]) -> list[InputFile]:
+def _find_argument(argument: str, read: Endings, ignored: set[Path | str]) -> list[InputFile]:
     path = Path(argument)
     num_before = len(ignored)
     if argument and path.is_dir():
@@ -90,7 +99,30 @@ def _find_argument(argument: str, read: Endings, ignored: set[Path]) -> list[Inp
     return found
 
 
-def _find_below(folder: Path, prefix: str, read: Endings, ignored: set[Path]) -> list[InputFile]:
+def _find_remote(argument: str, read: Endings, options: StorageOptions, ignored: set[Path | str]) -> list[InputFile]:
+    from pipeline.store_corpus import find_in_store  # its libraries load only where there is a store
+
+    if ON_DISKS_ONLY.intersection(read.kinds.values()):
+        raise ConfigError(
+            f"'{printable(argument)}' is in a store, and ids of this format are read from disks only: copy them there, "
+            f"or keep them as lists in a column of Parquet (--tokenized input_ids)"
+        )
+    found = find_in_store(argument, read, options)
+    if found is None:
+        raise ConfigError(
+            f"there is no object or folder '{printable(argument)}'; a corpus is made of files, folders or "
+            f"quoted globs of {read.what_is_read}"
+        )
+    if not found.files:
+        raise ConfigError(
+            f"the {found.what} '{printable(argument)}' holds no file that can be read "
+            f"({len(found.ignored)} with other endings); read are {read.what_is_read}"
+        )
+    ignored.update(found.ignored)
+    return list(found.files)
+
+
+def _find_below(folder: Path, prefix: str, read: Endings, ignored: set[Path | str]) -> list[InputFile]:
     """Everything readable in a folder; a folder that is itself a `datasets` folder is one input."""
     if read.datasets and is_dataset(folder):
         return [input_file(folder, prefix.rstrip("/") or folder.resolve().name, "datasets")]
@@ -107,7 +139,7 @@ def _find_below(folder: Path, prefix: str, read: Endings, ignored: set[Path]) ->
     return found
 
 
-def _find_glob(pattern: str, read: Endings, ignored: set[Path]) -> list[InputFile]:
+def _find_glob(pattern: str, read: Endings, ignored: set[Path | str]) -> list[InputFile]:
     """What a glob matches, relative to its fixed part; matching folders are read whole."""
     parts = pattern.split("/")
     num_fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))

@@ -21,6 +21,8 @@ from typing import Any, get_args, get_type_hints
 
 from curriculum.errors import ConfigError
 from curriculum.schedule import DOCUMENT_CURRICULA
+from pipeline.files.address import is_url
+from pipeline.files.storage_options import StorageOptions, storage_options
 from pipeline.importers import Imported, import_schedule
 from pipeline.option_rules import (
     EXCLUSIVE,
@@ -93,9 +95,12 @@ def _refuse_to_replace(imported: Imported, name: str, said: Mapping[str, Any], m
 def _layered(*layers: Mapping[str, Any]) -> Options:
     values: dict[str, Any] = {}
     for layer in layers:
+        below = values.get("storage_option")
         values = {name: value for name, value in values.items() if name not in _contradicted(values, layer)}
         named = {name: by_name(values.get(name, ()), layer[name]) for name in BY_NAME if name in layer}
         values.update({**layer, **named})
+        if below is not None and "storage_option" in layer:
+            values["storage_option"] = layer["storage_option"].over(below)
     return Options(**values)
 
 
@@ -165,7 +170,11 @@ def _typed(path: Path, key: str, value: Any, hint: Any) -> Any:
     )
     kind = wanted[0]
     if kind == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(str(path.parent / item) for item in value)
+        return tuple(item if is_url(item) else str(path.parent / item) for item in value)
+    if kind is StorageOptions and isinstance(value, dict):
+        return storage_options(value)
+    if kind is StorageOptions:
+        raise ConfigError(f"{path}: {key} is no table; write it as [{key}], with a line for each option of the client.")
     if kind is Decimal and isinstance(value, int | Decimal) and not isinstance(value, bool):
         return Decimal(value)
     if kind in (int, str, bool) and type(value) is kind:

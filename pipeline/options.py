@@ -35,8 +35,9 @@ from curriculum.schedule import (
     parse_phases,
 )
 from pipeline.engines.local import num_cores
-from pipeline.files.address import dataset_files, store_files
+from pipeline.files.address import check_url, check_writable, dataset_files, is_below, is_url, store_files
 from pipeline.files.contract import Files
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.option_rules import (
     CHOICES,
     EXCLUSIVE,
@@ -115,6 +116,7 @@ class Options:
     store: str | None = None
     keep_store: bool = True
     overwrite: bool = False
+    storage_option: StorageOptions = NO_OPTIONS
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -179,12 +181,27 @@ class Options:
     def _check_folders(self) -> None:
         if self.store == "" or self.out == "":
             raise ConfigError("out or store is empty; name a folder, `.` for the current one.")
+        for corpus in filter(is_url, self.corpus):
+            check_url("corpus", corpus)
         for name, folder in (("out", self.out), ("store", self.store or "")):
+            if is_url(folder):
+                check_writable(name, folder)
+                continue
             value = os.path.abspath(folder) if "\0" not in folder else folder  # noqa: PTH100 - only the name counts
             if any("\ud800" <= char <= "\udfff" or char == "\0" for char in value):
                 raise ConfigError(f"{name} is {value!r}, which is no UTF-8 name; give a folder with one.")
-        out, store = Path(self.out).resolve(), Path(self.store_address()).resolve()
-        if out == store or out in store.parents or store in out.parents:
+        self._refuse_nested()
+
+    def _refuse_nested(self) -> None:
+        out, store = self.out, self.store_address()
+        if is_url(out) != is_url(store):
+            return
+        if is_url(out):
+            nested = is_below(out, store) or is_below(store, out)
+        else:
+            out, store = (str(Path(folder).resolve()) for folder in (out, store))
+            nested = Path(out).is_relative_to(store) or Path(store).is_relative_to(out)
+        if nested:
             raise ConfigError(f"out is {out} and store is {store}; neither may lie in the other: give another --store.")
 
     def _refuse_pairs(self) -> None:
@@ -362,16 +379,20 @@ class Options:
 
     def store_address(self) -> str:
         """Where the token store is: beside the output unless said otherwise; a path is absolute."""
-        # "." has a name only as an absolute path, and links must stay links.
-        return os.path.abspath(f"{os.path.abspath(self.out)}.store" if self.store is None else self.store)  # noqa: PTH100
+        store = self.store
+        if store is None:
+            # "." has a name only as an absolute path, and links must stay links.
+            out = self.out.rstrip("/") if is_url(self.out) else os.path.abspath(self.out)  # noqa: PTH100
+            store = f"{out}.store"
+        return store.rstrip("/") if is_url(store) else os.path.abspath(store)  # noqa: PTH100
 
     def store_files(self) -> Files:
         """The place of the token store."""
-        return store_files(self.store_address())
+        return store_files(self.store_address(), self.storage_option)
 
     def out_files(self) -> Files:
         """The place of the dataset."""
-        return dataset_files(self.out)
+        return dataset_files(self.out, self.storage_option)
 
     def identity(self) -> dict[str, Any]:
         """What two builds must have in common to be the same build, besides the corpus itself."""
@@ -434,6 +455,7 @@ CHANGES_NOTHING = frozenset(
         "store",
         "keep_store",
         "overwrite",
+        "storage_option",
         "tokenizer_check",
     )
 )

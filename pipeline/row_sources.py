@@ -22,7 +22,7 @@ from typing import Any
 
 from curriculum.errors import ConfigError, CurriculumError
 from curriculum.manifest import Manifest
-from pipeline.files.address import store_files
+from pipeline.files.address import is_url, store_files
 from pipeline.files.contract import Files
 from pipeline.layout import read_build_log
 from pipeline.store import index_name, read_part
@@ -76,7 +76,7 @@ def document_sources(
         found: dict[int, Source] = {}
         for number, of_source in wanted.items():
             first = manifest.sources[number].first_document or 0
-            spec = _stream_spec(manifest, number, log, store)
+            spec = _stream_spec(root, manifest, number, log, store)
             local = [ordinal - first for ordinal in of_source]
             pieces = lay_out_stream(spec, _stop(spec, manifest, number, local))
             found |= {first + ordinal: source for ordinal, source in _look_up(spec, pieces, local).items()}
@@ -88,6 +88,15 @@ def document_sources(
             f"{store.where}: does not tell where the rows of {root.where} come from: {error} "
             f"Give the store that it was built with."
         ) from error
+
+
+def _own_store(root: Files, log: dict[str, Any]) -> Files:
+    """The store of the build; one in an object store is asked only by who has its options, for a dataset there."""
+    if not is_url(log["store"]):
+        return store_files(log["store"])
+    if not is_url(root.where):
+        raise ConfigError(f"its token store is {log['store']}: give it as --store.")
+    return store_files(log["store"], root.options)
 
 
 def source_of_document(manifest: Manifest, ordinal: int) -> int:
@@ -103,11 +112,11 @@ def _training_tokens(manifest: Manifest, number: int) -> int:
     return source.tokens - held_out
 
 
-def _stream_spec(manifest: Manifest, number: int, log: dict[str, Any], store: Files | None) -> StreamSpec:
+def _stream_spec(root: Files, manifest: Manifest, number: int, log: dict[str, Any], store: Files | None) -> StreamSpec:
     """The stream that the build cut of a source, from the manifest and its log."""
     name = manifest.sources[number].name
     listed = log["parts"] if len(manifest.sources) == 1 else log["source_parts"][name]
-    files, parts = store or store_files(log["store"]), tuple(str(part) for part in listed)
+    files, parts = store or _own_store(root, log), tuple(str(part) for part in listed)
     for part in parts:
         if files.facts(index_name(part)) is None:
             raise ConfigError(f"its part {part} is missing.")

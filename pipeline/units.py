@@ -113,7 +113,7 @@ def _split_rows(file: InputFile, unit_bytes: int | None, whole: Unit) -> Iterato
     from pipeline.columnar import count_rows, row_groups
 
     if file.kind == "parquet":
-        groups = row_groups(file.path)
+        groups = row_groups(file)
         if groups is None:
             yield whole
         else:

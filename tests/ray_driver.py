@@ -1,9 +1,10 @@
-"""A build on a Ray cluster whose tasks say that they have begun and then take their time; and tasks that fail.
+"""A build on a Ray cluster whose tasks say that they have begun and then wait until they are told to go on.
 
 In:  the options of `curriculum build`, and where to look.   Out: what the command line would print.
 Guarantee: workers find the functions here by their import path; nothing of the build itself is replaced but its tasks.
 
-    MARKS=/tmp/m SECONDS=0.5 python ray_driver.py build corpus --engine ray     m/encode-<node>-<pid>-<number> appear
+    MARKS=/tmp/m python ray_driver.py build corpus --engine ray     m/encode-<node>-<pid>-<number> appears
+    touch /tmp/m/go-encode                                          and becomes m/done-encode-...
 """
 
 from __future__ import annotations
@@ -22,29 +23,33 @@ import pipeline.corpus
 from pipeline.corpus import ensure_part, sample_unit
 from pipeline.cut import cut_window
 
+WAIT_SECONDS = 100.0
 
-def mark(stage: str, marks: str, seconds: float) -> None:
-    """In a worker: say who is at work, and let the others see it."""
+
+def mark(stage: str, marks: str) -> None:
+    """In a worker: say who is at work, and wait for the word."""
     import ray
 
     node = ray.get_runtime_context().get_node_id()
     path = Path(marks, f"{stage}-{node}-{os.getpid()}-{secrets.token_hex(4)}")
     path.touch()
-    time.sleep(seconds)
+    end = time.monotonic() + WAIT_SECONDS
+    while not Path(marks, f"go-{stage}").exists() and time.monotonic() < end:
+        time.sleep(0.02)
     path.rename(path.with_name(f"done-{path.name}"))
 
 
-def slowly(stage: str, task: Callable[..., Any], marks: str, seconds: float, *values: Any) -> Any:
-    """A task of a stage after a while."""
-    mark(stage, marks, seconds)
+def gated(stage: str, task: Callable[..., Any], marks: str, *values: Any) -> Any:
+    """A task of a stage when it is time."""
+    mark(stage, marks)
     return task(*values)
 
 
-class Slowed:
-    """`workers.run` whose tasks take longer, and the most bytes that one of them sent and got; the engine is real."""
+class Gated:
+    """`workers.run` whose tasks wait, and the most bytes that one of them sent and got; the engine is real."""
 
-    def __init__(self, workers: Any, marks: str, seconds: float) -> None:
-        self._workers, self._marks, self._seconds = workers, marks, seconds
+    def __init__(self, workers: Any, marks: str) -> None:
+        self._workers, self._marks = workers, marks
         self._sizes: dict[str, int] = {}
         self.prepare = workers.prepare
 
@@ -53,8 +58,8 @@ class Slowed:
         if stage is None:
             yield from self._workers.run(task, shared, arguments)
             return
-        shared = (stage, task, self._marks, self._seconds, *shared)
-        for number, result in self._workers.run(slowly, shared, arguments):
+        shared = (stage, task, self._marks, *shared)
+        for number, result in self._workers.run(gated, shared, arguments):
             sent = len(pickle.dumps((shared, arguments[number], result)))
             self._sizes[stage] = max(sent, self._sizes.get(stage, 0))
             Path(self._marks, "sizes.json").write_text(json.dumps(self._sizes))
@@ -62,7 +67,7 @@ class Slowed:
 
 
 def main() -> None:
-    """The command line with slowed tasks."""
+    """The command line with tasks that wait."""
     from contextlib import contextmanager
 
     from pipeline.cli import main as command_line
@@ -70,11 +75,11 @@ def main() -> None:
     real = pipeline.build.open_workers
 
     @contextmanager
-    def slowed(*args: Any, **kwargs: Any) -> Any:
+    def watched(*args: Any, **kwargs: Any) -> Any:
         with real(*args, **kwargs) as workers:
-            yield Slowed(workers, os.environ["MARKS"], float(os.environ["SECONDS_PER_TASK"]))
+            yield Gated(workers, os.environ["MARKS"])
 
-    pipeline.build.open_workers = slowed
+    pipeline.build.open_workers = watched
     command_line()
 
 

@@ -75,7 +75,14 @@ def _write_ids(folder: Path, tokenizer: Path, texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "at_least"), [("README.md", 7), ("docs/curricula.md", 7), ("docs/reading.md", 1), ("docs/tokenized.md", 4), ("docs/mixtures.md", 4)]
+    ("name", "at_least"),
+    [
+        ("README.md", 7),
+        ("docs/curricula.md", 7),
+        ("docs/reading.md", 1),
+        ("docs/tokenized.md", 4),
+        ("docs/mixtures.md", 4),
+    ],
 )
 def test_a_page_runs_from_top_to_bottom(name: str, at_least: int, workplace: Path) -> None:
     """A newcomer copies each line; every one must work, in this order, and then the Python blocks."""

@@ -38,8 +38,10 @@ MIN_IN_FLIGHT = 16
 """A cluster that grows on demand has no CPU at first: something must wait for one."""
 LOOK_SECONDS = 5.0
 """How often the size of the cluster is looked at."""
-CANCEL_SECONDS = 30.0
-"""How long a task may take to end that was asked to; then its process is killed."""
+CANCEL_SECONDS = 3.0
+"""How long a task may take to end that was asked to; it hears that only between two lines of Python."""
+KILL_SECONDS = 30.0
+"""How long Ray may take to kill the process of one that did not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +119,7 @@ class RayWorkers:
 
     def cancel(self) -> bool:
         """End all tasks that are under way; whether every one of them is known to have ended."""
-        for force, seconds in ((False, CANCEL_SECONDS), (True, CANCEL_SECONDS)):
+        for force, seconds in ((False, CANCEL_SECONDS), (True, KILL_SECONDS)):
             for _, reference in self._running.values():
                 self.ray.cancel(reference, force=force)
             done, _ = wait(self._running, timeout=seconds if self._running else 0)

@@ -26,6 +26,10 @@ HOW_TO_START = (
     "--ray-address HOST:PORT; docs/clusters.md shows Slurm and Kubernetes."
 )
 CONNECT_SECONDS = 10.0
+CLIENT_PORT = 10001
+"""Of Ray Client; it speaks HTTP/2 too."""
+NO_SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""A frame of type 4 with nothing in it."""
 
 
 def import_ray() -> Any:
@@ -111,9 +115,24 @@ def _check_address(target: str) -> None:
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ConfigError(f"The Ray address {target!r} is not HOST:PORT, such as 10.0.0.1:6379.")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+        greets = _greets(host.strip("[]"), int(port))
     except OSError as error:
         raise BuildError(f"No Ray cluster answers at {target} ({error.strerror or error}). {HOW_TO_START}") from None
+    if not greets or int(port) == CLIENT_PORT:
+        raise BuildError(
+            f"What answers at {target} is not the head of a Ray cluster: give the port that `ray start --head` has "
+            f"(6379 unless said otherwise), not that of the dashboard (8265) or of Ray Client ({CLIENT_PORT})."
+        )
+
+
+def _greets(host: str, port: int) -> bool:
+    """Whether a server speaks HTTP/2 (RFC 9113, 3.4), as the head of a cluster does; not asked where TLS is on."""
+    with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
+        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+            return True
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + NO_SETTINGS)
+        answer = connection.recv(9)
+        return len(answer) == 9 and answer[3] == NO_SETTINGS[3]
 
 
 @contextmanager

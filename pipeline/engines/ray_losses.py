@@ -50,7 +50,7 @@ class Losses:
             cause = error.cause
             if isinstance(cause, Exception) and not isinstance(cause, errors.RayError):
                 raise cause from None if isinstance(cause, CurriculumError) else error
-            raise BuildError(f"A task on the Ray cluster failed: {_last_line(error)}.") from error
+            raise BuildError(f"A task on the Ray cluster failed: {last_line(error)}.") from error
         if isinstance(error, errors.NodeDiedError | errors.TaskUnschedulableError | errors.ObjectLostError):
             self._report(error)
             self._nodes[number] += 1
@@ -65,7 +65,7 @@ class Losses:
             self._count_process(number, "ended with its process, most likely for want of memory,")
         else:
             raise BuildError(
-                f"Ray failed: {_last_line(error)}. Look at the cluster with `ray status`; the same command run again "
+                f"Ray failed: {last_line(error)}. Look at the cluster with `ray status`; the same command run again "
                 f"continues."
             ) from error
 
@@ -82,5 +82,6 @@ class Losses:
             self._say(f"Ray: the node {node} died; its tasks run again on others.")
 
 
-def _last_line(error: BaseException) -> str:
+def last_line(error: BaseException) -> str:
+    """Of the message of an error; that of a traceback says what went wrong."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")

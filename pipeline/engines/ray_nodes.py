@@ -7,16 +7,18 @@ Guarantee: every node with a CPU is asked, also one that is busy; a node that jo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
 from typing import Any
 
 from curriculum.errors import BuildError
 from pipeline.engines.node_checks import NodeCheck
+from pipeline.engines.ray_losses import last_line
 from pipeline.engines.ray_tasks import examine, named
 
 ANSWER_SECONDS = 300.0
 """A node that has to start a process while its disk is busy may take a minute."""
+ATTEMPTS = 3
 
 
 def num_cpus(ray: Any) -> int:
@@ -31,22 +33,25 @@ def check_nodes(ray: Any, check: NodeCheck, say: Callable[[str], None]) -> None:
         BuildError: one has not, and which.
     """
     nodes = _working(ray)
-    asked = {node: _ask(ray, check, node) for node in nodes}
-    wait(asked.values(), timeout=ANSWER_SECONDS)
-    silent = [node for node, answer in asked.items() if not answer.done()]
+    answers = _ask_all(ray, check, nodes)
     still_there = _working(ray)
-    for node in silent:
+    for node in nodes:
         if node in still_there:
-            raise BuildError(
-                f"{nodes[node]}: did not answer within {ANSWER_SECONDS:.0f} s. Look at that node with `ray status`, "
-                f"or remove it from the cluster, then run the same command again."
-            )
-    for node, answer in asked.items():
-        if node in still_there:
-            problem = _answer(nodes[node], answer) or check.find_traces(nodes[node], node)
+            problem = _problem(ray, nodes[node], answers[node]) or check.find_traces(nodes[node], node)
             if problem is not None:
                 raise BuildError(problem)
     say(f"Ray: {len(nodes):,} nodes with {num_cpus(ray):,} CPUs; every node has these releases and sees the files.")
+
+
+def _ask_all(ray: Any, check: NodeCheck, nodes: Iterable[str]) -> dict[str, Future[str | None]]:
+    """What each node says; one whose process is lost is asked again, but not for ever, as Ray would."""
+    answers: dict[str, Future[str | None]] = {}
+    ask = list(nodes)
+    for _ in range(ATTEMPTS):
+        answers |= {node: _ask(ray, check, node) for node in ask}
+        done, _ = wait(answers.values(), timeout=ANSWER_SECONDS)
+        ask = [node for node, answer in answers.items() if answer in done and answer.exception() is not None]
+    return answers
 
 
 def _working(ray: Any) -> dict[str, str]:
@@ -62,18 +67,19 @@ def _ask(ray: Any, check: NodeCheck, node: str) -> Future[str | None]:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-    remote = ray.remote(examine).options(num_cpus=0, max_retries=2, scheduling_strategy=there)
+    remote = ray.remote(examine).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
     future: Future[str | None] = remote.remote(check, os.getcwd()).future()  # noqa: PTH109 - a plain string
     return future
 
 
-def _answer(node: str, answer: Future[str | None]) -> str | None:
-    """What a node says, or why it could not."""
+def _problem(ray: Any, node: str, answer: Future[str | None]) -> str | None:
+    """What a node says that is wrong with it, or why it could not say anything."""
+    again = "Look at that node, or take it out of the cluster, then run the same command again."
+    if not answer.done():
+        return f"{node}: did not answer within {ANSWER_SECONDS:.0f} s. {again}"
     error = answer.exception()
     if error is None:
         return answer.result()
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")
-    return (
-        f"{node}: cannot run a task of this build: {reason}. Install the same release of seqlen-curriculum and of "
-        f"what it needs on every node."
-    )
+    if isinstance(error, ray.exceptions.RayTaskError):
+        again = "Install the same release of seqlen-curriculum and of what it needs on every node."
+    return f"{node}: cannot run a task of this build: {last_line(error)}. {again}"

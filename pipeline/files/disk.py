@@ -7,6 +7,7 @@ Guarantee: every effect on the disk goes through `pipeline.publish`, so that a t
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from curriculum.errors import BuildError
 from pipeline.files.contract import FileFacts
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.lock import locked
 from pipeline.publish import Aside, remove, sync_folder
 
@@ -37,6 +39,11 @@ class DiskFiles:
         """The folder."""
         return self.folder
 
+    @property
+    def options(self) -> StorageOptions:
+        """None."""
+        return NO_OPTIONS
+
     def address(self, name: str) -> str:
         """The path of a file."""
         return str(self.root / name)
@@ -50,6 +57,10 @@ class DiskFiles:
         if not (self.root / name).is_file():
             return None
         return FileFacts(num_bytes=state.st_size, stamp=f"{state.st_ino}:{state.st_mtime_ns}:{state.st_ctime_ns}")
+
+    def facts_of(self, names: Sequence[str]) -> list[FileFacts | None]:
+        """One after the other."""
+        return [self.facts(name) for name in names]
 
     def children(self, under: str = "") -> list[str]:
         """Names directly below."""

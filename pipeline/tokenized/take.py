@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from curriculum.errors import BuildError
-from pipeline.documents import require_unchanged
 from pipeline.folders import InputFile, printable
+from pipeline.input_bytes import require_unchanged
 from pipeline.part import PART_BYTES, UnitDocuments, document_keys
 from pipeline.tokenized.formats import POSITION, Stored, read_stored
 from pipeline.tokenized.id_array import IdBlock

@@ -26,6 +26,7 @@ OPTIONS: dict[str, Any] = {
     "validation_tokens": 3_000,
 }
 """Six units and four windows: two rounds of each stage on three nodes."""
+STAGES = ("sample", "encode", "cut")
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +53,20 @@ def command(cluster: RayNodes, corpus: Path, out: Path) -> list[str]:
     return ["build", str(corpus), "--out", str(out), "--engine", "ray", "--ray-address", cluster.address, *flags]
 
 
-def start(cluster: RayNodes, corpus: Path, out: Path, *more: str, seconds: float = 0.0) -> subprocess.Popen[str]:
-    """Start a build whose tasks take so many seconds more."""
+def start(
+    cluster: RayNodes, corpus: Path, out: Path, *more: str, waits_in: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """Start a build; the tasks of some stages wait for `go_on`."""
     marks = out.parent / "marks"
     marks.mkdir(exist_ok=True)
-    variables = {"MARKS": str(marks), "SECONDS_PER_TASK": str(seconds)}
-    return cluster.start(DRIVER, *command(cluster, corpus, out), *more, **variables)
+    for stage in set(STAGES) - set(waits_in):
+        go_on(out, stage)
+    return cluster.start(DRIVER, *command(cluster, corpus, out), *more, MARKS=str(marks))
+
+
+def go_on(out: Path, stage: str) -> None:
+    """Let the tasks of a stage work."""
+    (out.parent / "marks" / f"go-{stage}").touch()
 
 
 def finish(build: subprocess.Popen[str]) -> tuple[str, str]:
@@ -87,16 +96,15 @@ def test_a_node_that_dies_in_each_stage_changes_no_byte(
 ) -> None:
     """Machines of a large cluster die every day. Stdout stays what a program reads, and a new node is put to work."""
     out = tmp_path / "dataset"
-    build = start(cluster, corpus, out, "--json", seconds=0.8)
-    for stage in ("sample", "encode", "cut"):
-        (name, *_) = soon(lambda stage=stage: at_work(out, stage, cluster.nodes[1:])) or ["never"]
-        assert name != "never", (stage, build.communicate())
-        cluster.kill(name.split("-")[1])
-        assert (tmp_path / "marks" / name).exists(), f"{stage}: the task had ended already"
-        if stage != "cut":
-            cluster.add()
+    build = start(cluster, corpus, out, "--json", waits_in=STAGES)
+    for stage in STAGES:
+        names = soon(lambda stage=stage: at_work(out, stage, cluster.nodes[1:]))
+        assert names, f"{stage}: no task has begun"
+        cluster.kill(names[0].split("-")[1])
+        assert (tmp_path / "marks" / names[0]).exists(), f"{stage}: the task had ended already"
+        cluster.add()
+        go_on(out, stage)
     stdout, stderr = finish(build)
-    cluster.add()
     assert json.loads(stdout)["already_finished"] is False
     assert stderr.count("died; its tasks run again on others") == 3
     assert same(out, local)
@@ -110,7 +118,7 @@ def test_the_next_build_is_not_disturbed_by_one_that_was_killed(
 ) -> None:
     """kill -9 of the one who asked: its tasks are on other machines, and must not write beside the next build."""
     out = tmp_path / "dataset"
-    build = start(cluster, corpus, out, seconds=20)
+    build = start(cluster, corpus, out, waits_in=STAGES)
     names = soon(lambda: len(found := at_work(out, "sample", cluster.nodes)) == 3 and found)
     assert names
     build.kill()
@@ -127,14 +135,15 @@ def test_an_interrupted_build_leaves_no_task_behind(
 ) -> None:
     """Ctrl-C, then the same command: there is nothing to wait for, and what was done is not done again."""
     out = tmp_path / "dataset"
-    build = start(cluster, corpus, out, seconds=1)
+    build = start(cluster, corpus, out, waits_in=("encode",))
     assert soon(lambda: at_work(out, "encode", cluster.nodes))
     build.send_signal(signal.SIGINT)
     _, stderr = build.communicate(timeout=60)
     assert build.returncode == 1
     assert stderr.endswith("curriculum: interrupted. Run the same command again to continue.\n")
     left = at_work(out, "encode", cluster.nodes)
-    time.sleep(1.5)
+    go_on(out, "encode")
+    time.sleep(0.5)
     assert at_work(out, "encode", cluster.nodes) == left, "a task went on after the build had ended"
     _, stderr = finish(start(cluster, corpus, out))
     assert "was killed" not in stderr
@@ -172,7 +181,7 @@ def test_a_node_with_another_release_is_named_and_does_nothing(cluster: RayNodes
     assert build.returncode == 1
     assert f"({node[:8]}): has fastokens 0.0.1, this build uses " in stderr
     assert list((tmp_path / "dataset.store" / "parts").rglob("*.arrow")) == []
-    assert list((tmp_path / "marks").iterdir()) == []
+    assert not any(at_work(out, stage, cluster.nodes) for stage in STAGES)
 
 
 def alive(pid: int) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -255,6 +257,23 @@ def test_an_address_without_a_cluster_is_one_sentence_and_soon(
     with pytest.raises(error, match=sentence), connected(address or f"127.0.0.1:{free_port()}"):
         raise AssertionError("connected")
     assert time.monotonic() - began < 5
+
+
+def test_the_port_of_another_service_is_one_sentence_and_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dashboard's is the one that people have in mind; Ray would try for ever."""
+    module = SimpleNamespace(is_initialized=lambda: False)
+    monkeypatch.setattr("pipeline.engines.ray_connection.import_ray", lambda: module)
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    monkeypatch.setattr(BaseHTTPRequestHandler, "log_message", lambda *_: None)
+    thread = threading.Thread(target=server.handle_request)
+    thread.start()
+    with (
+        pytest.raises(BuildError, match="is not the head of a Ray cluster"),
+        connected(f"127.0.0.1:{server.server_port}"),
+    ):
+        raise AssertionError("connected")
+    thread.join()
+    server.server_close()
 
 
 def test_options_of_ray_beside_the_local_engine_are_refused() -> None:

@@ -41,7 +41,7 @@ def write_corpus(folder: Path, scenario: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "scenario", ["fresh", "overwrite-finished", "overwrite-unfinished", "skip-and-drop-store", "packed"]
+    "scenario", ["fresh", "overwrite-finished", "overwrite-unfinished", "skip-and-drop-store", "packed", "mixture"]
 )
 def test_killed_at_every_effect_on_the_disk(memory: Path, scenario: str) -> None:
     """Preempted nodes are daily life: a rerun must neither differ, nor stop, nor leave half-written files."""

@@ -73,13 +73,16 @@ def _run(inputs: Inputs, out: Path, store: Path, workers: int, log: Path, option
 
 def ids_in_store(store: Path) -> Iterator[np.ndarray[Any, Any]]:
     """uint16 ids of the store's documents, each with its EOS, in the order of the one file they came from."""
+    from pipeline.files.disk import DiskFiles
     from pipeline.store import read_corpora, read_index, read_tokens
 
-    (corpus,) = read_corpora(store)
-    indexes = {name: read_index(store, name) for name in corpus["parts"]}
+    files = DiskFiles(folder=str(store), aside="aside")
+    (corpus,) = read_corpora(files)
+    indexes = {name: read_index(files, name) for name in corpus["parts"]}
     for name in sorted(indexes, key=lambda name: int(indexes[name].position.min(initial=2**63))):
         index = indexes[name]
-        ids = read_tokens(store, name, 0, int(index.num_tokens.sum()), "uint16")
+        ids = np.empty(int(index.num_tokens.sum()), np.uint16)
+        read_tokens(files, name, 0, ids)
         for row in np.argsort(index.position).tolist():
             start = int(index.start[row])
             yield ids[start : start + int(index.num_tokens[row])]

@@ -4,7 +4,7 @@ In:  a command line.   Out: `MemoryPeaks`: proportional set sizes, in bytes.
 Guarantee: shared pages are counted once (PSS, /proc/PID/smaps_rollup), pages of mapped files too; what is gone between
 two looks, 50 ms apart, is missed.
 
-    MemoryPeaks(tree=812e6, driver=190e6, worker=330e6)     the sum at its highest, and the largest single ones
+    MemoryPeaks(tree=812e6, driver=190e6, worker=330e6, driver_own=90e6)     the sum, and the largest single ones
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class MemoryPeaks:
     tree: int
     driver: int
     worker: int
+    driver_own: int
+    """of the driver without files and libraries, whose share grows when workers end"""
 
 
 def run_watched(command: list[str], environment: dict[str, str]) -> tuple[MemoryPeaks, float]:
@@ -35,27 +37,28 @@ def run_watched(command: list[str], environment: dict[str, str]) -> tuple[Memory
     """
     began = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    tree = driver = worker = 0
+    tree = driver = worker = own = 0
     while process.poll() is None:
         sizes = {pid: pss(pid) for pid in descendants(process.pid)}
         others = [size for pid, size in sizes.items() if pid != process.pid]
         tree = max(tree, sum(sizes.values()))
         driver = max(driver, sizes.get(process.pid, 0))
         worker = max(worker, max(others, default=0))
+        own = max(own, pss(process.pid, "Pss_Anon:"))
         time.sleep(INTERVAL_SECONDS)
     assert process.stderr is not None
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{process.stderr.read()[-2000:]}")
-    return MemoryPeaks(tree=tree, driver=driver, worker=worker), time.perf_counter() - began
+    return MemoryPeaks(tree=tree, driver=driver, worker=worker, driver_own=own), time.perf_counter() - began
 
 
-def pss(pid: int) -> int:
-    """Proportional set size of a process in bytes; 0 if it is gone."""
+def pss(pid: int, line_name: str = "Pss:") -> int:
+    """Proportional set size of a process in bytes, or a part of it; 0 if it is gone."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(line_name))
 
 
 def descendants(root: int) -> list[int]:

@@ -94,7 +94,7 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("--seed", int, "Order of documents and rows.  [default: 0]"),
     ("--shuffle-window", int, "Tokens that are shuffled together.  [default: total/1024, 32 Mi to 128 Mi]"),
     ("--shard-bytes", int, "Token bytes of a shard at most.  [default: 256 MiB]"),
-    ("--unit-bytes", int, "Text bytes of a work unit.  [default: by file size, 8 to 128 MiB]"),
+    ("--unit-bytes", int, "Text bytes of a work unit.  [default: by file size, 16 to 128 MiB]"),
     ("--backend", click.Choice(["auto", "tokenizers", "fastokens"]), "Tokenizer backend.  [default: auto]"),
     ("--engine", click.Choice(["local", "ray"]), "Where the work is done.  [default: local]"),
     ("--ray-address", str, "HOST:PORT of a running Ray cluster.  [default: RAY_ADDRESS, or this machine's]"),

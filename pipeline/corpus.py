@@ -46,7 +46,7 @@ from pipeline.tokenizer import (
     parse_tokenizer_spec,
     train_tokenizer,
 )
-from pipeline.trust import choose_backend
+from pipeline.trust import Expected, choose_backend, circumstances, sample_difference
 from pipeline.units import Unit, split_units
 
 TRAINING_BYTES = 32 << 20
@@ -262,10 +262,6 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
     units = corpus.units(options.unit_bytes, stored)
     name, tokenizer = _tokenizer(options, corpus, units, workers, progress)
     plain = tuple(one.unit for one in units)
-    if stored is not None:
-        backend = _check_stored(options, stored, tokenizer, plain, progress)
-    else:
-        backend = _backend(options, tokenizer, plain, workers, progress)
     job = EncodeJob(
         store=store,
         source=CORPUS,
@@ -273,9 +269,14 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         on_bad_record=corpus.on_bad_record,
         tokenizer=tokenizer,
         tokenizer_name=name,
-        backend=backend,
+        backend="",
         stored=stored,
     )
+    if stored is not None:
+        backend = _check_stored(options, stored, tokenizer, plain, progress)
+    else:
+        backend = _backend(options, job, plain, workers, progress)
+    job = replace(job, backend=backend)
     jobs = tuple(replace(job, source=source.name) for source in corpus.sources)
     parts: dict[int, tuple[PartSummary, ...]] = {}
     examples: list[tuple[int, tuple[str, ...]]] = []
@@ -336,17 +337,33 @@ def ensure_source_parts(
     return ensure_parts(jobs[source], unit)
 
 
-def _backend(
-    options: Options, tokenizer: TokenizerInfo, units: tuple[Unit, ...], workers: Workers, progress: Progress
-) -> str:
-    """The encoder of texts that is believed for this corpus."""
-    workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
-    return choose_backend(
-        tokenizer,
-        _sample(units, options.text_key),
-        warn=progress.say,
-        wanted=None if options.backend == "auto" else options.backend,
-    )
+def _backend(options: Options, job: EncodeJob, units: tuple[Unit, ...], workers: Workers, progress: Progress) -> str:
+    """The backend to encode with. Workers load it, and compare the sample, before they encode.
+
+    Where the sample of just these units was found equal before, by the same versions, nothing is loaded: to cut a store
+    anew takes no encoder.
+    """
+    wanted = None if options.backend == "auto" else options.backend
+    what = [circumstances(job.tokenizer), [part_name(job, unit) for unit in units]]
+    checked = f"corpora/{hashlib.sha256(orjson.dumps(what)).hexdigest()[:32]}.checked"
+    if wanted != "tokenizers" and job.store.facts(checked) is not None:
+        return "fastokens"
+    workers.prepare(open_encoder, job.tokenizer.path, wanted or "fastokens")
+
+    def compare(path: str, sample: list[Expected]) -> str | None:
+        found = dict(workers.run(sample_difference_at, (job.store, job.tokenizer_name), [(each,) for each in sample]))
+        return next((found[number] for number in sorted(found) if found[number] is not None), None)
+
+    sample = _sample(units, options.text_key)
+    backend = choose_backend(job.tokenizer, sample, warn=progress.say, wanted=wanted, compare=compare)
+    if backend == "fastokens":
+        write_bytes(job.store, checked, b"")
+    return backend
+
+
+def sample_difference_at(store: Files, tokenizer_name: str, expected: Expected) -> str | None:
+    """`sample_difference` with the tokenizer of a store: workers may be on other machines."""
+    return sample_difference(str(store.local(tokenizer_name)), expected)
 
 
 def _check_stored(

@@ -8,8 +8,9 @@ Guarantee: a pure task. Run twice, or on another worker, it writes the same byte
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import PurePosixPath
 from typing import Any
 
 import orjson
@@ -97,7 +98,8 @@ class FinishedWindow:
 def cut_window(job: CutJob, task: WindowTask) -> None:
     """Cut a window and publish its shards, in the order of `task.slots`, and the record that lists them."""
     rows, counts = _rows_of_window(job, task)
-    entries = [write_shard(job.dataset, slot.path, rows(slot)) for slot in task.slots]
+    with job.dataset.together() as write:
+        entries = [write_shard(write, slot.path, rows(slot)) for slot in task.slots]
     record = {"build": task.build, "shards": [asdict(entry) for entry in entries], "counts": counts.to_json()}
     write_object(job.dataset, record_name(task.window.index), record)
 
@@ -146,8 +148,22 @@ def _cut_interval(job: CutJob, task: WindowTask) -> Callable[[ShardSlot], Rows]:
     return of_slot
 
 
-def finished_window(job: CutJob, task: WindowTask) -> FinishedWindow | None:
-    """What a window left that was cut, in this run or an interrupted one; None if it has to be cut."""
+def finished_windows(job: CutJob, tasks: Sequence[WindowTask]) -> dict[int, FinishedWindow]:
+    """What windows left that were cut, in this run or an interrupted one, by their index; the others have to be cut.
+
+    A folder is listed once, so that windows that were never cut cost nothing.
+    """
+    records = set(job.dataset.children(WINDOWS_FOLDER)) if len(tasks) > 1 else None
+    found = {}
+    for task in tasks:
+        if records is None or PurePosixPath(record_name(task.window.index)).name in records:
+            finished = _finished_window(job, task)
+            if finished is not None:
+                found[task.window.index] = finished
+    return found
+
+
+def _finished_window(job: CutJob, task: WindowTask) -> FinishedWindow | None:
     record = read_object(job.dataset, record_name(task.window.index))
     if record is None or record.get("build") != task.build or "counts" not in record:
         return None

@@ -46,7 +46,7 @@ def cut_validation(dataset: Files, spec: StreamSpec, seq_len: int, shard_bytes: 
     for number in range(num_shards):
         first, stop = number * rows_per_shard, min((number + 1) * rows_per_shard, num_rows)
         rows = waiting.rows(first, stop, seq_len)
-        entries.append(write_shard(dataset, shard_path("validation", number, num_shards), rows))
+        entries.append(write_shard(dataset.write, shard_path("validation", number, num_shards), rows))
     return tuple(entries)
 
 

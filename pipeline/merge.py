@@ -77,7 +77,8 @@ def merge_range(job: MergeJob, task: MergeTask) -> int:
     if found is not None:
         return found.tokens
     spec = StreamSpec(store=job.store, parts=task.sources, dtype=job.dtype, seed=0, held_out_below=0, num_partitions=1)
-    documents = sort_by_key(collect(spec, task.keys, lambda index: np.ones(len(index.key_high), bool)))
+    (unsorted,) = collect(spec, [task.keys], lambda index: np.ones(len(index.key_high), bool))
+    documents = sort_by_key(unsorted)
     lengths = documents.index.num_tokens
     index = PartIndex(
         key_high=documents.index.key_high,

@@ -9,7 +9,7 @@ A window reads one slice of every part per partition. With N parts of a corpus o
 in one range, where there are N / G parts in place of N. Another round follows while that is still too many.
 
     1,000 parts of 64 MB, partitions of 32 MB: slices of 32 kB, 2 million of them.
-    G = 250 (4 groups), K = 64 ranges: 256 tasks read 250 slices of 1 MB and write 250 MB; then slices of 8 MB
+    G = 250 (4 groups), K = 63 ranges: 252 tasks read 250 slices of 1 MB and write 254 MB; then slices of 8 MB
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _merge(cell: _Cell) -> tuple[list[MergeTask], list[_Cell]]:
     of_groups = [_digest(group) for group in what]
     sources = [cell.names[first:stop] for first, stop in groups]
     group_sizes = np.array([cell.sizes[first:stop].sum() for first, stop in groups])
-    num_ranges = 1 << int(np.ceil(np.log2(max(float(group_sizes.max()) / OUTPUT_BYTES, 1))))
+    num_ranges = max(1, int(np.ceil(float(group_sizes.max()) / OUTPUT_BYTES)))
     tasks: list[MergeTask] = []
     cells = []
     for number in range(num_ranges):

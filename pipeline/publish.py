@@ -16,6 +16,7 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,8 +30,24 @@ MAX_PENDING_BYTES = 1 << 20
 class Aside:
     """A file that is written under another name and renamed to `final` when the block ends without an error."""
 
-    def __init__(self, aside_folder: Path, final: Path, *, hashed: bool = False) -> None:
+    def __init__(
+        self,
+        aside_folder: Path,
+        final: Path,
+        *,
+        hashed: bool = False,
+        flush_names: Callable[[Path], object] | None = None,
+    ) -> None:
+        """
+        Args:
+            aside_folder: for the unfinished file.
+            final: where it is to appear.
+            hashed: take a digest of what is written.
+            flush_names: called with each folder that got a new name, instead of flushing it: who writes many files
+                flushes each folder once.
+        """
         self.final = final
+        self._flush_names = flush_names or sync_folder
         self.num_bytes = 0
         self.closed = False
         self._digest = hashlib.sha256() if hashed else None
@@ -88,9 +105,9 @@ class Aside:
             self.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            make_folder(self.final.parent)
+            make_folder(self.final.parent, self._flush_names)
             os.replace(self.path, self.final)  # noqa: PTH105 - a name that tests can stop the build at
-            sync_folder(self.final.parent)
+            self._flush_names(self.final.parent)
         except OSError as failure:
             self._drop()
             raise _cannot_write(self.final, failure) from failure
@@ -100,18 +117,6 @@ class Aside:
         self.path.unlink(missing_ok=True)
 
 
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents; each new name is flushed to the disk with its parent."""
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    try:
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
-
-
 def sync_folder(folder: Path) -> None:
     """Flush the names of a folder, so that a rename survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
@@ -119,6 +124,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(folder: Path, flush_names: Callable[[Path], object] = sync_folder) -> None:
+    """Create a folder and its parents; each new name is flushed to the disk with its parent, or as `Aside` says."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent, flush_names)
+    try:
+        folder.mkdir(exist_ok=True)
+        flush_names(folder.parent)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
 
 
 def remove(path: Path) -> None:

@@ -102,9 +102,7 @@ def cut_rows(text: WindowText, offsets: IntArray, seq_len: int) -> Rows:
     Rows end inside the interval of `text`; a document that begins exactly at a row's first token is not listed in its
     doc_starts, since that token is no boundary inside the row.
     """
-    # A view of all rows that could be cut, then one gather: one memcpy per row, no index per token.
-    candidates = np.lib.stride_tricks.sliding_window_view(text.tokens, seq_len + 1)
-    tokens = candidates[offsets - text.offset]
+    tokens = rows_at(text.tokens, offsets - text.offset, seq_len + 1)
     first = np.searchsorted(text.doc_positions, offsets, side="right")
     stop = np.searchsorted(text.doc_positions, offsets + seq_len, side="right")
     counts = stop - first
@@ -119,3 +117,14 @@ def cut_rows(text: WindowText, offsets: IntArray, seq_len: int) -> Rows:
         offset=offsets.astype(np.uint64),
         document=(first - 1 + text.first_document).astype(np.uint64),
     )
+
+
+def rows_at(tokens: TokenArray, begin: IntArray, row_tokens: int) -> TokenArray:
+    """[len(begin), row_tokens]: a copy of `tokens[b : b + row_tokens]` for each b of `begin`.
+
+    A view of all rows that could be cut, then one gather: one memcpy per row, no index per token. A row is one opaque
+    item: as an array of ids, gathering rows of 9 takes 2.2 times as long, rows of 1,025 1.1 times.
+    """
+    row = np.dtype((np.void, row_tokens * tokens.itemsize))
+    candidates = np.ndarray(len(tokens) - row_tokens + 1, row, tokens, strides=(tokens.itemsize,))
+    return candidates[begin].view(tokens.dtype).reshape(-1, row_tokens)

@@ -230,18 +230,20 @@ def usable_parts(store: Files, unit: str, itemsize: int) -> tuple[PartSummary, .
     return tuple(parts)
 
 
-def read_tokens(store: Files, name: str, start: int, stop: int, dtype: str) -> np.ndarray[Any, Any]:
-    """Ids `start <= i < stop` of a part."""
-    itemsize = np.dtype(dtype).itemsize
-    data = np.empty(stop - start, dtype)
-    done = store.read_into(tokens_name(name), start * itemsize, memoryview(data.data).cast("B"))
-    if done < data.nbytes:
+def read_tokens(store: Files, name: str, start: int, out: np.ndarray[Any, Any]) -> None:
+    """Fill `out`, of the store's dtype, with the ids of a part from `start` on.
+
+    Raises:
+        BuildError: there are fewer.
+    """
+    done = store.read_into(tokens_name(name), start * out.itemsize, memoryview(out.data).cast("B"))
+    if done < out.nbytes:
+        begin = start * out.itemsize
         raise BuildError(
-            f"{store.address(tokens_name(name))}: ends at byte {start * itemsize + done:,}, {stop * itemsize:,} are "
-            f"needed: the token store is damaged. Delete {store.address(index_name(name))} and run the same command "
-            f"again: the part is encoded anew."
+            f"{store.address(tokens_name(name))}: ends at byte {begin + done:,}, {begin + out.nbytes:,} are needed: "
+            f"the token store is damaged. Delete {store.address(index_name(name))} and run the same command again: "
+            f"the part is encoded anew."
         )
-    return data
 
 
 def note_corpus(store: Files, name: str, facts: dict[str, Any]) -> None:

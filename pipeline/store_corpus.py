@@ -25,7 +25,7 @@ from pipeline.files.connection import ATTEMPT_SECONDS, Connection
 from pipeline.files.retries import FIRST_CONTACT
 from pipeline.files.storage_options import StorageOptions
 from pipeline.folders import InputFile
-from pipeline.input_bytes import connect
+from pipeline.input_bytes import connect, pinned_commit
 
 SAVED_BY_DATASETS = ("dataset_info.json", "state.json")
 
@@ -63,7 +63,7 @@ def find_in_store(argument: str, read: Endings, options: StorageOptions) -> Foun
             relative=relative,
             size=found.size,
             mtime_ns=0,
-            stamp=",".join(found.version),
+            stamp=",".join(found.version) or pinned_commit(url) or "",
             kind=kind,
             options=options,
         )

@@ -3,7 +3,8 @@
 In:  the parts of the store, the seed, the number of epochs, which documents are held out.
 Out: any interval of the stream, `WindowText`.
 Guarantee: the order depends on the documents' keys and the seed alone, not on how the corpus was divided into parts.
-Memory is bounded by one interval and one partition, whatever the size of the corpus; one file is open at a time.
+Memory is bounded by one interval and the documents of the partitions that it touches, whatever the size of the corpus;
+one file is open at a time.
 
 Two levels make a global shuffle out of small sorts: ranges of the key space are partitions of about 16 Mi tokens; the
 seed permutes the partitions, and the documents inside each. Keys are hashes, so a partition is a random sample of the
@@ -171,11 +172,10 @@ def read_interval(
     """
     tokens = np.empty(num_tokens + 1, spec.dtype) if out is None else out
     stop = offset + num_tokens + 1
+    chosen: list[Documents] = []
     positions: list[IntArray] = []
     first_document = -1
-    filled = 0
-    for piece in pieces:
-        documents = piece_documents(spec, piece)
+    for piece, documents in zip(pieces, documents_of_pieces(spec, pieces), strict=True):
         ends = np.cumsum(documents.index.num_tokens.astype(np.int64)) + piece.offset
         starts = ends - documents.index.num_tokens.astype(np.int64)
         inside = np.flatnonzero((ends > offset) & (starts < stop))
@@ -184,32 +184,37 @@ def read_interval(
         if first_document < 0:
             first_document = piece.first_document + int(inside[0])
         positions.append(starts[inside])
-        filled += fill(spec, documents.rows(inside), starts[inside] - offset, tokens)
+        chosen.append(documents.rows(inside))
+    doc_positions = np.concatenate([np.empty(0, np.int64), *positions])
+    filled = fill(spec, join(chosen), doc_positions - offset, tokens) if chosen else 0
     if filled != len(tokens):
         raise BuildError(
             f"{spec.store.where}: the parts hold {filled:,} of the {len(tokens):,} tokens from {offset:,} of the "
             f"stream: the token store was changed while it was read. Run the same command again."
         )
-    return WindowText(
-        offset=offset, tokens=tokens, doc_positions=np.concatenate(positions), first_document=first_document
-    )
+    return WindowText(offset=offset, tokens=tokens, doc_positions=doc_positions, first_document=first_document)
 
 
 def piece_documents(spec: StreamSpec, piece: StreamPiece) -> Documents:
     """The training documents of a partition in stream order."""
-    keys = _first_key(spec, piece.partition), _first_key(spec, piece.partition + 1)
-    by_key = sort_by_key(collect(spec, keys, lambda index: index.text_hash >= spec.held_out_below))
-    chosen = permutation(
-        len(by_key.part), seed=spec.seed, purpose=spec.purpose("documents"), index=(piece.epoch, piece.partition)
-    )
-    return by_key.rows(chosen)
+    return next(documents_of_pieces(spec, [piece]))
+
+
+def documents_of_pieces(spec: StreamSpec, pieces: Sequence[StreamPiece]) -> Iterator[Documents]:
+    """The training documents of each piece in stream order; every index is opened once for all of them."""
+    ranges = [(_first_key(spec, piece.partition), _first_key(spec, piece.partition + 1)) for piece in pieces]
+    found = collect(spec, ranges, lambda index: index.text_hash >= spec.held_out_below)
+    for piece, documents in zip(pieces, found, strict=True):
+        index = (piece.epoch, piece.partition)
+        chosen = permutation(len(documents.part), seed=spec.seed, purpose=spec.purpose("documents"), index=index)
+        yield sort_by_key(documents).rows(chosen)
 
 
 def held_out_documents(spec: StreamSpec, low: int, high: int) -> Documents:
     """The validation documents with text hash `low <= hash < high`, by text hash, then key: an order that neither seed
     nor schedule changes."""
     high = min(high, spec.held_out_below)
-    documents = collect(spec, EVERY_KEY, lambda index: (index.text_hash >= low) & (index.text_hash < high))
+    (documents,) = collect(spec, [EVERY_KEY], lambda index: (index.text_hash >= low) & (index.text_hash < high))
     index = documents.index
     return documents.rows(np.lexsort((index.key_low, index.key_high, index.text_hash)))
 
@@ -221,31 +226,29 @@ def fill(spec: StreamSpec, documents: Documents, starts: IntArray, out: np.ndarr
 
     Reads one part after the other, in file order, neighbours together.
     """
-    copied = 0
+    order = np.lexsort((documents.index.start, documents.part))
+    part = documents.part[order]
+    # The wanted range of each document, clipped to `out`.
+    begin = documents.index.start[order].astype(np.int64)
+    to = starts[order]
+    skipped = np.maximum(-to, 0)
+    count = np.minimum(documents.index.num_tokens[order].astype(np.int64), len(out) - to) - skipped
+    begin, to = begin + skipped, to + skipped
+    block = np.empty(0, spec.dtype)
     names = spec.files
-    for part in np.unique(documents.part).tolist():
-        of_part = np.flatnonzero(documents.part == part)
-        of_part = of_part[np.argsort(documents.index.start[of_part], kind="stable")]
-        # The wanted range of each document, clipped to `out`.
-        begin = documents.index.start[of_part].astype(np.int64)
-        to = starts[of_part]
-        skipped = np.maximum(-to, 0)
-        count = np.minimum(documents.index.num_tokens[of_part].astype(np.int64), len(out) - to) - skipped
-        begin, to = begin + skipped, to + skipped
-        for first, stop in _read_together(begin, begin + count):
-            base = int(begin[first])
-            end = int(begin[stop - 1] + count[stop - 1])
-            block = read_tokens(spec.store, names[part], base, end, spec.dtype)
-            ranges = zip(
-                (begin[first:stop] - base).tolist(),
-                to[first:stop].tolist(),
-                count[first:stop].tolist(),
-                strict=True,
-            )
-            for source, target, length in ranges:
-                out[target : target + length] = block[source : source + length]
-        copied += int(count.sum())
-    return copied
+    for first, stop in _read_together(part, begin, begin + count):
+        # A window of two epochs may hold a document twice, clipped at its beginning and at its end: not in file order.
+        base = int(begin[first:stop].min())
+        num_read = int((begin[first:stop] + count[first:stop]).max()) - base
+        if num_read > len(block):
+            block = np.empty(num_read, spec.dtype)
+        read_tokens(spec.store, names[part[first]], base, block[:num_read])
+        ranges = zip(
+            (begin[first:stop] - base).tolist(), to[first:stop].tolist(), count[first:stop].tolist(), strict=True
+        )
+        for source, target, length in ranges:
+            out[target : target + length] = block[source : source + length]
+    return int(count.sum())
 
 
 def overlapping(pieces: Sequence[StreamPiece], offset: int, num_tokens: int) -> Sequence[StreamPiece]:
@@ -255,29 +258,37 @@ def overlapping(pieces: Sequence[StreamPiece], offset: int, num_tokens: int) -> 
     return pieces[first:stop]
 
 
-def _read_together(begin: IntArray, end: IntArray) -> Iterator[tuple[int, int]]:
-    """Runs `first <= i < stop` of ranges in file order: gaps small enough to read across, and not too long in all."""
+def _read_together(part: IntArray, begin: IntArray, end: IntArray) -> Iterator[tuple[int, int]]:
+    """Runs `first <= i < stop` of ranges of one part: gaps small enough to read across, and not too long in all."""
+    other = part[1:] != part[:-1]
     distant = begin[1:] - end[:-1] > MAX_READ_GAP_TOKENS
     crossing = begin[1:] // MAX_READ_TOKENS != begin[:-1] // MAX_READ_TOKENS
-    yield from pairwise([0, *(np.flatnonzero(distant | crossing) + 1).tolist(), len(begin)])
+    yield from pairwise([0, *(np.flatnonzero(other | distant | crossing) + 1).tolist(), len(begin)])
 
 
-def collect(spec: StreamSpec, keys: KeyRange, choose: Callable[[PartIndex], Any]) -> Documents:
-    """Documents of a range of keys, file by file, one index open at a time.
+def collect(spec: StreamSpec, ranges: Sequence[KeyRange], choose: Callable[[PartIndex], Any]) -> list[Documents]:
+    """Documents of ranges of keys, file by file, one index open at a time and each opened once.
 
     Args:
         spec: the stream.
-        keys: upper words of the keys.
+        ranges: upper words of the keys.
         choose: mask, bool [documents], of those to take.
     """
-    found: list[Documents] = []
-    for number in spec.overlapping(*keys):
-        index = read_index(spec.store, spec.files[number])
-        index = index.rows(_key_slice(index, *keys))
-        index = index.rows(np.flatnonzero(choose(index)))  # copies: the map is let go
-        if len(index.key_high):
-            found.append(Documents(index=index, part=np.full(len(index.key_high), number, np.int64)))
-    return join(found)
+    found: list[list[Documents]] = [[] for _ in ranges]
+    wanted: dict[int, list[int]] = {}
+    for number, keys in enumerate(ranges):
+        for file in spec.overlapping(*keys):
+            wanted.setdefault(file, []).append(number)
+    names = spec.files
+    for file, numbers in sorted(wanted.items()):
+        index = read_index(spec.store, names[file])
+        for number in numbers:
+            of_range = index.rows(_key_slice(index, *ranges[number]))
+            of_range = of_range.rows(np.flatnonzero(choose(of_range)))  # copies: the map is let go
+            if len(of_range.key_high):
+                part = np.full(len(of_range.key_high), file, np.int64)
+                found[number].append(Documents(index=of_range, part=part))
+    return [join(of_range) for of_range in found]
 
 
 def sort_by_key(documents: Documents) -> Documents:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pipeline.build
 import pipeline.corpus
-from pipeline.corpus import ensure_part, sample_unit
+from pipeline.corpus import ensure_parts, sample_unit
 from pipeline.cut import cut_window
 
 WAIT_SECONDS = 100.0
@@ -54,7 +54,7 @@ class Gated:
         self.prepare = workers.prepare
 
     def run(self, task: Callable[..., Any], shared: tuple[Any, ...], arguments: Any) -> Any:
-        stage = {sample_unit: "sample", ensure_part: "encode", cut_window: "cut"}.get(task)
+        stage = {sample_unit: "sample", ensure_parts: "encode", cut_window: "cut"}.get(task)
         if stage is None:
             yield from self._workers.run(task, shared, arguments)
             return

@@ -68,6 +68,10 @@ class Bucket(Store):
         limit = self._limit(seconds + num_bytes / SLOWEST_BYTES_PER_SECOND)
         self._fs.put_file(str(local), f"{self._root}/{path}", **limit)
 
+    def put(self, path: str, data: bytes, seconds: float) -> None:
+        """Replace a small file."""
+        self._fs.pipe_file(f"{self._root}/{path}", data, **self._limit(seconds))
+
     def delete(self, path: str, seconds: float) -> None:
         """Remove a file; it may be gone already."""
         with suppress(FileNotFoundError):

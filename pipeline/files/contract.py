@@ -49,6 +49,13 @@ class Writing(Protocol):
         """Hex digest of everything written so far; only of a file opened with `hashed`."""
 
 
+class OpenFile(Protocol):
+    """A way to write a file of a place: `Files.write`, or what `Files.together` gives."""
+
+    def __call__(self, name: str, *, hashed: bool = False) -> AbstractContextManager[Writing]:
+        """The file, to be written in a `with` block."""
+
+
 class Files(Protocol):
     """A folder of a disk, or a prefix of an object store."""
 
@@ -108,6 +115,15 @@ class Files(Protocol):
 
         Raises:
             BuildError: it cannot be written.
+        """
+
+    def together(self) -> AbstractContextManager[OpenFile]:
+        """Write many files: the block gets a function like `write`, which does not wait until a file is durable.
+
+        All of them appear, complete and durable, when the block ends without an error.
+
+        Raises:
+            BuildError: one cannot be written.
         """
 
     def remove(self, name: str) -> None:

@@ -7,16 +7,17 @@ Guarantee: every effect on the disk goes through `pipeline.publish`, so that a t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from curriculum.errors import BuildError
-from pipeline.files.contract import FileFacts
+from pipeline.files.contract import FileFacts, OpenFile
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
+from pipeline.files.together import settling_beside
 from pipeline.lock import locked
 from pipeline.publish import Aside, remove, sync_folder
 
@@ -111,6 +112,19 @@ class DiskFiles:
     def write(self, name: str, *, hashed: bool = False) -> Aside:
         """Aside, flushed, renamed."""
         return Aside(self.root / self.aside, self.root / name, hashed=hashed)
+
+    @contextmanager
+    def together(self) -> Iterator[OpenFile]:
+        """Threads wait for the files; each folder is flushed once, at the end."""
+        changed: set[Path] = set()
+
+        def write(name: str, *, hashed: bool = False) -> Aside:
+            return Aside(self.root / self.aside, self.root / name, hashed=hashed, flush_names=changed.add)
+
+        with settling_beside(write) as settling:
+            yield settling
+        for folder in sorted(changed):
+            sync_folder(folder)
 
     def remove(self, name: str) -> None:
         """A file or a folder."""

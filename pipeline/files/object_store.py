@@ -24,12 +24,13 @@ import pyarrow as pa
 from curriculum.errors import BuildError
 from pipeline.files.bucket import Bucket
 from pipeline.files.connection import ATTEMPT_SECONDS, Connection
-from pipeline.files.contract import FileFacts
+from pipeline.files.contract import FileFacts, OpenFile
 from pipeline.files.lease import LEASE_NAME, leased, require_held
 from pipeline.files.local_copies import cannot_keep, drop_copies, keep_copy, local_copy, new_local_file
 from pipeline.files.retries import PATIENT, Patience
 from pipeline.files.spool import Spooled
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
+from pipeline.files.together import settling_beside
 
 T = TypeVar("T")
 RANGE_BYTES = 16 << 20
@@ -130,10 +131,13 @@ class ObjectFiles:
         drop_copies(self.url, name)
         return Spooled(partial(self._upload, name), hashed=hashed)
 
+    def together(self) -> AbstractContextManager[OpenFile]:
+        """Uploads go on beside the next file."""
+        return settling_beside(self.write)
+
     def write_small(self, name: str, data: bytes, patience: Patience = PATIENT) -> None:
-        """Write an object at once."""
-        with Spooled(partial(self._upload, name, patience=patience)) as file:
-            file.write(data)
+        """Write an object at once, without asking for its size: the lease is read back anyway."""
+        self._ask(lambda bucket: bucket.put(name, data, ATTEMPT_SECONDS), name, "written", patience)
 
     def remove(self, name: str) -> None:
         """An object, and everything below that name."""

@@ -37,6 +37,11 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
             id="by length, repeated",
         ),
         pytest.param(
+            {"weight": BY_LENGTH, "epochs": 6, "shuffle_window": 1 << 20},
+            [[9, 1, 0], [3, 1, 0], [1, 1, 2]],
+            id="epochs of one window, which holds documents twice and clipped",
+        ),
+        pytest.param(
             {
                 "phases": "8:60,24:80,24:18,8:10",
                 "weight": ("web=1,1,0,0", "code=0.5", "wiki=0,0.5,1,3"),

@@ -98,7 +98,8 @@ def stored_documents(result: BuildResult) -> Counter[tuple[int, ...]]:
     store, found = store_files(log["store"]), Counter[tuple[int, ...]]()
     for part in log["parts"]:
         index = read_index(store, part)
-        tokens = read_tokens(store, part, 0, int(index.num_tokens.sum()), result.manifest.dtype)
+        tokens = np.empty(int(index.num_tokens.sum()), result.manifest.dtype)
+        read_tokens(store, part, 0, tokens)
         for start, count in zip(index.start.tolist(), index.num_tokens.tolist(), strict=True):
             found[tuple(tokens[start : start + count].tolist())] += 1
     return found

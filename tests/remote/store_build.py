@@ -24,9 +24,9 @@ FEW: dict[str, Any] = {
     "start_length": 32,
     "max_length": 64,
     "batch_rows": 8,
-    "shuffle_window": 100_000,
+    "shuffle_window": 80_000,
     "shard_bytes": 1 << 20,
-    "unit_bytes": 150_000,
+    "unit_bytes": 80_000,
     "validation_tokens": 2_000,
     "workers": 1,
 }
@@ -53,9 +53,9 @@ class At(Silent):
 
 
 def write_corpus(folder: Path) -> Path:
-    """The real texts as one .jsonl."""
+    """Half of the real texts as one .jsonl."""
     folder.mkdir()
-    lines = (json.dumps({"text": text}) + "\n" for text in real_texts())
+    lines = (json.dumps({"text": text}) + "\n" for text in real_texts()[::2])
     (folder / "a.jsonl").write_text("".join(lines), "utf-8")
     return folder
 

@@ -4,7 +4,8 @@ In:  "128:1000,1024:500", or the same as numbers. The last number of steps may b
 Out: `ExplicitPhases`: runs of (seq_len, num_steps) in training order.
 
 Guarantees: lengths may shrink and come back; neighbouring entries of equal length are one run, so that equal
-schedules give equal plans, however they were written.
+schedules give equal plans, however they were written. Entries that are `separate` all stay phases of their own: a
+mixture may give each its own weights, also where the length does not change (an anneal at the maximum).
 
     parse_phases("8:1,8:2,16:3").runs             ((8, 3), (16, 3))
     parse_phases("128:9,512:*").runs_with(41)     ((128, 9), (512, 41))
@@ -18,6 +19,8 @@ from curriculum.errors import PlanError
 from curriculum.limits import MAX_LENGTHS, MAX_SEQ_LEN, require_aligned, require_int
 
 EXAMPLE = "for example 128:1000,1024:500"
+SEPARATE = "separate"
+"""Key of a plan's `schedule` whose phases are the entries as they were written, one visit each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +35,7 @@ class ExplicitPhases:
     steps_by_length: tuple[tuple[int, int], ...]
     multiple_of: int = 8
     open_length: int | None = None
+    separate: bool = False
 
     def __post_init__(self) -> None:
         require_int("multiple_of", self.multiple_of, most=MAX_SEQ_LEN)
@@ -51,7 +55,12 @@ class ExplicitPhases:
 
     def describe(self) -> dict[str, int | str]:
         """The plan's `schedule` object; the phases themselves stand in `phases` and `order`."""
-        return {"name": self.NAME, "max_length": self.max_length, "multiple_of": self.multiple_of}
+        described: dict[str, int | str] = {
+            "name": self.NAME,
+            "max_length": self.max_length,
+            "multiple_of": self.multiple_of,
+        }
+        return described | {SEPARATE: 1} if self.separate else described
 
     @property
     def is_open(self) -> bool:
@@ -76,7 +85,7 @@ class ExplicitPhases:
     @property
     def runs(self) -> tuple[tuple[int, int], ...]:
         """`((seq_len, num_steps), ...)` of the fixed phases, neighbouring entries of equal length merged."""
-        return merged_runs(self.steps_by_length)
+        return self.steps_by_length if self.separate else merged_runs(self.steps_by_length)
 
     def runs_with(self, open_steps: int) -> tuple[tuple[int, int], ...]:
         """The runs when the open phase lasts `open_steps` steps."""
@@ -84,7 +93,8 @@ class ExplicitPhases:
             raise PlanError(
                 "phases has no entry LEN:*, so all of its numbers of steps are fixed; leave them as they are."
             )
-        return merged_runs((*self.steps_by_length, (self.open_length, open_steps)))
+        runs = (*self.steps_by_length, (self.open_length, open_steps))
+        return runs if self.separate else merged_runs(runs)
 
 
 def merged_runs(runs: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
@@ -93,7 +103,7 @@ def merged_runs(runs: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...
     return tuple((seq_len, sum(num_steps for _, num_steps in group)) for seq_len, group in groups)
 
 
-def parse_phases(text: str, multiple_of: int = 8) -> ExplicitPhases:
+def parse_phases(text: str, multiple_of: int = 8, *, separate: bool = False) -> ExplicitPhases:
     """ "128:1000,1024:500" -> 1000 steps of length 128, then 500 of 1024; "128:1000,1024:*" -> then the rest."""
     parts = text.split(",")
     last_length, colon, last_steps = parts[-1].partition(":")
@@ -107,7 +117,9 @@ def parse_phases(text: str, multiple_of: int = 8) -> ExplicitPhases:
         words = part.split(":")
         numbers = _parse_numbers(number, part, words if len(words) == 2 else [""])
         entries.append((numbers[0], numbers[1]))
-    return ExplicitPhases(steps_by_length=tuple(entries), multiple_of=multiple_of, open_length=open_length)
+    return ExplicitPhases(
+        steps_by_length=tuple(entries), multiple_of=multiple_of, open_length=open_length, separate=separate
+    )
 
 
 def _parse_numbers(number: int, part: str, words: list[str]) -> list[int]:

@@ -3,8 +3,8 @@
 In:  sequence length, rows per step and number of steps of each phase; runs of (phase index, steps).
 Out: checked values.
 
-Guarantees: phases are distinct, every run is positive, the runs of a phase add up to its steps, and there is
-one way to write an order, so that equal plans have equal digests.
+Guarantees: phases are distinct (unless they are separate by request, for weights of their own), every run is positive,
+the runs of a phase add up to its steps, and there is one way to write an order, so that equal plans have equal digests.
 
     Phase(seq_len=8, rows_per_step=4, num_steps=3): 12 rows, 96 trained tokens, 32 a step
 """
@@ -54,19 +54,22 @@ class Phase:
         }
 
 
-def require_phases(phases: tuple[Phase, ...], max_seq_len: int) -> None:
+def require_phases(phases: tuple[Phase, ...], max_seq_len: int, *, separate: bool = False) -> None:
+    """Phases that are `separate` may have equal shapes; others are one phase then."""
     if not phases:
         raise PlanError("the plan has no phases; at least one is needed.")
     shapes = {(phase.seq_len, phase.rows_per_step) for phase in phases}
-    if len(shapes) != len(phases):
+    if len(shapes) != len(phases) and not separate:
         raise PlanError("two phases have equal seq_len and rows_per_step; make them one, visited twice by order.")
     longest = max(phase.seq_len for phase in phases)
     if max_seq_len != longest:
         raise PlanError(f"max_seq_len is {max_seq_len}, but the longest phase has {longest}.")
 
 
-def require_order(phases: tuple[Phase, ...], order: tuple[tuple[int, int], ...]) -> None:
+def require_order(phases: tuple[Phase, ...], order: tuple[tuple[int, int], ...], *, separate: bool = False) -> None:
     """The one canonical form: phases numbered by first visit, neighbouring runs of different phases."""
+    if separate and len(order) != len(phases):
+        raise PlanError(f"order has {len(order)} runs; {len(phases)} phases that are separate are visited once each.")
     steps = [0] * len(phases)
     visited = 0
     for index, num_steps in order:

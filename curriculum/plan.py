@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Self
 
 from curriculum.budget import Batch, Budget
 from curriculum.errors import CursorError, DataError, PlanError
+from curriculum.explicit_phases import SEPARATE
 from curriculum.phase import Phase, require_order, require_phases
 from curriculum.plan_json import (
     FORMAT,
@@ -33,7 +34,7 @@ from curriculum.plan_json import (
     require_same_numbers,
     require_schedule,
 )
-from curriculum.request import Request, require_mode
+from curriculum.request import Request, Runs, require_mode
 from curriculum.resolve import resolve
 from curriculum.schedule import MAX_TOTAL, ExplicitPhases, Pacing, Warmup
 
@@ -70,8 +71,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         require_mode(self.mode)
-        require_phases(self.phases, self.max_seq_len)
-        require_order(self.phases, self.order)
+        separate = SEPARATE in self.schedule
+        require_phases(self.phases, self.max_seq_len, separate=separate)
+        require_order(self.phases, self.order, separate=separate)
         runs = tuple(self._cumulate())
         object.__setattr__(self, "_runs", runs)
         object.__setattr__(self, "_first_steps", tuple(run.first_step for run in runs))
@@ -123,7 +125,7 @@ class Plan:
     @property
     def num_shapes(self) -> int:
         """Distinct `[rows_per_step, seq_len]` of global batches: one compilation or graph capture each."""
-        return len(self.phases)
+        return len({(phase.rows_per_step, phase.seq_len) for phase in self.phases})
 
     @property
     def tokens_per_step(self) -> tuple[int, ...]:
@@ -314,19 +316,28 @@ def compile_plan(
 
 
 def _assemble(request: Request) -> Plan:
-    """Equal (seq_len, rows) entries become one phase, visited again through order."""
+    """Equal (seq_len, rows) entries become one phase, visited again through order, unless they are separate."""
     runs, schedule = resolve(request)
+    if SEPARATE in schedule:
+        return _lay_out(request, schedule, runs, tuple((index, steps) for index, (_, steps) in enumerate(runs)))
     num_steps: dict[int, int] = {}
     for seq_len, steps in runs:
         num_steps[seq_len] = num_steps.get(seq_len, 0) + steps
     index_of = {seq_len: index for index, seq_len in enumerate(num_steps)}
+    order = tuple((index_of[seq_len], steps) for seq_len, steps in runs)
+    return _lay_out(request, schedule, tuple(num_steps.items()), order)
+
+
+def _lay_out(
+    request: Request, schedule: dict[str, int | str], phases: Runs, order: tuple[tuple[int, int], ...]
+) -> Plan:
     return Plan(
         mode=request.mode,
         max_seq_len=request.pacing.max_length,
         schedule=schedule,
         phases=tuple(
             Phase(seq_len=seq_len, rows_per_step=request.batch.rows_per_step(seq_len), num_steps=steps)
-            for seq_len, steps in num_steps.items()
+            for seq_len, steps in phases
         ),
-        order=tuple((index_of[seq_len], steps) for seq_len, steps in runs),
+        order=order,
     )

@@ -13,6 +13,7 @@ and sums that do not add up are refused with a `DataError` that names the place.
 from typing import Any, NamedTuple
 
 from curriculum.errors import DataError, PlanError
+from curriculum.explicit_phases import SEPARATE
 from curriculum.json_object import JsonObject
 from curriculum.request import shaped_warmup
 from curriculum.schedule import MAX_SEQ_LEN, MAX_TOTAL, PACING_NAMES, ExplicitPhases, Pacing
@@ -93,7 +94,7 @@ def require_schedule(schedule: dict[str, int | str], runs: Runs) -> None:
     """
     name, keys = schedule["name"], set(schedule)
     try:
-        if name == ExplicitPhases.NAME and keys == {"name", "max_length", "multiple_of"}:
+        if name == ExplicitPhases.NAME and keys - {SEPARATE} == {"name", "max_length", "multiple_of"}:
             expected, described = _explicit(dict(schedule), runs)
         elif name in PACING_NAMES and _ENDS <= keys <= _ENDS | _OPTIONAL:
             expected, described = _paced(dict(schedule), runs)
@@ -111,7 +112,7 @@ _MOST_COSTS = 2_000_000  # about a second of the dynamic program
 
 
 def _explicit(entries: dict[str, Any], runs: Runs) -> tuple[Runs, dict[str, int | str]]:
-    phases = ExplicitPhases(steps_by_length=runs, multiple_of=entries["multiple_of"])
+    phases = ExplicitPhases(steps_by_length=runs, multiple_of=entries["multiple_of"], separate=SEPARATE in entries)
     return phases.runs, phases.describe()
 
 

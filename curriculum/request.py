@@ -131,6 +131,11 @@ class Request:
             raise PlanError(f"shapes_by is {self.shapes_by!r}; choose one of {', '.join(SHAPES_BY)}.")
         if self.max_shapes is None:
             return
+        if isinstance(self.pacing, ExplicitPhases) and self.pacing.separate:
+            raise PlanError(
+                f"max_shapes {self.max_shapes} would merge phases, and weights are listed one for each phase; leave "
+                f"max_shapes out, or give the weights by length."
+            )
         require_int("max_shapes", self.max_shapes, least=2, most=MAX_SEQ_LEN)
         if isinstance(self.pacing, ExplicitPhases):
             shaped_phases(self.pacing, self.max_shapes, self.shapes_by)

@@ -31,8 +31,8 @@ from curriculum.shard_format import row_bytes, token_itemsize
 from pipeline.accounting import account
 from pipeline.build_log import BuildLog
 from pipeline.card import dataset_card
-from pipeline.corpus import SOURCE, Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
-from pipeline.corpus_plan import CorpusPlan, StoredCorpus, plan_corpus
+from pipeline.corpus import Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
+from pipeline.corpus_plan import CorpusPlan, StoredCorpus, StoredSource, plan_corpus
 from pipeline.cut import CutJob, WindowTask, cut_window, finished_windows
 from pipeline.cut_validation import cut_validation
 from pipeline.engines.choice import check_engine, open_workers
@@ -83,6 +83,7 @@ class BuildResult:
             "total_tokens": plan.total_tokens,
             "accounting": self.manifest.accounting.to_json(),
             "packing": self.packing,
+            "sources": [source.to_json() for source in self.manifest.sources],
         }
 
 
@@ -136,14 +137,26 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
             return plan_corpus(options, _stored(tokenized, merged), workers, progress), tokenized
 
 
-def _merged(options: Options, tokenized: TokenizedCorpus, workers: Workers, progress: Progress) -> MergedParts | None:
-    return merge_parts(options.store_files(), tokenized.parts, tokenized.tokenizer.dtype, workers, progress)
+def _merged(
+    options: Options, tokenized: TokenizedCorpus, workers: Workers, progress: Progress
+) -> list[MergedParts | None]:
+    """For every source the larger parts to read in place of its own."""
+    store, dtype = options.store_files(), tokenized.tokenizer.dtype
+    return [merge_parts(store, source.parts, dtype, workers, progress) for source in tokenized.sources]
 
 
-def _stored(tokenized: TokenizedCorpus, merged: MergedParts | None) -> StoredCorpus:
-    return StoredCorpus(
-        parts=tokenized.part_names, tokens=tokenized.tokens, dtype=tokenized.tokenizer.dtype, merged=merged
+def _stored(tokenized: TokenizedCorpus, merged: list[MergedParts | None] | None) -> StoredCorpus:
+    sources = tuple(
+        StoredSource(
+            name=one.name,
+            parts=tuple(part.name for part in one.parts),
+            tokens=one.tokens,
+            documents=one.documents,
+            merged=larger,
+        )
+        for one, larger in zip(tokenized.sources, merged or [None] * len(tokenized.sources), strict=True)
     )
+    return StoredCorpus(sources=sources, dtype=tokenized.tokenizer.dtype)
 
 
 def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progress, log: BuildLog) -> Manifest:
@@ -162,6 +175,8 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
         window_tokens=window_size(plan, options.shuffle_window),
         eos_id=tokenized.tokenizer.eos_id,
         fill=planned.fill,
+        mixture=planned.mixed.use.mixture if planned.mixed else None,
+        streams=planned.mixed.streams() if planned.mixed else (),
     )
     with log.stage("cut"):
         phases, counts = _cut(job, planned, options, workers, progress)
@@ -170,7 +185,7 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
             of_validation = (job.dataset, job.stream, plan.max_seq_len, options.shard_bytes)
             ((_, shards),) = workers.run(cut_validation, of_validation, [()])
             validation = PhaseEntry(seq_len=plan.max_seq_len, shards=shards)
-    manifest = _manifest(options, job, tokenized, held_out, counts, phases, validation)
+    manifest = _manifest(options, job, tokenized, planned, counts, phases, validation)
     facts = log.to_json(manifest, tokenized, corpus, options, held_out.below, counts.summary(plan))
     _finish(options, manifest, Path(tokenized.tokenizer.path), facts)
     return manifest
@@ -210,21 +225,13 @@ def _manifest(
     options: Options,
     job: CutJob,
     tokenized: TokenizedCorpus,
-    held_out: HeldOut,
+    planned: CorpusPlan,
     counts: WindowCounts,
     phases: tuple[PhaseEntry, ...],
     validation: PhaseEntry | None,
 ) -> Manifest:
     plan = job.plan
     tokenizer = tokenized.tokenizer
-    source = SourceEntry(
-        name=SOURCE,
-        documents=tokenized.documents,
-        tokens=tokenized.tokens,
-        offset=0,
-        weight=1.0,
-        fingerprint=tokenized.fingerprint,
-    )
     return Manifest(
         plan=plan,
         tokenizer=TokenizerEntry(
@@ -241,13 +248,36 @@ def _manifest(
             shard_bytes=options.shard_bytes,
             bos=options.bos,
             fill=job.fill,
+            mixture=job.mixture,
         ),
         phases=phases,
         validation=validation,
-        sources=(source,),
-        accounting=account(plan, tokenized, held_out.tokens, counts),
-        requires=required_features(plan.mode),
+        sources=_sources(job, tokenized, planned),
+        accounting=account(
+            plan, tokenized, planned.held_out.tokens, counts, planned.mixed.taken if planned.mixed else ()
+        ),
+        requires=required_features(plan.mode, mixture=job.mixture is not None),
     )
+
+
+def _sources(job: CutJob, tokenized: TokenizedCorpus, planned: CorpusPlan) -> tuple[SourceEntry, ...]:
+    """The entries of the manifest: more of a mixture than of a single source, whose place and share are no question."""
+    entries = []
+    for number, source in enumerate(tokenized.sources):
+        mixed = planned.mixed
+        entries.append(
+            SourceEntry(
+                name=source.name,
+                documents=source.documents,
+                tokens=source.tokens,
+                offset=job.streams[number].offset if mixed else 0,
+                weight=mixed.use.mixture.share(0, number) if mixed else 1.0,
+                fingerprint=source.fingerprint,
+                validation_tokens=mixed.sources[number].held_out_tokens if mixed else None,
+                first_document=job.streams[number].first_document if mixed else None,
+            )
+        )
+    return tuple(entries)
 
 
 def _finish(options: Options, manifest: Manifest, tokenizer: Path, facts: dict[str, Any]) -> None:

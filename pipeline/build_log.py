@@ -75,6 +75,7 @@ class BuildLog:
             "corpus": corpus.name,
             "store": options.store_address(),
             "parts": list(tokenized.part_names),
+            "source_parts": {one.name: [part.name for part in one.parts] for one in tokenized.sources},
             "held_out_below": held_out_below,
             "skipped_examples": list(tokenized.skipped_examples),
             "packing": packing,

@@ -103,6 +103,16 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
 )
 
 
+SOURCE_OPTIONS = (
+    ("--source", "NAME=PATH: a source of a mixture, instead of CORPUS; again for others, or for more paths."),
+    (
+        "--weight",
+        "NAME=W: share of the rows of a source, or NAME=LENGTH:W,LENGTH:W,... by row length.  [default: by tokens]",
+    ),
+    ("--source-epochs", "NAME=N: passes over a source that a plan may take.  [default: --epochs]"),
+)
+
+
 def storage_option(command: Command) -> Command:
     """Options of the client of a store."""
     return click.option(
@@ -119,6 +129,8 @@ def plan_options(command: Command) -> Command:
         command = click.option(f"--from-{name}", type=str, default=None, help=f"Take the schedule from {what}.")(
             command
         )
+    for flag, help_text in reversed(SOURCE_OPTIONS):
+        command = click.option(flag, type=str, multiple=True, default=None, help=help_text)(command)
     balanced = "The same number of steps of every length (grow-linear, grow-p2)."
     command = click.option("--balanced", is_flag=True, default=None, help=balanced)(command)
     for flag, kind, help_text in reversed(PLAN_OPTIONS):

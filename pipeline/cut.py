@@ -11,14 +11,18 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import PurePosixPath
+from typing import Any
 
 import orjson
 
 from curriculum.manifest import ShardEntry
+from curriculum.mixture import Mixture
 from curriculum.plan import Plan
 from pipeline.cut_packed import BucketRows, lay_window, pack_interval
 from pipeline.files.contract import Files
 from pipeline.layout import WINDOWS_FOLDER, read_object, write_object
+from pipeline.mixed_text import NumberedStream, cut_mixed, deal_mixed, read_mixed
+from pipeline.mixed_windows import MixedWindow
 from pipeline.segment import Rows, cut_rows, deal_rows
 from pipeline.shard import write_shard
 from pipeline.store import ALGORITHM
@@ -41,13 +45,31 @@ class CutJob:
     eos_id: int
     fill: tuple[int, ...]
     """best-fit mode: how full the rows of each phase are to get, in parts per million; else ()"""
+    mixture: Mixture | None = None
+    """of several sources: the weights, and below the stream of each; `stream` then is for the held-out documents"""
+    streams: tuple[NumberedStream, ...] = ()
 
     @property
     def identity(self) -> str:
         """Of everything that decides the bytes of a window: records of another build are not believed."""
-        stream = {f.name: getattr(self.stream, f.name) for f in fields(self.stream) if f.name not in WHERE}
-        what = [ALGORITHM, self.plan.digest(), stream, self.window_tokens, self.fill]
+        stream = _identity(self.stream)
+        mixed = [[_identity(one.spec), one.offset, one.first_document] for one in self.streams]
+        weights = self.mixture.weights if self.mixture else ()
+        what = [ALGORITHM, self.plan.digest(), stream, self.window_tokens, self.fill, weights, mixed]
         return hashlib.sha256(orjson.dumps(what, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _identity(stream: StreamSpec) -> dict[str, Any]:
+    """What decides a stream, wherever its store lies."""
+    return {f.name: getattr(stream, f.name) for f in fields(stream) if f.name not in WHERE}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MixedPart:
+    """What a window takes of every source, and the pieces of each stream that it reads."""
+
+    window: MixedWindow
+    pieces: tuple[tuple[StreamPiece, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +83,8 @@ class WindowTask:
     pieces: tuple[StreamPiece, ...]
     owned: BucketRows | None = None
     """document mode only"""
+    mixed: MixedPart | None = None
+    """of several sources: instead of `pieces`"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +112,20 @@ def _rows_of_window(job: CutJob, task: WindowTask) -> tuple[Callable[[ShardSlot]
     if task.owned is not None:
         packed = lay_window(job.plan, job.stream, task.window, task.pieces, task.owned, job.eos_id)
         return packed.rows, packed.counts
+    if task.mixed is not None:
+        return _cut_mixed(job, task, task.mixed), WindowCounts()
     return _cut_interval(job, task), WindowCounts()
+
+
+def _cut_mixed(job: CutJob, task: WindowTask, part: MixedPart) -> Callable[[ShardSlot], Rows]:
+    """Several sources: the rows of each tile an interval of its own stream."""
+    mixed = read_mixed(job.streams, part.window, part.pieces)
+    names = [stream.spec.source for stream in job.streams]
+    dealt = deal_mixed(
+        job.plan, task.window, task.slots, part.window, begins=mixed.begins, names=names, seed=job.stream.seed
+    )
+    offsets = dict(zip((slot.path for slot in task.slots), dealt, strict=True))
+    return lambda slot: cut_mixed(mixed, offsets[slot.path], job.plan.phases[slot.phase].seq_len)
 
 
 def _cut_interval(job: CutJob, task: WindowTask) -> Callable[[ShardSlot], Rows]:

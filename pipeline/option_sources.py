@@ -34,6 +34,7 @@ from pipeline.option_rules import (
     ONLY_GROWING,
 )
 from pipeline.options import Options, phases_are_closed
+from pipeline.sources import by_name, source_options
 
 
 def load_options(config: Path | None, flags: Mapping[str, Any], imported: Mapping[str, Any] | None = None) -> Options:
@@ -70,6 +71,8 @@ def load_imported(config: Path | None, flags: Mapping[str, Any], given: Mapping[
     return options, f"{imported.source}: {differs}"
 
 
+BY_NAME = ("source", "weight", "source_epochs")
+"""Options whose entries are NAME=VALUE: flags replace those of a name."""
 LENGTHS = {*NOT_WITH_PHASES, "phases", "multiple_of", "cycles", "balanced"}
 """Options that decide the length of a step."""
 
@@ -94,7 +97,8 @@ def _layered(*layers: Mapping[str, Any]) -> Options:
     for layer in layers:
         below = values.get("storage_option")
         values = {name: value for name, value in values.items() if name not in _contradicted(values, layer)}
-        values.update(layer)
+        named = {name: by_name(values.get(name, ()), layer[name]) for name in BY_NAME if name in layer}
+        values.update({**layer, **named})
         if below is not None and "storage_option" in layer:
             values["storage_option"] = layer["storage_option"].over(below)
     return Options(**values)
@@ -103,6 +107,10 @@ def _layered(*layers: Mapping[str, Any]) -> Options:
 def _contradicted(values: Mapping[str, Any], above: Mapping[str, Any]) -> set[str]:
     """Options that make no sense beside those of the layer above: --steps replaces tokens of the file."""
     gone = {other for pair in EXCLUSIVE for one, other in (pair, pair[::-1]) if one in above}
+    if "corpus" in above:
+        gone |= set(BY_NAME)
+    elif "source" in above:
+        gone.add("corpus")
     schedule, mode = above.get("schedule"), above.get("mode")
     if above.get("engine") == "local":
         gone |= {"ray_address"}
@@ -132,8 +140,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}.") from None
-    hints = get_type_hints(Options)
-    values = {}
+    hints = {name: hint for name, hint in get_type_hints(Options).items() if name not in BY_NAME}
+    values: dict[str, Any] = {}
+    if "source" in table:
+        values = source_options(table.pop("source"), str(path))
+        values["source"] = tuple(_beside(path, entry) for entry in values["source"])
     for key, value in table.items():
         if isinstance(value, int) and value.bit_length() > 128:  # Python will not even print it
             raise ConfigError(f"{path}: {key[:40]} is a number of {value.bit_length()} bits; nothing is that large.")
@@ -144,6 +155,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: unknown key {key!r}; {hint}")
         values[key] = _typed(path, key, value, hints[key])
     return values
+
+
+def _beside(path: Path, entry: str) -> str:
+    """NAME=PATH, the path relative to the file that says so, unless it is an address."""
+    name, _, value = entry.partition("=")
+    return entry if "://" in value else f"{name}={path.parent / value}"
 
 
 def _typed(path: Path, key: str, value: Any, hint: Any) -> Any:

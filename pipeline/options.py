@@ -22,7 +22,9 @@ from typing import Any
 
 from curriculum.document_plan import DocumentCurriculum, check_document_request, compile_document_plan
 from curriculum.errors import ConfigError, PlanError
+from curriculum.manifest import PACKED_MODES
 from curriculum.plan import Batch, Budget, Plan, check_request, compile_plan
+from curriculum.request import Request
 from curriculum.schedule import (
     DOCUMENT_CURRICULA,
     PACING_NAMES,
@@ -47,6 +49,7 @@ from pipeline.option_rules import (
     ONLY_GROWING,
     POSITIVE,
 )
+from pipeline.sources import CORPUS, NamedSource, check_weights, named_sources
 from pipeline.tokenized.formats import Stored
 
 DEFAULT_BATCH_ROWS = 16
@@ -65,6 +68,9 @@ class Options:
     """Everything that can be said to `plan` and `build`; None means not said."""
 
     corpus: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
+    weight: tuple[str, ...] = ()
+    source_epochs: tuple[str, ...] = ()
     schedule: str | None = None
     degree: int | None = None
     stages: int | None = None
@@ -125,6 +131,44 @@ class Options:
         self._check_folders()
         self._refuse_pairs()
         self._check_tokenized()
+        self._check_sources()
+
+    def _check_sources(self) -> None:
+        if not self.is_mixture:
+            self.sources()
+            for name in ("weight", "source_epochs"):
+                if getattr(self, name):
+                    raise ConfigError(
+                        f"{name} is given, and there is one source, {self.source_names[0]!r}; it fills every row, for "
+                        f"as many epochs as epochs says: leave {name} out, or name another source."
+                    )
+            return
+        if self.mode in PACKED_MODES:
+            raise ConfigError(
+                f"mode is {self.mode!r} and there are {len(self.source_names)} sources; rows of several sources are "
+                f"cut in mode segment or truncate: use one of them, or one source."
+            )
+        if self.corpus_tokens is not None:
+            raise ConfigError(
+                "corpus_tokens is given together with several sources, of which it does not say how large each is: "
+                "leave it out, and give steps or the sources themselves."
+            )
+        entries = None if self.phases is None else len(self.phases.split(","))
+        check_weights(self.sources(), self.pacing().lengths, entries)
+
+    def sources(self) -> tuple[NamedSource, ...]:
+        """What the corpus consists of: one source called `corpus` unless sources are named."""
+        return named_sources(self.corpus, self.source, self.weight, self.source_epochs, self.epochs)
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """Names of the sources, in the order in which they were named."""
+        return tuple(one.name for one in self.sources())
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether there are several sources."""
+        return len({entry.partition("=")[0] for entry in self.source or self.weight}) > 1
 
     def _check_tokenized(self) -> None:
         """Ids that exist need the tokenizer that made them."""
@@ -235,7 +279,8 @@ class Options:
     def pacing(self) -> Pacing | ExplicitPhases:
         """The schedule without its duration, in all modes but document."""
         if self.phases is not None:
-            return parse_phases(self.phases, multiple_of=self.alignment)
+            separate = self.is_mixture and any(one.weight and one.weight.by_phase for one in self.sources())
+            return parse_phases(self.phases, multiple_of=self.alignment, separate=separate)
         max_length = DEFAULT_MAX_LENGTH if self.max_length is None else self.max_length
         if self.schedule_name == "constant":
             return Pacing.constant(max_length, self.alignment)
@@ -314,6 +359,10 @@ class Options:
             "shapes_by": self.shapes_by or DEFAULT_SHAPES_BY,
         }
 
+    def request(self, corpus_tokens: int | None) -> Request:
+        """What `compile_plan` solves, in all modes but document."""
+        return Request(**self._request(corpus_tokens))
+
     def validation_share(self) -> Fraction | None:
         """Share of the texts that is held out."""
         return None if self.validation_frac is None else parse_frac(str(self.validation_frac), name="validation_frac")
@@ -361,6 +410,12 @@ class Options:
             "batch_rows": batch.rows,
             "rows_multiple_of": batch.rows_multiple_of,
         }
+        if self.is_mixture:
+            resolved["sources"] = {
+                one.name: {"weight": str(one.weight or ""), "epochs": one.epochs} for one in self.sources()
+            }
+        elif self.source_names != (CORPUS,):
+            resolved["sources"] = self.source_names
         if curriculum is not None:
             return resolved | {name: getattr(curriculum, name) for name in ("start_length", "max_length", "cycles")}
         resolved |= {
@@ -387,6 +442,9 @@ def phases_are_closed(phases: str | None) -> bool:
 CHANGES_NOTHING = frozenset(
     (
         "corpus",
+        "source",  # compared by their files, too; names, weights and epochs by `sources` of the identity
+        "weight",
+        "source_epochs",
         "corpus_tokens",
         "unit_bytes",
         "backend",

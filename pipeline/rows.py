@@ -10,6 +10,7 @@ tokenizer.json; a row may begin or end inside a character, which then shows as U
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import curriculum
 from curriculum.batch import Batch
 from curriculum.errors import ConfigError, DataError
+from curriculum.manifest import Manifest
 from curriculum.plan import Plan
 from curriculum.reader import Reader
 from pipeline.files.address import dataset_files, is_url, store_files
@@ -58,6 +60,8 @@ class CatRow:
     """of those, tokens before the padding; seq_len + 1 where rows are not packed"""
     texts: tuple[str, ...]
     """decoded text of each document in the row"""
+    source: str | None = None
+    """name of the source of a mixture, which the offset tells; None if there is one source"""
     file: str | None
     """file of the corpus that the first document came from; None if the token store is gone"""
     position: int | None
@@ -84,6 +88,7 @@ class CatRow:
             "num_tokens": self.num_tokens,
             "texts": list(self.texts),
             "text": self.text,
+            "source_name": self.source,
             "source": None if self.file is None else {"file": self.file, "position": self.position},
         }
 
@@ -128,8 +133,16 @@ def cat_rows(
     for batch, index in found:
         source = sources.get(int(batch.document[index]))
         file, position = (source.file, source.position) if source else (None, None)
-        rows.append(_cat_row(reader.plan, batch, index, tokenizer, file, position))
+        of_mixture = _source_name(reader.manifest, int(batch.offset[index]))
+        rows.append(_cat_row(reader.plan, batch, index, tokenizer, of_mixture, file, position))
     return rows
+
+
+def _source_name(manifest: Manifest, offset: int) -> str | None:
+    """The source of a row of a mixture: streams of the sources lie end to end."""
+    if manifest.build.mixture is None:
+        return None
+    return manifest.sources[bisect_right([source.offset for source in manifest.sources], offset) - 1].name
 
 
 def _places(
@@ -187,7 +200,13 @@ def _load_tokenizer(files: Files) -> Tokenizer:
 
 
 def _cat_row(
-    plan: Plan, batch: Batch, index: int, tokenizer: Tokenizer, file: str | None, position: int | None
+    plan: Plan,
+    batch: Batch,
+    index: int,
+    tokenizer: Tokenizer,
+    source: str | None,
+    file: str | None,
+    position: int | None,
 ) -> CatRow:
     ids = batch.tokens[index].tolist()
     positions, edges = batch.doc_starts
@@ -206,6 +225,7 @@ def _cat_row(
         token_ids=tuple(ids),
         num_tokens=num_tokens,
         texts=_decode(tokenizer, ids[:num_tokens], starts),
+        source=source,
         file=file,
         position=position,
     )

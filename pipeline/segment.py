@@ -59,7 +59,13 @@ class Rows:
 
 
 def deal_rows(
-    rows_by_phase: dict[int, int], consumed_per_row: dict[int, int], *, offset: int, seed: int, window: int
+    rows_by_phase: dict[int, int],
+    consumed_per_row: dict[int, int],
+    *,
+    offset: int,
+    seed: int,
+    window: int,
+    source: str = "",
 ) -> dict[int, IntArray]:
     """Stream position of every row of a window, per phase and in training order.
 
@@ -67,17 +73,18 @@ def deal_rows(
         rows_by_phase: number of rows per phase index, ascending.
         consumed_per_row: tokens of the stream that a row of each phase consumes.
         offset: stream position where the window begins.
-        seed, window: choose the permutations.
+        seed, window, source: choose the permutations; the sources of a mixture have permutations of their own.
 
     Returns:
         int64 [number of rows] per phase index.
     """
+    cut, deal = (f"{purpose}:{source}" if source else purpose for purpose in ("cut", "deal"))
     phases = np.array(list(rows_by_phase), dtype=np.uint16)
     counts = np.array(list(rows_by_phase.values()), dtype=np.int64)
     consumed = np.array([consumed_per_row[int(phase)] for phase in phases], dtype=np.int64)
     # uint16 makes the grouping sort below a radix sort; a plan has at most 65,536 phases (lengths to 524,288 by 8).
     slot = np.repeat(np.arange(len(phases), dtype=np.uint16), counts)
-    slot = slot[permutation(len(slot), seed=seed, purpose="cut", index=(window,))]
+    slot = slot[permutation(len(slot), seed=seed, purpose=cut, index=(window,))]
     row_tokens = consumed[slot]
     offsets = np.cumsum(row_tokens) - row_tokens + offset
     grouped = offsets[np.argsort(slot, kind="stable")]
@@ -85,7 +92,7 @@ def deal_rows(
     edges = np.concatenate(([0], np.cumsum(counts)))
     for i, phase in enumerate(phases.tolist()):
         rows = grouped[edges[i] : edges[i + 1]]
-        dealt[phase] = rows[permutation(len(rows), seed=seed, purpose="deal", index=(window, phase))]
+        dealt[phase] = rows[permutation(len(rows), seed=seed, purpose=deal, index=(window, phase))]
     return dealt
 
 

@@ -27,6 +27,7 @@ from curriculum.errors import BuildError
 from pipeline.files.contract import Files
 from pipeline.order import IntArray, permutation
 from pipeline.segment import WindowText
+from pipeline.sources import CORPUS
 from pipeline.store import INDEX_SCHEMA, PartIndex, read_index, read_tokens
 
 PARTITION_TOKENS = 16 << 20
@@ -66,6 +67,9 @@ class StreamSpec:
     merged: MergedParts | None = None
     """decides no byte"""
 
+    source: str = CORPUS
+    """name of the source; each of a mixture has an order of its own"""
+
     @property
     def files(self) -> tuple[str, ...]:
         """The parts that are read."""
@@ -76,6 +80,10 @@ class StreamSpec:
         if self.merged is None:
             return list(range(len(self.parts)))
         return [i for i, (first, stop) in enumerate(self.merged.ranges) if first < high and low < stop]
+
+    def purpose(self, what: str) -> str:
+        """Of a permutation of this stream: sources of equal text must not come in equal order."""
+        return what if self.source == CORPUS else f"{what}:{self.source}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +141,7 @@ def lay_out_stream(spec: StreamSpec, stop: int) -> list[StreamPiece]:
     pieces: list[StreamPiece] = []
     epoch = offset = ordinal = 0
     while offset < stop:
-        order = permutation(spec.num_partitions, seed=spec.seed, purpose="partitions", index=(epoch,))
+        order = permutation(spec.num_partitions, seed=spec.seed, purpose=spec.purpose("partitions"), index=(epoch,))
         for partition in order.tolist():
             piece = StreamPiece(
                 epoch=epoch,
@@ -149,13 +157,20 @@ def lay_out_stream(spec: StreamSpec, stop: int) -> list[StreamPiece]:
     return pieces
 
 
-def read_interval(spec: StreamSpec, pieces: Sequence[StreamPiece], offset: int, num_tokens: int) -> WindowText:
+def read_interval(
+    spec: StreamSpec,
+    pieces: Sequence[StreamPiece],
+    offset: int,
+    num_tokens: int,
+    out: np.ndarray[Any, Any] | None = None,
+) -> WindowText:
     """Tokens `offset <= i <= offset + num_tokens` of the stream (one more than asked: the last target).
 
     Args:
         pieces: those that overlap the interval, in stream order.
+        out: [num_tokens + 1], where to put them; None makes an array.
     """
-    tokens = np.empty(num_tokens + 1, spec.dtype)
+    tokens = np.empty(num_tokens + 1, spec.dtype) if out is None else out
     stop = offset + num_tokens + 1
     chosen: list[Documents] = []
     positions: list[IntArray] = []
@@ -191,7 +206,7 @@ def documents_of_pieces(spec: StreamSpec, pieces: Sequence[StreamPiece]) -> Iter
     found = collect(spec, ranges, lambda index: index.text_hash >= spec.held_out_below)
     for piece, documents in zip(pieces, found, strict=True):
         index = (piece.epoch, piece.partition)
-        chosen = permutation(len(documents.part), seed=spec.seed, purpose="documents", index=index)
+        chosen = permutation(len(documents.part), seed=spec.seed, purpose=spec.purpose("documents"), index=index)
         yield sort_by_key(documents).rows(chosen)
 
 
@@ -222,8 +237,9 @@ def fill(spec: StreamSpec, documents: Documents, starts: IntArray, out: np.ndarr
     block = np.empty(0, spec.dtype)
     names = spec.files
     for first, stop in _read_together(part, begin, begin + count):
-        base = int(begin[first])
-        num_read = int(begin[stop - 1] + count[stop - 1]) - base
+        # A window of two epochs may hold a document twice, clipped at its beginning and at its end: not in file order.
+        base = int(begin[first:stop].min())
+        num_read = int((begin[first:stop] + count[first:stop]).max()) - base
         if num_read > len(block):
             block = np.empty(num_read, spec.dtype)
         read_tokens(spec.store, names[part[first]], base, block[:num_read])

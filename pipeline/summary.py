@@ -21,6 +21,7 @@ from pipeline.files.object_store import ObjectFiles
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.layout import read_build_log
 from pipeline.manifest_checks import all_shards
+from pipeline.source_use import MixtureUse, use_of
 
 BUILD_FACTS = (
     "finished",
@@ -54,6 +55,8 @@ class Summary:
     """of all shards, as the manifest says"""
     build: dict[str, Any] | None
     """facts of the build log; None if it is not there or of another build"""
+    use: MixtureUse | None
+    """what the plan takes of several sources; None for one"""
 
     @property
     def bytes_per_token(self) -> float:
@@ -89,7 +92,8 @@ class Summary:
             "dtype": manifest.dtype,
             "tokenizer": asdict(manifest.tokenizer),
             "settings": manifest.build.to_json(),
-            "sources": [asdict(source) for source in manifest.sources],
+            "sources": [source.to_json() for source in manifest.sources],
+            "mixture": None if self.use is None else self.use.to_json(),
             "accounting": manifest.accounting.to_json(),
             "accounting_percent": self.percentages,
             "world_sizes": list(plan.world_sizes),
@@ -123,6 +127,7 @@ def summarize(root: Path | str, options: StorageOptions = NO_OPTIONS) -> Summary
         bytes_on_disk=_bytes_below(root),
         shard_bytes=sum(place.entry.num_bytes for place in places),
         build=_facts(log),
+        use=use_of(manifest),
     )
 
 
@@ -142,6 +147,7 @@ def _summarize_remote(files: ObjectFiles) -> Summary:
         bytes_on_disk=sum(sizes.values()),
         shard_bytes=sum(place.entry.num_bytes for place in places),
         build=_facts(log),
+        use=use_of(manifest),
     )
 
 

@@ -53,6 +53,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "corpus" / "texts.jsonl").write_text(lines, "utf-8")
     (tmp_path / "tokenizer.json").write_text(train_tokenizer(texts, 500), "utf-8")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    for name, of_source in (("web", texts * 3), ("code", texts[::2]), ("books", texts[::9])):
+        (tmp_path / "corpora" / name).mkdir(parents=True)
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in of_source)
+        (tmp_path / "corpora" / name / "texts.jsonl").write_text(lines, "utf-8")
     _write_ids(tmp_path / "corpora", tmp_path / "tokenizer.json", texts)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -71,7 +75,14 @@ def _write_ids(folder: Path, tokenizer: Path, texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "at_least"), [("README.md", 7), ("docs/curricula.md", 7), ("docs/reading.md", 1), ("docs/tokenized.md", 4)]
+    ("name", "at_least"),
+    [
+        ("README.md", 7),
+        ("docs/curricula.md", 7),
+        ("docs/reading.md", 1),
+        ("docs/tokenized.md", 4),
+        ("docs/mixtures.md", 4),
+    ],
 )
 def test_a_page_runs_from_top_to_bottom(name: str, at_least: int, workplace: Path) -> None:
     """A newcomer copies each line; every one must work, in this order, and then the Python blocks."""

@@ -49,6 +49,7 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, int | None]] =
     "overwrite-unfinished": ({"overwrite": True}, OTHER, 110),  # one window is finished, the manifest is not there
     "skip-and-drop-store": (SKIP, None, None),
     "packed": ({"mode": "best-fit"}, None, None),
+    "mixture": ({"mixture": ("lines=a.jsonl", "texts=*.txt"), "epochs": 9, "shard_bytes": 10_000}, None, None),
 }
 
 
@@ -104,7 +105,12 @@ def run_build(folder: Path, options: dict[str, Any], fatal: int | None) -> int:
     if child == 0:
         effects = Effects(fatal)
         effects.install()
-        values = {**BASE, **options, "corpus": (str(folder / "corpus"),), "out": str(folder / "out")}
+        values = {**BASE, **options, "out": str(folder / "out")}
+        if "mixture" in options:
+            pairs = [entry.split("=") for entry in values.pop("mixture")]
+            values["source"] = tuple(f"{name}={folder / 'corpus' / path}" for name, path in pairs)
+        else:
+            values["corpus"] = (str(folder / "corpus"),)
         pipeline.build.build(load_options(None, values), Silent())
         os.write(write_end, str(effects.count).encode())
         os._exit(0)

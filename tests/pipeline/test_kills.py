@@ -39,7 +39,7 @@ def write_corpus(folder: Path, scenario: str) -> None:
         (folder / f"{i}.txt").write_text(texts[20 + i][:200])
 
 
-SCENARIOS = ["fresh", "overwrite-finished", "overwrite-unfinished", "skip-and-drop-store", "packed"]
+SCENARIOS = ["fresh", "overwrite-finished", "overwrite-unfinished", "skip-and-drop-store", "packed", "mixture"]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

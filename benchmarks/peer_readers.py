@@ -10,31 +10,16 @@ Everything ends in int64 tensors [rows, seq_len + 1]; Megatron gives inputs and 
 from __future__ import annotations
 
 import importlib
-import sys
 import types
 from collections.abc import Callable, Iterator
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from reader_data import read_shape
+from streaming_import import import_streaming
 
 Batches = Iterator[Any]
-
-
-def import_streaming() -> Any:
-    """mosaicml-streaming imports torchvision for images; one that does not fit a CPU build of torch ends the import."""
-    try:
-        return importlib.import_module("streaming")
-    except (ImportError, RuntimeError):
-        for name in [each for each in sys.modules if each.split(".")[0] in ("streaming", "torchvision")]:
-            del sys.modules[name]
-        for name in ("", ".datasets", ".transforms", ".transforms.functional"):
-            stub = sys.modules[f"torchvision{name}"] = types.ModuleType(f"torchvision{name}")
-            stub.__spec__ = ModuleSpec(stub.__name__, None)
-            stub.VisionDataset = stub.to_tensor = object  # type: ignore[attr-defined]
-        return importlib.import_module("streaming")
 
 
 def mds(folder: Path, step: int) -> Batches:

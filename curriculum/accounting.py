@@ -10,6 +10,7 @@ without a target (padding, and the last token of each piece) are `padding_tokens
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 from curriculum.errors import DataError
@@ -42,6 +43,19 @@ class Accounting:
     def to_json(self) -> dict[str, int]:
         """The object of the manifest: `padding_tokens` only where rows are packed."""
         return {name: number for name, number in asdict(self).items() if number is not None}
+
+
+def left_over(taken: Sequence[tuple[int, int]]) -> tuple[int, int, int]:
+    """(unused, repeated, context tokens) of streams that rows tile.
+
+    Args:
+        taken: (training tokens, tokens used up) of every source.
+    """
+    unused = sum(max(0, tokens - used) for tokens, used in taken)
+    repeated = sum(max(0, used - tokens) for tokens, used in taken)
+    # Where rows continue each other, the first token of a stream is the only one that is never a target.
+    context = sum(1 for tokens, used in taken if 0 < used < tokens)
+    return unused, repeated, context
 
 
 def read_accounting(o: JsonObject, *, packed: bool) -> Accounting:

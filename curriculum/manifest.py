@@ -8,7 +8,8 @@ a required feature that this version does not know is refused before any shard i
     {"format": "curriculum-dataset", "version": 1, "requires": [], "id": "sha256:...", "plan": {...}, ...}
 
 `requires` is how the format grows: a release that does not know a name in it refuses the dataset in one sentence,
-instead of training on padding. It is [] or, where rows are packed (mode document and best-fit), ["packed"].
+instead of training on padding. It is [], or ["packed"] where rows are packed (mode document and best-fit), or
+["mixture"] where they come from several sources.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from curriculum.accounting import read_accounting, require_adds_up
 from curriculum.budget import FULL
 from curriculum.errors import DataError
 from curriculum.json_object import JsonObject
+from curriculum.mixture import Mixture
+from curriculum.mixture_entry import read_mixture, require_mixture_fits
 from curriculum.phase_entry import PhaseEntry as PhaseEntry
 from curriculum.phase_entry import ShardEntry as ShardEntry
 from curriculum.phase_entry import check_shards, read_phase
@@ -35,7 +38,9 @@ VERSION = 1
 PACKED = "packed"
 """Rows are pieces of documents laid end to end, then padding: three more columns, inputs without a target."""
 PACKED_MODES = ("document", "best-fit")
-KNOWN_FEATURES: frozenset[str] = frozenset({PACKED})
+MIXTURE = "mixture"
+"""Rows come from several sources: each has a stream of its own, and `build.mixture` says how many rows it gives."""
+KNOWN_FEATURES: frozenset[str] = frozenset({PACKED, MIXTURE})
 """Names that `requires` may hold; later versions of the format add some."""
 FILE_NAME = "manifest.json"
 
@@ -65,6 +70,14 @@ class SourceEntry:
     weight: float
     fingerprint: str
     """of the set of (path, position, text), whatever the order"""
+    validation_tokens: int | None = None
+    """of `tokens`, those of held-out documents; this and the next are None, and no keys, of a single source"""
+    first_document: int | None = None
+    """ordinal of the source's first document, which begins at `offset`"""
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of the manifest."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,11 +91,13 @@ class BuildEntry:
     """"none" or "document" """
     fill: tuple[int, ...] = ()
     """best-fit mode: parts per million of the slots of each phase that the stream was to fill; () and no key else"""
+    mixture: Mixture | None = None
+    """of several sources: the weight of each in every phase; None, and no key, of a single one"""
 
     def to_json(self) -> dict[str, Any]:
         """The object of the manifest."""
-        values = asdict(self)
-        return values if self.fill else {name: value for name, value in values.items() if name != "fill"}
+        optional = {"fill": self.fill, "mixture": self.mixture.weights if self.mixture else ()}
+        return {name: value for name, value in {**asdict(self), **optional}.items() if value or name not in optional}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,14 +156,14 @@ class Manifest:
             "build": self.build.to_json(),
             "phases": [asdict(phase) for phase in self.phases],
             "validation": asdict(self.validation) if self.validation else None,
-            "sources": [asdict(source) for source in self.sources],
+            "sources": [source.to_json() for source in self.sources],
             "accounting": self.accounting.to_json(),
         }
 
 
-def required_features(mode: str) -> tuple[str, ...]:
-    """What `requires` lists for a plan of this mode."""
-    return (PACKED,) if mode in PACKED_MODES else ()
+def required_features(mode: str, *, mixture: bool = False) -> tuple[str, ...]:
+    """What `requires` lists for a plan of this mode, of several sources or one."""
+    return (*((MIXTURE,) if mixture else ()), *((PACKED,) if mode in PACKED_MODES else ()))
 
 
 def canonical_json(value: Any) -> bytes:
@@ -233,11 +248,14 @@ def check_consistent(manifest: Manifest, where: str) -> None:
         DataError: names the first contradiction.
     """
     plan = manifest.plan
-    if manifest.requires != required_features(plan.mode):
+    required = required_features(plan.mode, mixture=manifest.build.mixture is not None)
+    if manifest.requires != required:
         raise DataError(
-            f"{where}: requires is {list(manifest.requires)}, but a dataset of mode {plan.mode!r} requires "
-            f"{list(required_features(plan.mode))}. The manifest was edited or damaged: copy it again."
+            f"{where}: requires is {list(manifest.requires)}, but a dataset of mode {plan.mode!r} "
+            f"{'of several sources ' if manifest.build.mixture else ''}requires {list(required)}. The manifest was "
+            f"edited or damaged: copy it again."
         )
+    require_mixture_fits(manifest.build.mixture, manifest.sources, where)
     if manifest.dtype != token_dtype(manifest.tokenizer.vocab_size):
         raise DataError(f"{where}: dtype {manifest.dtype} does not fit vocab_size {manifest.tokenizer.vocab_size}.")
     if len(manifest.phases) != len(plan.phases):
@@ -276,6 +294,7 @@ def _build(o: JsonObject, plan: Plan) -> BuildEntry:
         shard_bytes=o.integer("shard_bytes", least=1),
         bos=o.one_of("bos", ("none", "document")),
         fill=tuple(o.integers("fill", least=1, most=FULL)) if plan.mode == "best-fit" and "fill" in o.raw else (),
+        mixture=read_mixture(o, len(plan.phases)) if "mixture" in o.raw else None,
     )
     o.no_others()
     if entry.fill and len(entry.fill) != len(plan.phases):
@@ -291,6 +310,8 @@ def _source(o: JsonObject) -> SourceEntry:
         offset=o.integer("offset"),
         weight=o.number("weight"),
         fingerprint=o.string("fingerprint"),
+        validation_tokens=o.integer("validation_tokens") if "validation_tokens" in o.raw else None,
+        first_document=o.integer("first_document") if "first_document" in o.raw else None,
     )
     o.no_others()
     return entry

@@ -6,8 +6,9 @@ Guarantee: integers and the standard library only, so a builder and a reader agr
 is negative; after every shard, the rows that a source has had of the phase so far are its exact share rounded down or
 up: never a row or more away from it. A weight of 0 gives no row.
 
-A shard is apportioned by largest remainder: each source is owed its exact share of the rows up to the end of this shard
-less the rows it has had, gets the whole part, and the rows that are left go to the largest fractions, ties to the first.
+A shard is apportioned by largest remainder: each source is owed its exact share of the rows up to the end of this
+shard less the rows it has had, gets the whole part, and the rows that are left go to the largest fractions, ties to the
+first.
 
     weights 7 and 3, shards of 5 rows      exact 3.5 and 1.5: 4 and 1; then owed 3.0 and 2.0: 3 and 2; and so on
 """

@@ -8,30 +8,35 @@ Guarantee: corpus = trained + truncated + validation + unused - repeated, whatev
 
 from __future__ import annotations
 
-from curriculum.accounting import Accounting
+from collections.abc import Sequence
+
+from curriculum.accounting import Accounting, left_over
 from curriculum.manifest import PACKED, required_features
 from curriculum.plan import Plan
 from pipeline.corpus import TokenizedCorpus
 from pipeline.window_counts import WindowCounts
 
 
-def account(plan: Plan, tokenized: TokenizedCorpus, held_out_tokens: int, counts: WindowCounts) -> Accounting:
-    """The accounting of a finished build."""
+def account(
+    plan: Plan,
+    tokenized: TokenizedCorpus,
+    held_out_tokens: int,
+    counts: WindowCounts,
+    taken: Sequence[tuple[int, int]] = (),
+) -> Accounting:
+    """The accounting of a finished build; of a mixture `taken` is (training tokens, tokens used up) of every source."""
     packed = PACKED in required_features(plan.mode)
     trained = plan.total_tokens - counts.padding_tokens
     truncated = counts.dropped_tokens if packed else plan.dropped_tokens
-    left = tokenized.tokens - held_out_tokens - trained - truncated
-    unused = max(0, left)
-    # Where rows continue each other, the first token of the stream is the only one that is never a target.
-    context = counts.context_tokens if packed else 1
+    unused, repeated, context = left_over(taken or [(tokenized.tokens - held_out_tokens, trained + truncated)])
     return Accounting(
         corpus_tokens=tokenized.tokens,
         trained_tokens=trained,
         truncated_tokens=truncated,
         validation_tokens=held_out_tokens,
         unused_tokens=unused,
-        repeated_tokens=max(0, -left),
-        context_tokens=min(context, unused),
+        repeated_tokens=repeated,
+        context_tokens=min(counts.context_tokens, unused) if packed else context,
         documents=tokenized.documents,
         empty_documents=sum(part.empty_documents for part in tokenized.parts),
         skipped_records=sum(part.skipped_records for part in tokenized.parts),

@@ -205,14 +205,22 @@ def _reference(neutral: str) -> Tokenizer:
 
 def neutral_json(path: str) -> str:
     """The tokenizer.json with its post-processor, truncation, padding and BPE dropout taken out."""
+    try:
+        stat = Path(path).stat()
+    except (OSError, ValueError) as error:
+        raise _not_json(path, error) from error
+    return _neutral(path, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+
+
+@lru_cache(maxsize=2)
+def _neutral(path: str, stamp: tuple[int, int, int]) -> str:
+    """Kept: a build asks for it four times, at 0.07 s for GPT-2's."""
     import orjson
 
     try:
         content = orjson.loads(Path(path).read_bytes())
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"The tokenizer {path} cannot be read as JSON: {error}. Give a tokenizer.json or a folder that holds one."
-        ) from error
+        raise _not_json(path, error) from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise ConfigError(
             f"{path} is JSON but not a tokenizer.json: it has no object named `model`. "
@@ -222,6 +230,12 @@ def neutral_json(path: str) -> str:
     if "dropout" in content["model"]:
         content["model"]["dropout"] = None
     return orjson.dumps(content).decode()
+
+
+def _not_json(path: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"The tokenizer {path} cannot be read as JSON: {error}. Give a tokenizer.json or a folder that holds one."
+    )
 
 
 def added_tokens(path: str) -> list[str]:

@@ -4,7 +4,7 @@ In:  options.   Out: a finished dataset, its manifest written last.
 Guarantee: the same inputs, options and seed give the same bytes for any number of workers, any division into units and
 either tokenizer backend. Killed at any moment, the same command continues and ends in the same bytes.
 
-    corpus -> token store -> plan -> windows -> shards -> manifest
+    corpus -> token store (-> fewer, larger parts) -> plan -> windows -> shards -> manifest
 """
 
 from __future__ import annotations
@@ -31,18 +31,21 @@ from curriculum.shard_format import row_bytes, token_itemsize
 from pipeline.accounting import account
 from pipeline.build_log import BuildLog
 from pipeline.card import dataset_card
-from pipeline.corpus import SOURCE, Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
-from pipeline.corpus_plan import CorpusPlan, StoredCorpus, plan_corpus
-from pipeline.cut import CutJob, WindowTask, cut_validation, cut_window, finished_window
-from pipeline.engines.choice import open_workers
+from pipeline.corpus import Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
+from pipeline.corpus_plan import CorpusPlan, StoredCorpus, StoredSource, plan_corpus
+from pipeline.cut import CutJob, WindowTask, cut_window, finished_windows
+from pipeline.cut_validation import cut_validation
+from pipeline.engines.choice import check_engine, open_workers
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.holdout import HeldOut
 from pipeline.layout import LOG_NAME, WORK_FOLDER, read_build_log, write_bytes, write_object
+from pipeline.merge import merge_parts
 from pipeline.options import Options
 from pipeline.output import prepare, sweep
 from pipeline.progress import Progress
 from pipeline.store import ALGORITHM, claim_store, remove_store
+from pipeline.stream import MergedParts
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
 from pipeline.window_counts import WindowCounts
 from pipeline.window_tasks import window_tasks
@@ -80,6 +83,7 @@ class BuildResult:
             "total_tokens": plan.total_tokens,
             "accounting": self.manifest.accounting.to_json(),
             "packing": self.packing,
+            "sources": [source.to_json() for source in self.manifest.sources],
         }
 
 
@@ -91,6 +95,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
         BuildError: a stage could not finish; running again continues.
     """
     options.check()
+    check_engine(options)
     corpus = find_corpus(options, progress)
     request = _request(options, corpus)
     root, store = options.out_files(), options.store_files()
@@ -101,7 +106,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
         root.forget_unfinished()
         store.forget_unfinished()
         if finished is None:
-            with open_workers(options) as workers:
+            with open_workers(options, progress.say, encodes=True, cuts=True, files=corpus.sizes) as workers:
                 workers.prepare(_import_stages)
                 manifest = _build(options, corpus, workers, progress, log)
         if not options.keep_store:
@@ -110,9 +115,8 @@ def build(options: Options, progress: Progress) -> BuildResult:
 
 
 def _import_stages() -> None:
-    """Load what workers need, 0.4 s each, while the parent checks the tokenizer."""
+    """Load what workers need, 0.4 s each: this module to begin with, which is needed to unpickle this function."""
     import fastokens  # noqa: F401 - loading it is the point
-    import tokenizers  # noqa: F401
 
 
 def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, TokenizedCorpus]:
@@ -122,22 +126,46 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
         PlanError, ConfigError, BuildError: as `build`.
     """
     options.check()
+    check_engine(options)
     corpus = find_corpus(options, progress)
-    with options.store_files().held(), open_workers(options) as workers:
+    with options.store_files().held():
         claim_store(options.store_files())
-        tokenized = tokenize_corpus(options, corpus, workers, progress)
-        return plan_corpus(options, _stored(tokenized), workers, progress), tokenized
+        with open_workers(options, progress.say, encodes=True, files=corpus.sizes) as workers:
+            tokenized = tokenize_corpus(options, corpus, workers, progress)
+            # Only in document mode does a plan read much: the rows of every partition.
+            merged = _merged(options, tokenized, workers, progress) if options.mode == "document" else None
+            return plan_corpus(options, _stored(tokenized, merged), workers, progress), tokenized
 
 
-def _stored(tokenized: TokenizedCorpus) -> StoredCorpus:
-    return StoredCorpus(parts=tokenized.part_names, tokens=tokenized.tokens, dtype=tokenized.tokenizer.dtype)
+def _merged(
+    options: Options, tokenized: TokenizedCorpus, workers: Workers, progress: Progress
+) -> list[MergedParts | None]:
+    """For every source the larger parts to read in place of its own."""
+    store, dtype = options.store_files(), tokenized.tokenizer.dtype
+    return [merge_parts(store, source.parts, dtype, workers, progress) for source in tokenized.sources]
+
+
+def _stored(tokenized: TokenizedCorpus, merged: list[MergedParts | None] | None) -> StoredCorpus:
+    sources = tuple(
+        StoredSource(
+            name=one.name,
+            parts=tuple(part.name for part in one.parts),
+            tokens=one.tokens,
+            documents=one.documents,
+            merged=larger,
+        )
+        for one, larger in zip(tokenized.sources, merged or [None] * len(tokenized.sources), strict=True)
+    )
+    return StoredCorpus(sources=sources, dtype=tokenized.tokenizer.dtype)
 
 
 def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progress, log: BuildLog) -> Manifest:
     with log.stage("tokenize"):
         tokenized = tokenize_corpus(options, corpus, workers, progress)
+    with log.stage("merge"):
+        merged = _merged(options, tokenized, workers, progress)
     with log.stage("plan"):
-        planned = plan_corpus(options, _stored(tokenized), workers, progress)
+        planned = plan_corpus(options, _stored(tokenized, merged), workers, progress)
         plan, held_out = planned.plan, planned.held_out
         _check_validation(plan, held_out)
     job = CutJob(
@@ -147,14 +175,17 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
         window_tokens=window_size(plan, options.shuffle_window),
         eos_id=tokenized.tokenizer.eos_id,
         fill=planned.fill,
+        mixture=planned.mixed.use.mixture if planned.mixed else None,
+        streams=planned.mixed.streams() if planned.mixed else (),
     )
     with log.stage("cut"):
         phases, counts = _cut(job, planned, options, workers, progress)
         validation = None
         if held_out.tokens:
-            shards = cut_validation(job, options.shard_bytes)
+            of_validation = (job.dataset, job.stream, plan.max_seq_len, options.shard_bytes)
+            ((_, shards),) = workers.run(cut_validation, of_validation, [()])
             validation = PhaseEntry(seq_len=plan.max_seq_len, shards=shards)
-    manifest = _manifest(options, job, tokenized, held_out, counts, phases, validation)
+    manifest = _manifest(options, job, tokenized, planned, counts, phases, validation)
     facts = log.to_json(manifest, tokenized, corpus, options, held_out.below, counts.summary(plan))
     _finish(options, manifest, Path(tokenized.tokenizer.path), facts)
     return manifest
@@ -166,17 +197,19 @@ def _cut(
     """Cut all windows that an earlier run did not finish; the shards of each phase in row order."""
     plan, itemsize = job.plan, token_itemsize(job.stream.dtype)
     tasks = window_tasks(job, planned, shard_bytes=options.shard_bytes)
-    left = [task for task in tasks if finished_window(job, task) is None]
+    done = finished_windows(job, tasks)
+    left = [task for task in tasks if task.window.index not in done]
     _check_space(job, left)
     total, to_do = (sum(task.window.num_tokens for task in some) for some in (tasks, left))
     with progress.stage("cut", total=total * itemsize, unit="B") as advance:
         advance((total - to_do) * itemsize)
         for number, _ in workers.run(cut_window, (job,), [(task,) for task in left]):
+            done |= finished_windows(job, [left[number]])  # now: a record of a store takes 20 ms, a job has 75,000
             advance(left[number].window.num_tokens * itemsize)
     shards: list[list[ShardEntry]] = [[] for _ in plan.phases]
     counts = WindowCounts()
     for task in tasks:
-        finished = finished_window(job, task)
+        finished = done.get(task.window.index)
         if finished is None:
             raise BuildError(
                 f"{job.dataset.where}: the record of window {task.window.index} vanished. Run the same command again."
@@ -192,21 +225,13 @@ def _manifest(
     options: Options,
     job: CutJob,
     tokenized: TokenizedCorpus,
-    held_out: HeldOut,
+    planned: CorpusPlan,
     counts: WindowCounts,
     phases: tuple[PhaseEntry, ...],
     validation: PhaseEntry | None,
 ) -> Manifest:
     plan = job.plan
     tokenizer = tokenized.tokenizer
-    source = SourceEntry(
-        name=SOURCE,
-        documents=tokenized.documents,
-        tokens=tokenized.tokens,
-        offset=0,
-        weight=1.0,
-        fingerprint=tokenized.fingerprint,
-    )
     return Manifest(
         plan=plan,
         tokenizer=TokenizerEntry(
@@ -223,13 +248,36 @@ def _manifest(
             shard_bytes=options.shard_bytes,
             bos=options.bos,
             fill=job.fill,
+            mixture=job.mixture,
         ),
         phases=phases,
         validation=validation,
-        sources=(source,),
-        accounting=account(plan, tokenized, held_out.tokens, counts),
-        requires=required_features(plan.mode),
+        sources=_sources(job, tokenized, planned),
+        accounting=account(
+            plan, tokenized, planned.held_out.tokens, counts, planned.mixed.taken if planned.mixed else ()
+        ),
+        requires=required_features(plan.mode, mixture=job.mixture is not None),
     )
+
+
+def _sources(job: CutJob, tokenized: TokenizedCorpus, planned: CorpusPlan) -> tuple[SourceEntry, ...]:
+    """The entries of the manifest: more of a mixture than of a single source, whose place and share are no question."""
+    entries = []
+    for number, source in enumerate(tokenized.sources):
+        mixed = planned.mixed
+        entries.append(
+            SourceEntry(
+                name=source.name,
+                documents=source.documents,
+                tokens=source.tokens,
+                offset=job.streams[number].offset if mixed else 0,
+                weight=mixed.use.mixture.share(0, number) if mixed else 1.0,
+                fingerprint=source.fingerprint,
+                validation_tokens=mixed.sources[number].held_out_tokens if mixed else None,
+                first_document=job.streams[number].first_document if mixed else None,
+            )
+        )
+    return tuple(entries)
 
 
 def _finish(options: Options, manifest: Manifest, tokenizer: Path, facts: dict[str, Any]) -> None:

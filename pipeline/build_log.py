@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from curriculum.manifest import Manifest
 from pipeline.corpus import Corpus, TokenizedCorpus
-from pipeline.encode import MAX_EXAMPLES
 from pipeline.options import Options
 
 PACKAGES = (
@@ -57,7 +57,6 @@ class BuildLog:
         """Everything known at the end of a build."""
         text_bytes = sum(part.text_bytes for part in tokenized.parts)
         seconds = sum(self._seconds.values())
-        examples = [sentence for part in tokenized.parts for sentence in part.skipped_examples]
         return {
             "request": self.request,
             "id": manifest.id,
@@ -68,17 +67,25 @@ class BuildLog:
             "mb_per_second": round(text_bytes / 1e6 / max(seconds, 1e-9), 2),
             "tokens_per_second": round(tokenized.tokens / max(seconds, 1e-9)),
             "backend": tokenized.backend,
-            "workers": options.num_workers(),
+            "engine": options.engine,
+            "workers": options.num_workers() if options.engine == "local" else options.workers,
             "host": platform.node(),
             "python": platform.python_version(),
-            "versions": {name: _version(name) for name in PACKAGES},
+            "versions": package_versions(),
             "corpus": corpus.name,
             "store": options.store_address(),
             "parts": list(tokenized.part_names),
+            "source_parts": {one.name: [part.name for part in one.parts] for one in tokenized.sources},
             "held_out_below": held_out_below,
-            "skipped_examples": examples[:MAX_EXAMPLES],
+            "skipped_examples": list(tokenized.skipped_examples),
             "packing": packing,
         }
+
+
+@cache
+def package_versions() -> dict[str, str | None]:
+    """Versions of what decides how a build runs; None for a package that is not installed."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(name: str) -> str | None:

@@ -30,6 +30,8 @@ from pipeline.store import read_index
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 """Shown to people and in `--json`."""
+DENSE_LENGTHS = 1 << 20
+"""Documents of fewer tokens are counted in an array of 8 MB; longer ones are rare, and one by one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -249,12 +251,18 @@ def take_census(store: Files, parts: tuple[str, ...], *, held_out_below: int = 0
         PlanError: no document is left.
         BuildError: an index cannot be read.
     """
-    counted: Counter[int] = Counter()
+    dense, rare = np.zeros(DENSE_LENGTHS, np.int64), Counter[int]()
     for name in parts:
         index = read_index(store, name)
-        lengths, counts = np.unique(index.num_tokens[index.text_hash >= held_out_below], return_counts=True)
-        for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
-            counted[length] += count
-    if not counted:
+        lengths = index.num_tokens[index.text_hash >= held_out_below].astype(np.int64)
+        short = lengths < DENSE_LENGTHS
+        dense += np.bincount(lengths[short], minlength=DENSE_LENGTHS)
+        rare.update(lengths[~short].tolist())
+    if not rare and not dense.any():
         raise PlanError(f"{store.where}: no document is left to train on. Hold out less, or add documents.")
-    return Census.of(counted)
+    there = np.flatnonzero(dense)
+    longest = sorted(rare)
+    return Census(
+        lengths=np.concatenate((there, np.array(longest, np.int64))),
+        counts=np.concatenate((dense[there], np.array([rare[length] for length in longest], np.int64))),
+    )

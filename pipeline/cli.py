@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print.
 
-Results go to stdout, everything else to stderr. Exit 0: fine; 1: the request failed; 2: the request is wrong.
+Results go to stdout, everything else to stderr. Exit 0: fine; 1: the request failed; 2: the request is wrong; 128 and
+the number of a signal: it ended the command (130 SIGINT, 143 SIGTERM, 129 SIGHUP).
 Heavy modules load inside the command that needs them, so that `curriculum --help` is instant.
 """
 
@@ -8,41 +9,50 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from curriculum.errors import ConfigError, CurriculumError, DataError, PlanError
-from pipeline.cli_options import IMPORTERS, model_size_options, plan_options
+from pipeline.cli_options import IMPORTERS, model_size_options, plan_options, storage_option
+from pipeline.interruption import Interrupted, ending_on_signals
 
 
 class _Group(click.Group):
-    """Turns the project's errors into one sentence and an exit code."""
+    """Turns the project's errors, and signals, into one sentence and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except CurriculumError as error:
-            click.echo(f"curriculum: {error}", err=True)
-            ctx.exit(2 if isinstance(error, PlanError | ConfigError) else 1)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise
-            click.echo(f"curriculum: {error.filename or 'the disk'}: {error.strerror or error}.", err=True)
-            ctx.exit(1)
-        except MemoryError:
-            click.echo(
-                "curriculum: out of memory. Fewer --workers, smaller --unit-bytes and --shuffle-window need less; "
-                "then run the same command again to continue.",
-                err=True,
-            )
-            ctx.exit(1)
-        except KeyboardInterrupt:
-            click.echo("curriculum: interrupted. Run the same command again to continue.", err=True)
-            ctx.exit(1)
+        with ending_on_signals():
+            try:
+                return super().invoke(ctx)
+            except CurriculumError as error:
+                _end(ctx, str(error), 2 if isinstance(error, PlanError | ConfigError) else 1)
+            except OSError as error:
+                if error.errno == errno.EPIPE:
+                    raise
+                _end(ctx, f"{error.filename or 'the disk'}: {error.strerror or error}.", 1)
+            except MemoryError:
+                _end(
+                    ctx,
+                    "out of memory. Fewer --workers, smaller --unit-bytes and --shuffle-window need less; then run the "
+                    "same command again to continue.",
+                    1,
+                )
+            except Interrupted as signalled:
+                _end(ctx, str(signalled), signalled.exit_code)
+            except KeyboardInterrupt:
+                _end(ctx, str(Interrupted(signal.SIGINT)), Interrupted(signal.SIGINT).exit_code)
+
+
+def _end(ctx: click.Context, sentence: str, exit_code: int) -> NoReturn:
+    with suppress(OSError):  # the terminal may be gone
+        click.echo(f"curriculum: {sentence}", err=True)
+    ctx.exit(exit_code)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -104,8 +114,7 @@ def plan(
 
 @main.command()
 @plan_options
-@click.option("--out", type=str, default=None, help="Folder of the dataset.  [default: ./curriculum-data]")
-@click.option("--engine", type=click.Choice(["local"]), default=None, help="Where the work is done.  [default: local]")
+@click.option("--out", type=str, default=None, help="Folder or address of the dataset.  [default: ./curriculum-data]")
 @click.option("--keep-store/--no-keep-store", default=None, help="Keep the token store for later builds.")
 @click.option("--overwrite", is_flag=True, default=None, help="Replace another dataset at OUT.")
 def build(config: Path | None, as_json: bool, **flags: Any) -> None:
@@ -127,7 +136,7 @@ def build(config: Path | None, as_json: bool, **flags: Any) -> None:
         build_report(result)
 
 
-_dataset = click.argument("dataset", type=click.Path(path_type=Path))
+_dataset = click.argument("dataset")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -136,7 +145,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
 @_as_json
 @click.option("--quick", is_flag=True, help="Check sizes and footers only.")
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Worker processes.  [default: one per core]")
-def verify(dataset: Path, as_json: bool, quick: bool, workers: int | None) -> None:
+def verify(dataset: str, as_json: bool, quick: bool, workers: int | None) -> None:
     """Recompute everything that DATASET claims, from its files alone.
 
     \b
@@ -144,15 +153,21 @@ def verify(dataset: Path, as_json: bool, quick: bool, workers: int | None) -> No
     curriculum verify my-dataset --quick --json
     """
     from pipeline.engines.local import num_cores
+    from pipeline.files.address import is_url
     from pipeline.progress import Terminal
     from pipeline.report_dataset import verify_report
     from pipeline.verify import verify_dataset
 
+    if is_url(dataset):
+        raise ConfigError(
+            f"{dataset}: verify reads every byte several times, from a disk: copy the dataset to one. In a store, "
+            f"curriculum.open(..., verify='shard') compares each shard with its sha256 before its rows are used."
+        )
     try:
-        report = verify_dataset(dataset, quick=quick, workers=workers or num_cores(), progress=Terminal())
+        report = verify_dataset(Path(dataset), quick=quick, workers=workers or num_cores(), progress=Terminal())
     except DataError as error:
         if as_json:
-            _print_json({"dataset": str(dataset), "ok": False, "error": str(error)})
+            _print_json({"dataset": dataset, "ok": False, "error": str(error)})
         raise
     _show(report, verify_report, as_json)
 
@@ -160,16 +175,18 @@ def verify(dataset: Path, as_json: bool, quick: bool, workers: int | None) -> No
 @main.command()
 @_dataset
 @_as_json
-def inspect(dataset: Path, as_json: bool) -> None:
+@storage_option
+def inspect(dataset: str, as_json: bool, storage_option: tuple[str, ...]) -> None:
     """Summarize DATASET: plan, phases, tokenizer, sources, accounting.
 
     \b
     curriculum inspect my-dataset
+    curriculum inspect s3://bucket/my-dataset
     """
     from pipeline.report_dataset import summary_report
     from pipeline.summary import summarize
 
-    _show(summarize(dataset), summary_report, as_json)
+    _show(summarize(dataset, _storage(storage_option)), summary_report, as_json)
 
 
 @main.command()
@@ -179,15 +196,17 @@ def inspect(dataset: Path, as_json: bool) -> None:
 @click.option("--phase", type=int, default=None, help="Rows of this phase.")
 @click.option("--row", type=int, default=None, help="One row of the step or phase.")
 @click.option("--limit", type=click.IntRange(min=1), default=None, help="Show at most this many rows.")
-@click.option("--store", type=click.Path(path_type=Path), default=None, help="Token store, to name source files.")
+@click.option("--store", default=None, help="Token store, to name source files.")
+@storage_option
 def cat(
-    dataset: Path,
+    dataset: str,
     as_json: bool,
     step: int | None,
     phase: int | None,
     row: int | None,
     limit: int | None,
-    store: Path | None,
+    store: str | None,
+    storage_option: tuple[str, ...],
 ) -> None:
     """Print decoded rows of DATASET, and the file that each came from while the token store is there.
 
@@ -198,7 +217,8 @@ def cat(
     from pipeline.report_dataset import cat_report
     from pipeline.rows import cat_rows
 
-    rows = cat_rows(dataset, step=step, phase=phase, row=row, limit=limit, store=store)
+    options = _storage(storage_option)
+    rows = cat_rows(dataset, step=step, phase=phase, row=row, limit=limit, store=store, options=options)
     if as_json:
         _print_json({"rows": [row.to_json() for row in rows]})
     else:
@@ -249,11 +269,19 @@ def _options(config: Path | None, flags: dict[str, Any]) -> Any:
 
     imports = {name: path for name in IMPORTERS if (path := flags.pop(f"from_{name.replace('-', '_')}")) is not None}
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
+    if "storage_option" in given:
+        given["storage_option"] = _storage(given["storage_option"])
     if not imports:
         return load_options(config, given)
     options, line = load_imported(config, given, imports)
     click.echo(line, err=True)
     return options
+
+
+def _storage(given: tuple[str, ...]) -> Any:
+    from pipeline.files.storage_options import parse_storage_options
+
+    return parse_storage_options(given)
 
 
 def _show(report: Any, as_text: Callable[[Any], str], as_json: bool) -> None:

@@ -76,17 +76,51 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("--eos", str, "End-of-document token.  [default: the tokenizer's]"),
     ("--bos", click.Choice(["none", "document"]), "Put a BOS before each document.  [default: none]"),
     ("--text-key", str, "Key or column that holds the text.  [default: text]"),
+    (
+        "--tokenized",
+        click.Choice(["megatron", "raw", "datatrove", "input_ids"]),
+        "The corpus holds ids: Megatron's .bin, .idx; bare .npy, .bin cut at EOS; datatrove's .ds; lists of a column.",
+    ),
+    ("--ids-dtype", click.Choice(["uint8", "uint16", "int32", "uint32", "int64"]), "Of raw ids without a header."),
+    ("--ids-key", str, "Column that holds the lists of ids.  [default: input_ids]"),
+    (
+        "--tokenizer-check",
+        click.Choice(["stop", "warn"]),
+        "What to do if the tokenizer does not give the ids back.  [default: stop]",
+    ),
     ("--on-bad-record", click.Choice(["stop", "skip"]), "What to do with unreadable records.  [default: stop]"),
     ("--validation-tokens", int, "Hold out documents with at least this many tokens."),
     ("--validation-frac", number, "Hold out this share of the documents."),
     ("--seed", int, "Order of documents and rows.  [default: 0]"),
     ("--shuffle-window", int, "Tokens that are shuffled together.  [default: total/1024, 32 Mi to 128 Mi]"),
     ("--shard-bytes", int, "Token bytes of a shard at most.  [default: 256 MiB]"),
-    ("--unit-bytes", int, "Text bytes of a work unit.  [default: by file size, 8 to 128 MiB]"),
+    ("--unit-bytes", int, "Text bytes of a work unit.  [default: by file size, 16 to 128 MiB]"),
     ("--backend", click.Choice(["auto", "tokenizers", "fastokens"]), "Tokenizer backend.  [default: auto]"),
-    ("--workers", int, "Worker processes.  [default: one per core]"),
-    ("--store", str, "Folder of the token store.  [default: beside OUT; for plan ./curriculum-data.store]"),
+    ("--engine", click.Choice(["local", "ray"]), "Where the work is done.  [default: local]"),
+    ("--ray-address", str, "HOST:PORT of a running Ray cluster.  [default: RAY_ADDRESS, or this machine's]"),
+    ("--workers", int, "Tasks at once.  [default: one per core, of the whole cluster with --engine ray]"),
+    ("--store", str, "Folder or address of the token store.  [default: beside OUT; for plan ./curriculum-data.store]"),
 )
+
+
+SOURCE_OPTIONS = (
+    ("--source", "NAME=PATH: a source of a mixture, instead of CORPUS; again for others, or for more paths."),
+    (
+        "--weight",
+        "NAME=W: share of the rows of a source, or NAME=LENGTH:W,LENGTH:W,... by row length.  [default: by tokens]",
+    ),
+    ("--source-epochs", "NAME=N: passes over a source that a plan may take.  [default: --epochs]"),
+)
+
+
+def storage_option(command: Command) -> Command:
+    """Options of the client of a store."""
+    return click.option(
+        "--storage-option",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="For s3://, gs:// and hf:// addresses: an option of their client, such as endpoint_url=https://...",
+    )(command)
 
 
 def plan_options(command: Command) -> Command:
@@ -95,10 +129,13 @@ def plan_options(command: Command) -> Command:
         command = click.option(f"--from-{name}", type=str, default=None, help=f"Take the schedule from {what}.")(
             command
         )
+    for flag, help_text in reversed(SOURCE_OPTIONS):
+        command = click.option(flag, type=str, multiple=True, default=None, help=help_text)(command)
     balanced = "The same number of steps of every length (grow-linear, grow-p2)."
     command = click.option("--balanced", is_flag=True, default=None, help=balanced)(command)
     for flag, kind, help_text in reversed(PLAN_OPTIONS):
         command = click.option(flag, type=kind, default=None, help=help_text)(command)
+    command = storage_option(command)
     config = click.Path(exists=True, dir_okay=False, path_type=Path)
     command = click.option("--config", type=config, default=None, help="TOML file with these options.")(command)
     command = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)

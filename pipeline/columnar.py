@@ -1,4 +1,4 @@
-"""The texts of one column: Parquet files, Arrow IPC files and streams, folders of `datasets`.
+"""The texts, or the lists of ids, of one column: Parquet files, Arrow IPC files and streams, folders of `datasets`.
 
 In: a file, a row range and the name of the column. Out: a `Record` per row, a `BadRecord` per row without a
 text or per part that is damaged. Guaranteed: ranges as `split_units` makes them give the same records and
@@ -12,15 +12,19 @@ bad record.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.folders import InputFile
+from curriculum.errors import BadRecordError
+from pipeline.files.address import is_url
+from pipeline.folders import InputFile, printable
+from pipeline.input_bytes import open_input
 from pipeline.records import BadRecord, Record, bad_record, name_list, utf8_reason
+from pipeline.tokenized.lists import is_list_of_ids
 
 # What pyarrow raises for damaged files: its own errors, or OSError from inside its decoders.
 DAMAGE = (pa.ArrowException, OSError)
@@ -40,7 +44,7 @@ def read_column(file: InputFile, start: int, stop: int, text_key: str) -> Iterat
     """Records of rows [start, stop) of the column `text_key`; of all rows for 0, 0."""
     row = start
     try:
-        for row, values in _arrays(file, start, stop or 1 << 63, text_key):
+        for row, values in _arrays(file, start, stop or 1 << 63, text_key, _require_text):
             if isinstance(values, str):
                 yield bad_record(file.path, f"row {row}", values)
             else:
@@ -61,12 +65,13 @@ def _raise_unless_damage(error: Exception) -> None:
         raise error
 
 
-def row_groups(path: str) -> list[tuple[int, int]] | None:
+def row_groups(file: InputFile) -> list[tuple[int, int]] | None:
     """(rows, decompressed bytes) of each row group; None when the file cannot be read."""
     import pyarrow.parquet as pq
 
     try:
-        metadata = pq.read_metadata(path)
+        with open_input(file, jumps=True) as source:
+            metadata = pq.read_metadata(source)
     except DAMAGE:
         return None
     groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
@@ -75,6 +80,8 @@ def row_groups(path: str) -> list[tuple[int, int]] | None:
 
 def count_rows(file: InputFile) -> int | None:
     """Rows of an Arrow file or `datasets` folder; None when it cannot be read, or not cheaply in parts."""
+    if is_url(file.path):
+        return None  # the lengths are in the batches: all of the file would be read for them
     try:
         if file.kind == "datasets":
             return len(_load_dataset(file.path, file.mtime_ns))
@@ -82,7 +89,7 @@ def count_rows(file: InputFile) -> int | None:
             source.seek(0)
             base, size = source.read_buffer(1).address, source.size()
             num_rows = 0
-            for batch in _batches(source, None):
+            for batch in _batches(source, None, _require_text):
                 buffers = [b for column in batch.columns for b in column.buffers() if b is not None and b.size]
                 # A buffer outside the map was decompressed: every part would decompress all the others.
                 if not all(base <= buffer.address < base + size for buffer in buffers):
@@ -93,26 +100,65 @@ def count_rows(file: InputFile) -> int | None:
     return num_rows
 
 
-def _arrays(file: InputFile, start: int, stop: int, text_key: str) -> Iterator[tuple[int, Any]]:
+def read_id_lists(file: InputFile, start: int, stop: int, key: str) -> Iterator[tuple[int, Any]]:
+    """(first row, array of lists of ids) of the pieces of rows [start, stop); all rows for 0, 0.
+
+    Raises:
+        BadRecordError: the file or a part of it is damaged, or the column is not there or of another type.
+    """
+    row = start
+    try:
+        for row, values in _arrays(file, start, stop or 1 << 63, key, _require_ids):
+            if isinstance(values, str):
+                raise _FileError(values)
+            yield row, values.storage if isinstance(values, pa.ExtensionArray) else values
+    except _FileError as error:
+        raise BadRecordError(f"{printable(file.path)}, row {row}: {error}.") from None
+    except DAMAGE as error:
+        _raise_unless_damage(error)
+        raise BadRecordError(
+            f"{printable(file.path)}, row {row}: is damaged or cut off from here on ({error}); copy it again."
+        ) from None
+
+
+def _require_ids(schema: Any, key: str) -> None:
+    names = list(schema.names)
+    if names.count(key) != 1:
+        raise _FileError(
+            f'has no column "{key}" of ids; its columns are {name_list(names)}: name the right one with --ids-key'
+        )
+    kind = schema.field(key).type
+    kind = getattr(kind, "storage_type", kind)
+    if not is_list_of_ids(kind):
+        raise _FileError(
+            f'has a column "{key}" of type {kind}, and ids must be lists of integers; name another one with --ids-key'
+        )
+
+
+def _arrays(
+    file: InputFile, start: int, stop: int, key: str, require: Callable[[Any, str], None]
+) -> Iterator[tuple[int, Any]]:
     """(first row, array of texts) of the pieces of [start, stop); a string instead says what is wrong."""
     if file.kind == "parquet":
-        return _parquet_arrays(file, start, stop, text_key)
+        return _parquet_arrays(file, start, stop, key, require)
     if file.kind == "arrow":
-        return _arrow_arrays(file, start, stop, text_key)
-    return _dataset_arrays(file, start, stop, text_key)
+        return _arrow_arrays(file, start, stop, key, require)
+    return _dataset_arrays(file, start, stop, key, require)
 
 
-def _parquet_arrays(file: InputFile, start: int, stop: int, text_key: str) -> Iterator[tuple[int, Any]]:
+def _parquet_arrays(
+    file: InputFile, start: int, stop: int, key: str, require: Callable[[Any, str], None]
+) -> Iterator[tuple[int, Any]]:
     """Row groups are independent: a damaged one is one bad record, and the next is read."""
     import pyarrow.parquet as pq
 
-    with open(file.path, "rb") as source:
+    with open_input(file, jumps=True) as source:
         try:
             parquet = pq.ParquetFile(source, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True)
         except DAMAGE as error:
             _raise_unless_damage(error)
             raise _FileError(f"is no complete Parquet file ({error}); copy it again") from error
-        _require_text(parquet.schema_arrow, text_key)
+        require(parquet.schema_arrow, key)
         first = 0
         for index in range(parquet.metadata.num_row_groups):
             group = parquet.metadata.row_group(index)
@@ -122,7 +168,7 @@ def _parquet_arrays(file: InputFile, start: int, stop: int, text_key: str) -> It
                 continue
             rows = min(BATCH_ROWS, max(1, BATCH_BYTES * group.num_rows // max(1, group.total_byte_size)))
             try:
-                for batch in parquet.iter_batches(rows, [index], columns=[text_key], use_threads=False):
+                for batch in parquet.iter_batches(rows, [index], columns=[key], use_threads=False):
                     yield row, batch.column(0)
                     row += batch.num_rows
             except DAMAGE as error:
@@ -133,13 +179,15 @@ def _parquet_arrays(file: InputFile, start: int, stop: int, text_key: str) -> It
                 )
 
 
-def _arrow_arrays(file: InputFile, start: int, stop: int, text_key: str) -> Iterator[tuple[int, Any]]:
+def _arrow_arrays(
+    file: InputFile, start: int, stop: int, key: str, require: Callable[[Any, str], None]
+) -> Iterator[tuple[int, Any]]:
     if file.size == 0:
         raise _FileError("is empty, which no Arrow file is: it was probably cut off; copy it again")
-    with pa.memory_map(file.path) as source:
+    with _arrow_source(file) as source:
         row = 0
         try:
-            for batch in _batches(source, text_key):
+            for batch in _batches(source, key, require):
                 low, high = max(start - row, 0), min(stop - row, batch.num_rows)
                 if low < high:
                     yield row + low, batch.column(0).slice(low, high - low)
@@ -153,14 +201,19 @@ def _arrow_arrays(file: InputFile, start: int, stop: int, text_key: str) -> Iter
             raise
 
 
-def _batches(source: Any, text_key: str | None) -> Iterator[Any]:
-    """The record batches of an IPC file or stream, all columns of them or just the one of the texts."""
+def _arrow_source(file: InputFile) -> Any:
+    return pa.PythonFile(open_input(file), "r") if is_url(file.path) else pa.memory_map(file.path)
+
+
+def _batches(source: Any, key: str | None, require: Callable[[Any, str], None]) -> Iterator[Any]:
+    """The record batches of an IPC file or stream, all columns of them or just the one that is read."""
     is_file = source.read_at(6, 0) == b"ARROW1"
+    source.seek(0)  # reading at a place moves a file that is not mapped
     open_ipc = pa.ipc.open_file if is_file else pa.ipc.open_stream
     reader = open_ipc(source)
-    if text_key is not None:
-        _require_text(reader.schema, text_key)
-        fields = [reader.schema.get_field_index(text_key)]
+    if key is not None:
+        require(reader.schema, key)
+        fields = [reader.schema.get_field_index(key)]
         source.seek(0)
         reader = open_ipc(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
     batches = (reader.get_batch(index) for index in range(reader.num_record_batches)) if is_file else reader
@@ -172,13 +225,15 @@ def _batches(source: Any, text_key: str | None) -> Iterator[Any]:
         raise pa.ArrowInvalid("the stream has no end marker")
 
 
-def _dataset_arrays(file: InputFile, start: int, stop: int, text_key: str) -> Iterator[tuple[int, Any]]:
+def _dataset_arrays(
+    file: InputFile, start: int, stop: int, key: str, require: Callable[[Any, str], None]
+) -> Iterator[tuple[int, Any]]:
     try:
         dataset = _load_dataset(file.path, file.mtime_ns)
     except (*DAMAGE, *UNLOADABLE) as error:
         raise _FileError(f"cannot be loaded by `datasets` ({error}); save it again") from error
-    _require_text(dataset.data.schema, text_key)
-    texts = dataset.select_columns([text_key]).with_format("arrow")
+    require(dataset.data.schema, key)
+    texts = dataset.select_columns([key]).with_format("arrow")
     for row in range(start, min(stop, len(dataset)), BATCH_ROWS):
         first = row
         for values in texts[row : min(row + BATCH_ROWS, stop, len(dataset))].column(0).chunks:

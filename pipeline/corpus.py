@@ -1,6 +1,6 @@
 """From CORPUS arguments to a complete token store: what `plan` needs to count and `build` to cut.
 
-In:  options and workers.   Out: `TokenizedCorpus`: the parts, the tokenizer, exact counts.
+In:  options and workers.   Out: `TokenizedCorpus`: the parts of every source, the tokenizer, exact counts.
 Guarantee: a unit that is in the store already is not encoded again; one more file costs only that file. Which tokenizer
 backend did the work does not change a byte.
 """
@@ -8,9 +8,10 @@ backend did the work does not change a byte.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
@@ -21,17 +22,25 @@ import orjson
 from curriculum.errors import BadRecordError, BuildError, ConfigError
 from curriculum.shard_format import token_itemsize
 from pipeline.backends import open_encoder, split_pieces
+from pipeline.checked_parts import CheckedParts, PartFacts
 from pipeline.documents import BadRecord, Record, read_unit
-from pipeline.encode import EncodeJob, document_key, encode_unit, part_name, refusal
+from pipeline.encode import MAX_EXAMPLES, EncodeJob, encode_unit, part_name, refusal
+from pipeline.endings import endings
 from pipeline.engines.workers import Workers
+from pipeline.files.address import is_below, is_url
 from pipeline.files.contract import Files
 from pipeline.folders import printable
 from pipeline.inputs import Inputs, find_inputs
 from pipeline.layout import write_bytes
 from pipeline.options import Options
+from pipeline.part import document_key
 from pipeline.progress import Progress
+from pipeline.sources import CORPUS, NamedSource
 from pipeline.standard_library import find_standard_library
-from pipeline.store import ALGORITHM, PartSummary, note_corpus, usable_part
+from pipeline.store import ALGORITHM, PartSummary, note_corpus, numbered, parts_facts, usable_parts
+from pipeline.tokenized.formats import Stored
+from pipeline.tokenized.sample import check_stored_corpus
+from pipeline.tokenized.take import STORED_IDS
 from pipeline.tokenizer import (
     TokenizerInfo,
     byte_tokenizer,
@@ -39,11 +48,9 @@ from pipeline.tokenizer import (
     parse_tokenizer_spec,
     train_tokenizer,
 )
-from pipeline.trust import choose_backend
+from pipeline.trust import Expected, choose_backend, circumstances, sample_difference
 from pipeline.units import Unit, split_units
 
-SOURCE = "corpus"
-"""All CORPUS arguments of a build are one source of this name."""
 TRAINING_BYTES = 32 << 20
 """A tokenizer is trained on that much text: the documents with the smallest keys, a random sample of the corpus."""
 TRAINING_PIECE_BYTES = 1 << 20
@@ -56,18 +63,20 @@ SAMPLED_CHARS = 16 << 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Corpus:
-    """What is to be tokenized, found but not read yet."""
+class CorpusSource:
+    """The files of one source."""
 
-    inputs: Inputs
-    on_bad_record: str
     name: str
-    """for people"""
+    inputs: Inputs
 
     @property
     def digest(self) -> str:
         """Names, sizes and modification times: what a request remembers of a corpus, also after it was copied."""
-        files = [[os.fsencode(f.relative).hex(), f.size, f.mtime_ns, f.kind] for f in self.inputs.files]
+        files = [
+            # An object has no modification time that a copy would keep; its stamp is its ETag or version.
+            [os.fsencode(f.relative).hex(), f.size, f.stamp if is_url(f.path) else f.mtime_ns, f.kind]
+            for f in self.inputs.files
+        ]
         return hashlib.sha256(orjson.dumps(files)).hexdigest()
 
     @property
@@ -78,17 +87,58 @@ class Corpus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TokenizedCorpus:
-    """A corpus that is completely in the store."""
+class Corpus:
+    """What is to be tokenized, found but not read yet."""
 
-    tokenizer: TokenizerInfo
-    backend: str
-    parts: tuple[PartSummary, ...]
+    sources: tuple[CorpusSource, ...]
+    on_bad_record: str
+    name: str
+    """for people"""
 
     @property
-    def part_names(self) -> tuple[str, ...]:
-        """Names of the parts, in the order of the units."""
-        return tuple(part.name for part in self.parts)
+    def digest(self) -> str:
+        """Of all sources, their names and order included; of a single one its own."""
+        return self._joined([source.digest for source in self.sources])
+
+    @property
+    def stamp(self) -> str:
+        """The same, inodes and change times included."""
+        return self._joined([source.stamp for source in self.sources])
+
+    def _joined(self, digests: list[str]) -> str:
+        names = [source.name for source in self.sources]
+        return digests[0] if names == [CORPUS] else hashlib.sha256(orjson.dumps([names, digests])).hexdigest()
+
+    @property
+    def sizes(self) -> tuple[tuple[str, int], ...]:
+        """Path and bytes of every single file of a disk; folders written by `datasets` are left out."""
+        files = (file for source in self.sources for file in source.inputs.files)
+        return tuple((file.path, file.size) for file in files if file.kind != "datasets" and not is_url(file.path))
+
+    def units(self, unit_bytes: int | None, stored: Stored | None) -> tuple[SourceUnit, ...]:
+        """The work units of all sources, one source after the other."""
+        return tuple(
+            SourceUnit(source=number, unit=unit)
+            for number, source in enumerate(self.sources)
+            for unit in split_units(source.inputs.files, unit_bytes, stored)
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceUnit:
+    """A work unit and the source that it belongs to, as an index into the corpus's sources."""
+
+    source: int
+    unit: Unit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizedSource:
+    """One source that is completely in the store."""
+
+    name: str
+    parts: tuple[PartSummary, ...]
+    """in the order of the units, without their files and examples: some hundred bytes each"""
 
     @property
     def tokens(self) -> int:
@@ -107,20 +157,72 @@ class TokenizedCorpus:
         return f"{lanes[0]:016x}{lanes[1]:016x}"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizedCorpus:
+    """A corpus that is completely in the store."""
+
+    tokenizer: TokenizerInfo
+    backend: str
+    sources: tuple[TokenizedSource, ...]
+    skipped_examples: tuple[str, ...] = ()
+    """sentences about the first skipped records"""
+
+    @property
+    def parts(self) -> tuple[PartSummary, ...]:
+        """The parts of all sources, one source after the other."""
+        return tuple(part for source in self.sources for part in source.parts)
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the parts, in the order of the units."""
+        return tuple(part.name for part in self.parts)
+
+    @property
+    def tokens(self) -> int:
+        """All tokens, EOS (and BOS) included."""
+        return sum(part.tokens for part in self.parts)
+
+    @property
+    def documents(self) -> int:
+        """Documents that are not empty."""
+        return sum(part.documents for part in self.parts)
+
+
 def find_corpus(options: Options, progress: Progress) -> Corpus:
-    """The files of the CORPUS arguments, or the Python standard library if there are none."""
-    if options.corpus:
-        inputs = _without_output(find_inputs(options.corpus), options, progress)
-        if inputs.num_ignored:
-            progress.say(f"Corpus: {inputs.num_ignored:,} files with other endings are left out.")
-        return Corpus(inputs=inputs, on_bad_record=options.on_bad_record, name=" ".join(map(printable, options.corpus)))
+    """The files of the CORPUS arguments or of the sources, or the Python standard library if there are none.
+
+    Raises:
+        ConfigError: a source has weights and no path, or there are no files.
+    """
+    named = options.sources()
+    if options.corpus or options.source:
+        sources = tuple(_find_source(source, options, progress) for source in named)
+        name = " ".join(map(printable, options.corpus or options.source))
+        return Corpus(sources=sources, on_bad_record=options.on_bad_record, name=name)
+    if options.weight:
+        raise ConfigError(
+            f"weight names {named[0].name!r}, but no source of that name is given; add --source {named[0].name}=PATH."
+        )
+    if options.tokenized is not None:
+        raise ConfigError(f"tokenized is {options.tokenized!r}, and no corpus is given: name its files or folders.")
     inputs = find_standard_library()
     progress.say(
         f"No corpus given: taking the Python standard library of this machine "
         f"({len(inputs.files):,} files, {inputs.total_bytes / 1e6:.0f} MB)."
     )
     # A few of its files are test data in no valid encoding; Python itself refuses to read them.
-    return Corpus(inputs=inputs, on_bad_record="skip", name="the Python standard library")
+    sources = (CorpusSource(name=CORPUS, inputs=inputs),)
+    return Corpus(sources=sources, on_bad_record="skip", name="the Python standard library")
+
+
+def _find_source(source: NamedSource, options: Options, progress: Progress) -> CorpusSource:
+    inputs = _without_output(
+        find_inputs(source.paths, endings(options.tokenized), options=options.storage_option), options, progress
+    )
+    if inputs.num_ignored:
+        what = "Corpus" if source.name == CORPUS else f"Source {source.name}"
+        progress.say(f"{what}: {inputs.num_ignored:,} files with other endings are left out.")
+    return CorpusSource(name=source.name, inputs=inputs)
 
 
 def _without_output(inputs: Inputs, options: Options, progress: Progress) -> Inputs:
@@ -129,11 +231,15 @@ def _without_output(inputs: Inputs, options: Options, progress: Progress) -> Inp
     Raises:
         ConfigError: nothing else is there.
     """
-    own = [Path(folder).resolve() for folder in (options.out, options.store_address())]
+    own = (options.out, options.store_address())
+    folders = [Path(place).resolve() for place in own if not is_url(place)]
+    prefixes = [place for place in own if is_url(place)]
 
     @cache
     def is_own(folder: str) -> bool:
-        return any(Path(folder).resolve().is_relative_to(ours) for ours in own)
+        if is_url(folder):
+            return any(is_below(folder, ours) for ours in prefixes)
+        return any(Path(folder).resolve().is_relative_to(ours) for ours in folders)
 
     files = tuple(file for file in inputs.files if not is_own(os.path.dirname(file.path)))  # noqa: PTH120
     if not files:
@@ -154,32 +260,65 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         BuildError: the corpus holds no text, or a file or the store cannot be read or written.
     """
     store = options.store_files()
-    units = split_units(corpus.inputs.files, options.unit_bytes)
+    stored = options.stored()
+    units = corpus.units(options.unit_bytes, stored)
     name, tokenizer = _tokenizer(options, corpus, units, workers, progress)
-    workers.prepare(open_encoder, tokenizer.path, "tokenizers" if options.backend == "tokenizers" else "fastokens")
-    backend = choose_backend(
-        tokenizer,
-        _sample(units, options.text_key),
-        warn=progress.say,
-        wanted=None if options.backend == "auto" else options.backend,
-    )
+    plain = tuple(one.unit for one in units)
     job = EncodeJob(
         store=store,
-        source=SOURCE,
+        source=CORPUS,
         text_key=options.text_key,
         on_bad_record=corpus.on_bad_record,
         tokenizer=tokenizer,
         tokenizer_name=name,
-        backend=backend,
+        backend="",
+        stored=stored,
     )
-    parts: dict[int, PartSummary] = {}
-    with progress.stage("encode", total=sum(unit.num_bytes for unit in units), unit="B") as advance:
-        for number, part in workers.run(ensure_part, (job,), [(unit,) for unit in units]):
-            parts[number] = part
-            advance(units[number].num_bytes)
-    result = TokenizedCorpus(tokenizer=tokenizer, backend=backend, parts=tuple(parts[i] for i in range(len(units))))
+    if stored is not None:
+        backend = _check_stored(options, stored, tokenizer, plain, progress)
+    else:
+        backend = _backend(options, job, plain, workers, progress)
+    job = replace(job, backend=backend)
+    jobs = tuple(replace(job, source=source.name) for source in corpus.sources)
+    parts: dict[int, tuple[PartSummary, ...]] = {}
+    examples: list[tuple[int, tuple[str, ...]]] = []
+    checked = CheckedParts(store)
+    tasks = []
+    for one in units:
+        name = part_name(jobs[one.source], one.unit)
+        known = checked.leading(numbered(name, n) for n in itertools.count())
+        tasks.append((one.source, one.unit, known))
+    try:
+        with progress.stage("encode", total=_total_bytes(units), unit="B") as advance:
+            for number, (of_unit, files, sentences) in workers.run(ensure_parts, (jobs,), tasks):
+                parts[number] = of_unit
+                for part, facts_of_part in zip(of_unit, files, strict=True):
+                    checked.note(part.name, facts_of_part)
+                examples = _first_examples([*examples, (number, sentences)])
+                advance(units[number].unit.num_bytes)
+    finally:
+        checked.write()
+    of_source: list[list[PartSummary]] = [[] for _ in corpus.sources]
+    for number, one in enumerate(units):
+        of_source[one.source] += parts[number]
+    result = TokenizedCorpus(
+        tokenizer=tokenizer,
+        backend=backend,
+        sources=tuple(
+            TokenizedSource(name=source.name, parts=tuple(found))
+            for source, found in zip(corpus.sources, of_source, strict=True)
+        ),
+        skipped_examples=tuple(sentence for _, sentences in examples for sentence in sentences)[:MAX_EXAMPLES],
+    )
     if result.documents == 0:
         raise BuildError(f"The corpus ({corpus.name}) holds no text: {len(units):,} units without a document.")
+    _note(options, corpus, result)
+    return result
+
+
+def _note(options: Options, corpus: Corpus, result: TokenizedCorpus) -> None:
+    """Remember in the store what `plan --store` counts by."""
+    tokenizer = result.tokenizer
     facts = {
         "name": corpus.name,
         "tokenizer": options.tokenizer,
@@ -188,23 +327,100 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
         "tokens": result.tokens,
         "parts": list(result.part_names),
     }
+    if options.source:
+        facts["sources"] = [
+            {"name": one.name, "tokens": one.tokens, "documents": one.documents, "parts": [p.name for p in one.parts]}
+            for one in result.sources
+        ]
     what = [corpus.name, options.tokenizer, tokenizer.eos_id, tokenizer.bos_id, options.text_key]
-    note_corpus(store, hashlib.sha256(orjson.dumps(what)).hexdigest()[:32], facts)
-    return result
+    stored = options.stored()
+    what += [] if stored is None else [stored.format, stored.dtype, stored.key]
+    note_corpus(options.store_files(), hashlib.sha256(orjson.dumps(what)).hexdigest()[:32], facts)
 
 
-def ensure_part(job: EncodeJob, unit: Unit) -> PartSummary:
-    """The part of a unit: from the store if a backend that is trusted now wrote it, else encoded.
+def _total_bytes(units: Sequence[SourceUnit]) -> int:
+    return sum(one.unit.num_bytes for one in units)
 
-    The summary comes without its files: a worker that is killed while it sends a large result blocks the others.
+
+def _backend(options: Options, job: EncodeJob, units: tuple[Unit, ...], workers: Workers, progress: Progress) -> str:
+    """The backend to encode with. Workers load it, and compare the sample, before they encode.
+
+    Where the sample of just these units was found equal before, by the same versions, nothing is loaded: to cut a store
+    anew takes no encoder.
     """
-    found = usable_part(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype))
-    if found is not None and found.backend.split()[0] in ("tokenizers", job.backend):
-        return replace(found, files=())
-    return replace(encode_unit(job, unit), files=())
+    wanted = None if options.backend == "auto" else options.backend
+    what = [circumstances(job.tokenizer), [part_name(job, unit) for unit in units]]
+    checked = f"corpora/{hashlib.sha256(orjson.dumps(what)).hexdigest()[:32]}.checked"
+    if wanted != "tokenizers" and job.store.facts(checked) is not None:
+        return "fastokens"
+    workers.prepare(open_encoder, job.tokenizer.path, wanted or "fastokens")
+
+    def compare(path: str, sample: list[Expected]) -> str | None:
+        found = dict(workers.run(sample_difference_at, (job.store, job.tokenizer_name), [(each,) for each in sample]))
+        return next((found[number] for number in sorted(found) if found[number] is not None), None)
+
+    sample = _sample(units, options.text_key)
+    backend = choose_backend(job.tokenizer, sample, warn=progress.say, wanted=wanted, compare=compare)
+    if backend == "fastokens":
+        write_bytes(job.store, checked, b"")
+    return backend
 
 
-def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, unit: Unit) -> str:
+def sample_difference_at(store: Files, tokenizer_name: str, expected: Expected) -> str | None:
+    """`sample_difference` with the tokenizer of a store: workers may be on other machines."""
+    return sample_difference(str(store.local(tokenizer_name)), expected)
+
+
+def _check_stored(
+    options: Options, stored: Stored, tokenizer: TokenizerInfo, units: tuple[Unit, ...], progress: Progress
+) -> str:
+    """Refuse ids that are of another tokenizer, dtype or EOS; what then stands for the encoder."""
+    check_stored_corpus(
+        units,
+        stored,
+        tokenizer,
+        tokenizer_name=options.tokenizer,
+        go_on=options.tokenizer_check == "warn",
+        say=progress.say,
+    )
+    return STORED_IDS.split()[0]
+
+
+def ensure_parts(
+    jobs: tuple[EncodeJob, ...], source: int, unit: Unit, checked: tuple[PartFacts, ...]
+) -> tuple[tuple[PartSummary, ...], tuple[PartFacts | None, ...], tuple[str, ...]]:
+    """The parts of a unit, from the store if a backend that is trusted now wrote them, else encoded; their files; and
+    sentences about the first records that were skipped.
+
+    The summaries come without what may be large: a worker that is killed while it sends a large result blocks the
+    others, and the parent holds one for every part of the corpus.
+
+    Args:
+        jobs: of each source of the corpus.
+        source: the one that the unit belongs to.
+        unit: what to read.
+        checked: files of the unit's parts when an earlier run compared their digests.
+    """
+    job = jobs[source]
+    found, files = usable_parts(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype), checked)
+    if not found or any(part.backend.split()[0] not in ("tokenizers", job.backend) for part in found):
+        found = encode_unit(job, unit)
+        files = parts_facts(job.store, [part.name for part in found])
+    sentences = tuple(sentence for part in found for sentence in part.skipped_examples)[:MAX_EXAMPLES]
+    return tuple(replace(part, files=(), skipped_examples=()) for part in found), files, sentences
+
+
+def _first_examples(examples: list[tuple[int, tuple[str, ...]]]) -> list[tuple[int, tuple[str, ...]]]:
+    """Of (unit, sentences) those of the first units, as many as hold `MAX_EXAMPLES`."""
+    kept, count = [], 0
+    for number, sentences in sorted(examples):
+        if sentences and count < MAX_EXAMPLES:
+            kept.append((number, sentences))
+            count += len(sentences)
+    return kept
+
+
+def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, source: str, unit: Unit) -> str:
     """A file of the store with (key, text) of the documents of a unit with the smallest keys, all smaller than `below`:
     at most `TRAINING_BYTES` of text and one document more."""
     kept: list[tuple[bytes, str]] = []
@@ -213,7 +429,7 @@ def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, u
         if isinstance(record, BadRecord):
             if on_bad_record == "stop":
                 raise BadRecordError(refusal(record))
-        elif record.text and (key := document_key(SOURCE, record)) < below:
+        elif record.text and (key := document_key(source, record.relative, record.position)) < below:
             kept.append((key, record.text))
             num_bytes += len(record.text.encode())
             if num_bytes > 2 * TRAINING_BYTES:
@@ -242,7 +458,7 @@ def _smallest(documents: list[tuple[bytes, str]]) -> list[tuple[bytes, str]]:
 
 
 def _tokenizer(
-    options: Options, corpus: Corpus, units: tuple[Unit, ...], workers: Workers, progress: Progress
+    options: Options, corpus: Corpus, units: tuple[SourceUnit, ...], workers: Workers, progress: Progress
 ) -> tuple[str, TokenizerInfo]:
     """The tokenizer, as a file of the store: what happens to the original file later does not matter."""
     store = options.store_files()
@@ -276,7 +492,7 @@ def _train(
     vocab_size: int,
     options: Options,
     corpus: Corpus,
-    units: tuple[Unit, ...],
+    units: tuple[SourceUnit, ...],
     workers: Workers,
     progress: Progress,
 ) -> str:
@@ -293,11 +509,11 @@ def _train(
 
 
 def _documents_with_smallest_keys(
-    options: Options, corpus: Corpus, units: tuple[Unit, ...], workers: Workers, progress: Progress
+    options: Options, corpus: Corpus, units: tuple[SourceUnit, ...], workers: Workers, progress: Progress
 ) -> list[tuple[bytes, str]]:
     """(key, text) up to `TRAINING_BYTES`. Keys are uniform, so four times the share that is needed is enough but for
     odd corpora: only then every document is looked at. What is chosen is the same either way."""
-    total = sum(unit.num_bytes for unit in units)
+    total = _total_bytes(units)
     share = min(4 * TRAINING_BYTES / max(total, 1), 1.0)
     cutoffs = [int(share * 2**64).to_bytes(8, "big")] if share < 1 else []
     documents: list[tuple[bytes, str]] = []
@@ -306,15 +522,16 @@ def _documents_with_smallest_keys(
         store = options.store_files()
         shared = (store, options.text_key, corpus.on_bad_record, below)
         with progress.stage("sample", total=total, unit="B") as advance:
-            for number, found in workers.run(sample_unit, shared, [(unit,) for unit in units]):
+            tasks = [(corpus.sources[one.source].name, one.unit) for one in units]
+            for number, found in workers.run(sample_unit, shared, tasks):
                 documents = _smallest(documents + _take_sample(store, found))
-                advance(units[number].num_bytes)
+                advance(units[number].unit.num_bytes)
         if sum(len(text.encode()) for _, text in documents) >= TRAINING_BYTES:
             break
     return documents
 
 
-def _sample(units: tuple[Unit, ...], text_key: str) -> Iterator[str]:
+def _sample(units: Sequence[Unit], text_key: str) -> Iterator[str]:
     """The beginning of evenly spaced units, for the backend check."""
     for unit in units[:: -(-len(units) // SAMPLED_UNITS) or 1]:
         left = SAMPLED_CHARS

@@ -1,4 +1,4 @@
-"""Cut one window of the stream, or the held-out documents, into published shards.
+"""Cut one window of the stream into published shards.
 
 In:  what all windows share (`CutJob`), one window, its shards and its pieces of the stream.
 Out: files on the disk: its shards, and a record of their manifest entries beside the unfinished dataset.
@@ -8,24 +8,30 @@ Guarantee: a pure task. Run twice, or on another worker, it writes the same byte
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import PurePosixPath
+from typing import Any
 
-import numpy as np
 import orjson
 
 from curriculum.manifest import ShardEntry
+from curriculum.mixture import Mixture
 from curriculum.plan import Plan
-from curriculum.shard_format import shard_path
 from pipeline.cut_packed import BucketRows, lay_window, pack_interval
 from pipeline.files.contract import Files
 from pipeline.layout import WINDOWS_FOLDER, read_object, write_object
-from pipeline.segment import Rows, WindowText, cut_rows, deal_rows
+from pipeline.mixed_text import NumberedStream, cut_mixed, deal_mixed, read_mixed
+from pipeline.mixed_windows import MixedWindow
+from pipeline.segment import Rows, cut_rows, deal_rows
 from pipeline.shard import write_shard
 from pipeline.store import ALGORITHM
-from pipeline.stream import StreamPiece, StreamSpec, fill, held_out_documents, read_interval
+from pipeline.stream import StreamPiece, StreamSpec, read_interval
 from pipeline.window_counts import WindowCounts
 from pipeline.windows import ShardSlot, Window, rows_by_phase
+
+WHERE = ("store", "merged")
+"""Fields of a stream that say where it is read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,13 +45,31 @@ class CutJob:
     eos_id: int
     fill: tuple[int, ...]
     """best-fit mode: how full the rows of each phase are to get, in parts per million; else ()"""
+    mixture: Mixture | None = None
+    """of several sources: the weights, and below the stream of each; `stream` then is for the held-out documents"""
+    streams: tuple[NumberedStream, ...] = ()
 
     @property
     def identity(self) -> str:
         """Of everything that decides the bytes of a window: records of another build are not believed."""
-        stream = {f.name: getattr(self.stream, f.name) for f in fields(self.stream) if f.name != "store"}
-        what = [ALGORITHM, self.plan.digest(), stream, self.window_tokens, self.fill]
+        stream = _identity(self.stream)
+        mixed = [[_identity(one.spec), one.offset, one.first_document] for one in self.streams]
+        weights = self.mixture.weights if self.mixture else ()
+        what = [ALGORITHM, self.plan.digest(), stream, self.window_tokens, self.fill, weights, mixed]
         return hashlib.sha256(orjson.dumps(what, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _identity(stream: StreamSpec) -> dict[str, Any]:
+    """What decides a stream, wherever its store lies."""
+    return {f.name: getattr(stream, f.name) for f in fields(stream) if f.name not in WHERE}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MixedPart:
+    """What a window takes of every source, and the pieces of each stream that it reads."""
+
+    window: MixedWindow
+    pieces: tuple[tuple[StreamPiece, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +83,8 @@ class WindowTask:
     pieces: tuple[StreamPiece, ...]
     owned: BucketRows | None = None
     """document mode only"""
+    mixed: MixedPart | None = None
+    """of several sources: instead of `pieces`"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +98,8 @@ class FinishedWindow:
 def cut_window(job: CutJob, task: WindowTask) -> None:
     """Cut a window and publish its shards, in the order of `task.slots`, and the record that lists them."""
     rows, counts = _rows_of_window(job, task)
-    entries = [write_shard(job.dataset, slot.path, rows(slot)) for slot in task.slots]
+    with job.dataset.together() as write:
+        entries = [write_shard(write, slot.path, rows(slot)) for slot in task.slots]
     record = {"build": task.build, "shards": [asdict(entry) for entry in entries], "counts": counts.to_json()}
     write_object(job.dataset, record_name(task.window.index), record)
 
@@ -85,7 +112,20 @@ def _rows_of_window(job: CutJob, task: WindowTask) -> tuple[Callable[[ShardSlot]
     if task.owned is not None:
         packed = lay_window(job.plan, job.stream, task.window, task.pieces, task.owned, job.eos_id)
         return packed.rows, packed.counts
+    if task.mixed is not None:
+        return _cut_mixed(job, task, task.mixed), WindowCounts()
     return _cut_interval(job, task), WindowCounts()
+
+
+def _cut_mixed(job: CutJob, task: WindowTask, part: MixedPart) -> Callable[[ShardSlot], Rows]:
+    """Several sources: the rows of each tile an interval of its own stream."""
+    mixed = read_mixed(job.streams, part.window, part.pieces)
+    names = [stream.spec.source for stream in job.streams]
+    dealt = deal_mixed(
+        job.plan, task.window, task.slots, part.window, begins=mixed.begins, names=names, seed=job.stream.seed
+    )
+    offsets = dict(zip((slot.path for slot in task.slots), dealt, strict=True))
+    return lambda slot: cut_mixed(mixed, offsets[slot.path], job.plan.phases[slot.phase].seq_len)
 
 
 def _cut_interval(job: CutJob, task: WindowTask) -> Callable[[ShardSlot], Rows]:
@@ -108,47 +148,33 @@ def _cut_interval(job: CutJob, task: WindowTask) -> Callable[[ShardSlot], Rows]:
     return of_slot
 
 
-def finished_window(job: CutJob, task: WindowTask) -> FinishedWindow | None:
-    """What a window left that was cut, in this run or an interrupted one; None if it has to be cut."""
+def finished_windows(job: CutJob, tasks: Sequence[WindowTask]) -> dict[int, FinishedWindow]:
+    """What windows left that were cut, in this run or an interrupted one, by their index; the others have to be cut.
+
+    A folder is listed once, so that windows that were never cut cost nothing.
+    """
+    records = set(job.dataset.children(WINDOWS_FOLDER)) if len(tasks) > 1 else None
+    found = {}
+    for task in tasks:
+        if records is None or PurePosixPath(record_name(task.window.index)).name in records:
+            finished = _finished_window(job, task)
+            if finished is not None:
+                found[task.window.index] = finished
+    return found
+
+
+def _finished_window(job: CutJob, task: WindowTask) -> FinishedWindow | None:
     record = read_object(job.dataset, record_name(task.window.index))
     if record is None or record.get("build") != task.build or "counts" not in record:
         return None
     entries = tuple(ShardEntry(**entry) for entry in record["shards"])
-    found = [job.dataset.facts(entry.path) for entry in entries]
+    found = job.dataset.facts_of([entry.path for entry in entries])
     complete = all(
         file is not None and file.num_bytes == entry.num_bytes for file, entry in zip(found, entries, strict=True)
     )
     if not complete or [entry.path for entry in entries] != [slot.path for slot in task.slots]:
         return None
     return FinishedWindow(shards=entries, counts=WindowCounts.from_json(record["counts"]))
-
-
-def cut_validation(job: CutJob, shard_bytes: int) -> tuple[ShardEntry, ...]:
-    """Cut the held-out documents into rows of the maximum length, in order, as many whole rows as there are."""
-    seq_len = job.plan.max_seq_len
-    documents = held_out_documents(job.stream)
-    ends = np.cumsum(documents.index.num_tokens.astype(np.int64))
-    starts = ends - documents.index.num_tokens.astype(np.int64)
-    num_rows = (int(ends[-1]) - 1) // seq_len
-    row_bytes = (seq_len + 1) * np.dtype(job.stream.dtype).itemsize
-    rows_per_shard = max(1, shard_bytes // row_bytes)
-    num_shards = -(-num_rows // rows_per_shard)
-    entries = []
-    for number in range(num_shards):
-        first, stop = number * rows_per_shard, min((number + 1) * rows_per_shard, num_rows)
-        low, high = first * seq_len, stop * seq_len + 1
-        inside = np.flatnonzero((ends > low) & (starts < high))
-        text = WindowText(
-            offset=low,
-            tokens=np.empty(high - low, job.stream.dtype),
-            doc_positions=starts[inside],
-            first_document=int(inside[0]),
-        )
-        fill(job.stream, documents.rows(inside), starts[inside] - low, text.tokens)
-        rows = cut_rows(text, np.arange(first, stop, dtype=np.int64) * seq_len, seq_len)
-        path = shard_path("validation", number, num_shards)
-        entries.append(write_shard(job.dataset, path, rows))
-    return tuple(entries)
 
 
 def record_name(window: int) -> str:

@@ -1,12 +1,12 @@
 """A compressed file as a readable stream that tells a complete file from a truncated one.
 
-In: the path of a gzip or Zstandard file. Out: a buffered binary stream of the text in it, across members
-and frames. Guaranteed: whatever is read without a `StreamError` is exactly what was compressed; a stream
-that ends too early, or is damaged, raises `StreamError` after the bytes that were still good; memory does
-not grow with the file. (`zstandard.stream_reader` gives short data for a truncated file and no error: hence
-this module.)
+In: the stream of a gzip or Zstandard file, closed with the one that comes out. Out: a buffered binary stream of
+the text in it, across members and frames. Guaranteed: whatever is read without a `StreamError` is exactly what
+was compressed; a stream that ends too early, or is damaged, raises `StreamError` after the bytes that were still
+good; memory does not grow with the file. (`zstandard.stream_reader` gives short data for a truncated file and no
+error: hence this module.)
 
-    with open_zstd("a.jsonl.zst") as stream:
+    with open_zstd(open("a.jsonl.zst", "rb")) as stream:
         for line in stream: ...
 """
 
@@ -30,22 +30,22 @@ class StreamError(Exception):
     """The compressed stream is damaged or ends too early; the message continues a sentence about the file."""
 
 
-def open_gzip(path: str) -> io.BufferedReader:
+def open_gzip(file: BinaryIO) -> io.BufferedReader:
     """Members, zero padding and checksums are handled by the standard library."""
-    return io.BufferedReader(_GzipStream(path), BUFFER_BYTES)
+    return io.BufferedReader(_GzipStream(file), BUFFER_BYTES)
 
 
-def open_zstd(path: str) -> io.BufferedReader:
+def open_zstd(file: BinaryIO) -> io.BufferedReader:
     """Frames of any window size (`--long=31` too), skippable frames included."""
-    return io.BufferedReader(_ZstdStream(path), BUFFER_BYTES)
+    return io.BufferedReader(_ZstdStream(file), BUFFER_BYTES)
 
 
 class _Stream(io.RawIOBase):
     """What both formats share: subclasses give the next bytes, at most `size` of them, b"" at the end."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         super().__init__()
-        self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed by close()
+        self._file = file
         self._failure: StreamError | None = None
 
     def readable(self) -> bool:
@@ -74,8 +74,8 @@ class _Stream(io.RawIOBase):
 
 
 class _GzipStream(_Stream):
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
         self._gzip = gzip.GzipFile(fileobj=self._file, mode="rb")
         self._is_empty = not self._file.read(1)
         self._file.seek(0)
@@ -92,10 +92,10 @@ class _GzipStream(_Stream):
 
 
 class _ZstdStream(_Stream):
-    def __init__(self, path: str) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         import zstandard
 
-        super().__init__(path)
+        super().__init__(file)
         self._error_type = zstandard.ZstdError
         # The largest window that the format's tools write; the default refuses files of `zstd --long=31`.
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)

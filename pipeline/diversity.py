@@ -70,7 +70,7 @@ class DocumentCounts:
 
 
 def count_documents(
-    plan: Plan, window: Window, documents: Mapping[int, IntArray], shares: FloatArray
+    plan: Plan, window: Window, documents: Mapping[int, IntArray], shares: FloatArray | Mapping[int, FloatArray]
 ) -> DocumentCounts | None:
     """Count distinct documents in every step of a window that is shorter than the maximum length.
 
@@ -78,23 +78,25 @@ def count_documents(
         plan: the plan.
         window: the window.
         documents: for each phase of the window, the `document` of its rows in training order.
-        shares: share of the window that each of its documents fills; sums to 1.
+        shares: share of the window that each of its documents fills; sums to 1. By phase where phases take of
+            several sources in other shares.
 
     Returns:
         None if the window has no such step.
     """
     used = dict.fromkeys(documents, 0)
     step = window.first_step
-    random: dict[int, tuple[float, float]] = {}
+    random: dict[tuple[int, int], tuple[float, float]] = {}
     found: list[DocumentCounts] = []
     for phase, num_steps in window_runs(plan, window):
         rows = plan.phases[phase].rows_per_step
         if plan.phases[phase].seq_len < plan.max_seq_len:
-            if rows not in random:
-                random[rows] = distinct_at_random(shares, rows)
+            of_phase, key = (shares[phase], phase) if isinstance(shares, Mapping) else (shares, -1)
+            if (rows, key) not in random:
+                random[rows, key] = distinct_at_random(of_phase, rows)
             first = used[phase]
             batches = documents[phase][first : first + num_steps * rows].reshape(num_steps, rows)
-            found.append(_compare(_distinct(batches), step, rows, *random[rows]))
+            found.append(_compare(_distinct(batches), step, rows, *random[rows, key]))
         used[phase] += num_steps * rows
         step += num_steps
     return merge_counts(found)

@@ -13,10 +13,10 @@ nothing is held but the current record and a buffer.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from curriculum.errors import BuildError
-from pipeline.folders import InputFile, measure, printable
+from pipeline.folders import InputFile, printable
+from pipeline.input_bytes import open_input, require_unchanged
 from pipeline.records import BadRecord, Record, bad_record, utf8_reason
 from pipeline.units import Unit
 
@@ -26,30 +26,30 @@ __all__ = ["BadRecord", "Record", "read_unit"]
 def read_unit(unit: Unit, text_key: str = "text") -> Iterator[Record | BadRecord]:
     """Yields what the files of a unit hold; text files have no keys and ignore `text_key`."""
     for file in unit.files:
-        _require_unchanged(file)
+        require_unchanged(file)
         try:
             for item in _read_file(file, unit.start, unit.stop, text_key):
                 # A file that is being rewritten looks damaged: say what is really the matter.
                 if isinstance(item, BadRecord):
-                    _require_unchanged(file)
+                    require_unchanged(file)
                 yield item
         except OSError as error:
             raise BuildError(
                 f"{printable(file.path)} cannot be read ({error.strerror or error}); make it readable and "
                 f"run the same command again"
             ) from error
-        _require_unchanged(file)
+        require_unchanged(file)
 
 
 def _read_file(file: InputFile, start: int, stop: int, text_key: str) -> Iterator[Record | BadRecord]:
     if file.kind == "jsonl":
         from pipeline.jsonl import read_lines
 
-        return read_lines(file.path, file.relative, start, stop, text_key)
+        return read_lines(file, start, stop, text_key)
     if file.kind in ("jsonl.gz", "jsonl.zst"):
         from pipeline.jsonl import read_compressed_lines
 
-        return read_compressed_lines(file.path, file.relative, file.kind, text_key)
+        return read_compressed_lines(file, text_key)
     if file.kind in ("parquet", "arrow", "datasets"):
         from pipeline.columnar import read_column
 
@@ -64,24 +64,9 @@ def _read_file(file: InputFile, start: int, stop: int, text_key: str) -> Iterato
 def _read_text(file: InputFile) -> Iterator[Record | BadRecord]:
     """The file is the document, byte for byte: no newline is translated, a byte order mark stays."""
     try:
-        text = Path(file.path).read_bytes().decode()
+        with open_input(file) as stream:
+            text = stream.read().decode()
     except UnicodeDecodeError as error:
         yield bad_record(file.path, f"byte {error.start}", utf8_reason(error))
     else:
         yield Record(relative=file.relative, position=0, text=text)
-
-
-def _require_unchanged(file: InputFile) -> None:
-    try:
-        found = measure(file.path, file.kind)
-    except OSError as error:
-        raise BuildError(
-            f"{printable(file.path)} was there when the build began and cannot be found now "
-            f"({error.strerror}); put it back, or run the command again without it"
-        ) from error
-    if found != (file.size, file.mtime_ns):
-        raise BuildError(
-            f"{printable(file.path)} changed while being read: it had {file.size} bytes when the build began "
-            f"and has {found[0]} now, or only a new modification time; leave the corpus alone and run the "
-            f"same command again"
-        )

@@ -20,11 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from curriculum.errors import ConfigError
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 
 
 def printable(path: str | Path) -> str:
     """The path with undecodable bytes written as \\xff: a message must survive every terminal and log."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+COMPANIONS = {"megatron": (".bin", ".idx"), "datatrove": (".ds", ".ds.index")}
+"""Kinds of inputs that are pairs of files: the ending of the named one, and that of the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +44,11 @@ class InputFile:
     size: int
     mtime_ns: int
     stamp: str = ""
-    """inodes and change times: two files of one name, size and modification time are still told apart"""
+    """inodes and change times: two files of one name, size and modification time are still told apart; of an object in
+    a store its ETag or version"""
     kind: str
+    options: StorageOptions = NO_OPTIONS
+    """of the client of the store, where `path` is an address"""
 
 
 def input_file(path: Path, relative: str, kind: str) -> InputFile:
@@ -48,13 +56,13 @@ def input_file(path: Path, relative: str, kind: str) -> InputFile:
     absolute = str(path.absolute())
     try:
         size, mtime_ns = measure(absolute, kind)
-        stamp = _stamp(absolute, kind)
+        now = stamp(absolute, kind)
     except OSError as error:
         raise ConfigError(
             f"{printable(os.fsdecode(error.filename or absolute))} cannot be read ({error.strerror}); "
             f"it belongs to the corpus, so repair it or take it out"
         ) from error
-    return InputFile(path=absolute, relative=relative, size=size, mtime_ns=mtime_ns, kind=kind, stamp=stamp)
+    return InputFile(path=absolute, relative=relative, size=size, mtime_ns=mtime_ns, kind=kind, stamp=now)
 
 
 def walk(folder: Path, skip_names: frozenset[str] = frozenset()) -> Iterator[tuple[Path, str]]:
@@ -132,16 +140,33 @@ def is_dataset(folder: Path) -> bool:
 
 
 def measure(path: str, kind: str) -> tuple[int, int]:
-    """(size, mtime_ns) of a file, or the sum and the latest of a `datasets` folder's; OSError if gone."""
-    paths = _dataset_files(Path(path)) if kind == "datasets" else [Path(path)]
-    states = [each.stat() for each in paths]
+    """(size, mtime_ns) of a file, or the sum and the latest of those that an input consists of; OSError if gone."""
+    states = [each.stat() for each in _paths(path, kind)]
     return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
 
 
-def _stamp(path: str, kind: str) -> str:
-    paths = _dataset_files(Path(path)) if kind == "datasets" else [Path(path)]
-    states = [each.stat() for each in paths]
+def stamp(path: str, kind: str) -> str:
+    """Devices, inodes and change times of the files that `measure` measures; OSError if gone."""
+    states = [each.stat() for each in _paths(path, kind)]
     return ",".join(f"{state.st_dev}:{state.st_ino}:{state.st_ctime_ns}" for state in states)
+
+
+def change_times(stamped: str) -> list[str]:
+    """Change times in nanoseconds, of what `stamp` gave."""
+    return [each.rsplit(":", 1)[-1] for each in stamped.split(",")]
+
+
+def _paths(path: str, kind: str) -> list[Path]:
+    """The files that an input consists of."""
+    if kind == "datasets":
+        return _dataset_files(Path(path))
+    return [Path(path), Path(companion_path(path, kind))] if kind in COMPANIONS else [Path(path)]
+
+
+def companion_path(path: str, kind: str) -> str:
+    """The file that says where documents end in the ids of another: a.bin has a.idx, a.ds has a.ds.index."""
+    ending, companion = COMPANIONS[kind]
+    return path[: -len(ending)] + companion
 
 
 def _dataset_files(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.order import IntArray
 from pipeline.pieces import Pieces
-from pipeline.segment import Rows, TokenArray, WindowText
+from pipeline.segment import Rows, TokenArray, WindowText, rows_at
 from pipeline.stream import Documents, StreamSpec, fill
 
 
@@ -51,8 +51,7 @@ def rows_from_text(layout: Layout, text: WindowText) -> Rows:
     whole = pieces.num_tokens == row_tokens
     tokens = layout.blank()
     if whole.any():
-        candidates = np.lib.stride_tricks.sliding_window_view(text.tokens, row_tokens)
-        tokens.reshape(-1, row_tokens)[pieces.row[whole]] = candidates[begin[whole]]
+        tokens.reshape(-1, row_tokens)[pieces.row[whole]] = rows_at(text.tokens, begin[whole], row_tokens)
     rest = ~whole
     for source, target, count in zip(
         begin[rest].tolist(), layout.to()[rest].tolist(), pieces.num_tokens[rest].tolist(), strict=True

@@ -89,9 +89,16 @@ def _documents_in_bin(
     return all_hashes[order], all_tokens[order]
 
 
-def _measure(store: Files, parts: tuple[str, ...], below: int) -> HeldOut:
-    tokens = 0
-    for name in parts:
+def measure(store: Files, parts: tuple[str, ...], below: int) -> tuple[int, int]:
+    """(documents, tokens) of some parts that a threshold holds out."""
+    documents = tokens = 0
+    for name in parts if below else ():
         index = read_index(store, name)
-        tokens += int(index.num_tokens[index.text_hash < below].sum())
-    return HeldOut(below=below, tokens=tokens)
+        chosen = index.text_hash < below
+        documents += int(np.count_nonzero(chosen))
+        tokens += int(index.num_tokens[chosen].sum())
+    return documents, tokens
+
+
+def _measure(store: Files, parts: tuple[str, ...], below: int) -> HeldOut:
+    return HeldOut(below=below, tokens=measure(store, parts, below)[1])

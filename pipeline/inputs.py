@@ -20,22 +20,17 @@ from itertools import pairwise
 from pathlib import Path
 
 from curriculum.errors import ConfigError
+from pipeline.endings import TEXTS, Endings
+from pipeline.files.address import is_url
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.folders import InputFile, expand_glob, input_file, is_dataset, printable, walk
 from pipeline.units import Unit, split_units
 
 __all__ = ["InputFile", "Inputs", "Unit", "find_inputs", "sorted_inputs", "split_units"]
 
-KIND_BY_ENDING = {
-    ".txt": "text",
-    ".md": "text",
-    ".py": "text",
-    ".jsonl": "jsonl",
-    ".jsonl.gz": "jsonl.gz",
-    ".jsonl.zst": "jsonl.zst",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-}
-WHAT_IS_READ = f"{' '.join(KIND_BY_ENDING)} and folders written by datasets.save_to_disk"
+
+ON_DISKS_ONLY = frozenset(("megatron", "raw", "datatrove"))
+"""Kinds that are read at places all over the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,14 +45,17 @@ class Inputs:
         return sum(file.size for file in self.files)
 
 
-def find_inputs(corpus: Sequence[str]) -> Inputs:
-    """All readable files of the CORPUS arguments, sorted by relative path."""
+def find_inputs(corpus: Sequence[str], read: Endings = TEXTS, *, options: StorageOptions = NO_OPTIONS) -> Inputs:
+    """All files of the CORPUS arguments that are to be read, sorted by relative path; `options` are for stores."""
     if not corpus:
-        raise ConfigError(f"no corpus was given; name a file, a folder or a quoted glob of {WHAT_IS_READ}")
+        raise ConfigError(f"no corpus was given; name a file, a folder or a quoted glob of {read.what_is_read}")
     files: list[InputFile] = []
-    ignored: set[Path] = set()
+    ignored: set[Path | str] = set()
     for argument in corpus:
-        files += _find_argument(argument, ignored)
+        if is_url(argument):
+            files += _find_remote(argument, read, options, ignored)
+        else:
+            files += _find_argument(argument, read, ignored)
     return sorted_inputs(files, len(ignored))
 
 
@@ -74,46 +72,65 @@ def sorted_inputs(files: Iterable[InputFile], num_ignored: int) -> Inputs:
     return Inputs(files=tuple(ordered), num_ignored=num_ignored)
 
 
-def _kind_of(path: Path) -> str | None:
-    """The kind that a file's ending stands for, whatever its case; None when it is not read."""
-    lower = path.name.lower()
-    return next((kind for ending, kind in KIND_BY_ENDING.items() if lower.endswith(ending)), None)
-
-
-def _find_argument(argument: str, ignored: set[Path]) -> list[InputFile]:
+def _find_argument(argument: str, read: Endings, ignored: set[Path | str]) -> list[InputFile]:
     path = Path(argument)
     num_before = len(ignored)
     if argument and path.is_dir():
         what = "folder"
-        found = _find_below(path, "", ignored)
+        found = _find_below(path, "", read, ignored)
     elif argument and path.exists():
-        kind = _kind_of(path)
+        kind = read.kind_of(path.name)
         if kind is None or not path.is_file():
-            raise ConfigError(f"{printable(path)} is not a file that can be read; read are {WHAT_IS_READ}")
+            raise ConfigError(f"{printable(path)} is not a file that can be read; read are {read.what_is_read}")
         return [input_file(path, path.name, kind)]
     elif glob.has_magic(argument):
         what = "glob"
-        found = _find_glob(argument, ignored)
+        found = _find_glob(argument, read, ignored)
     else:
         raise ConfigError(
             f"there is no file or folder '{printable(argument)}'; a corpus is made of files, folders or "
-            f"quoted globs of {WHAT_IS_READ}"
+            f"quoted globs of {read.what_is_read}"
         )
     if not found:
         raise ConfigError(
             f"the {what} '{printable(argument)}' holds no file that can be read "
-            f"({len(ignored) - num_before} with other endings); read are {WHAT_IS_READ}"
+            f"({len(ignored) - num_before} with other endings); read are {read.what_is_read}"
         )
     return found
 
 
-def _find_below(folder: Path, prefix: str, ignored: set[Path]) -> list[InputFile]:
+def _find_remote(argument: str, read: Endings, options: StorageOptions, ignored: set[Path | str]) -> list[InputFile]:
+    from pipeline.store_corpus import find_in_store  # its libraries load only where there is a store
+
+    if ON_DISKS_ONLY.intersection(read.kinds.values()):
+        raise ConfigError(
+            f"'{printable(argument)}' is in a store, and ids of this format are read from disks only: copy them there, "
+            f"or keep them as lists in a column of Parquet (--tokenized input_ids)"
+        )
+    found = find_in_store(argument, read, options)
+    if found is None:
+        raise ConfigError(
+            f"there is no object or folder '{printable(argument)}'; a corpus is made of files, folders or "
+            f"quoted globs of {read.what_is_read}"
+        )
+    if not found.files:
+        raise ConfigError(
+            f"the {found.what} '{printable(argument)}' holds no file that can be read "
+            f"({len(found.ignored)} with other endings); read are {read.what_is_read}"
+        )
+    ignored.update(found.ignored)
+    return list(found.files)
+
+
+def _find_below(folder: Path, prefix: str, read: Endings, ignored: set[Path | str]) -> list[InputFile]:
     """Everything readable in a folder; a folder that is itself a `datasets` folder is one input."""
-    if is_dataset(folder):
+    if read.datasets and is_dataset(folder):
         return [input_file(folder, prefix.rstrip("/") or folder.resolve().name, "datasets")]
     found: list[InputFile] = []
     for path, relative in walk(folder):
-        kind = "datasets" if path.is_dir() else _kind_of(path)
+        kind = ("datasets" if read.datasets else None) if path.is_dir() else read.kind_of(path.name)
+        if read.is_companion(path.name):
+            continue
         # A pipe or a socket is passed over. A link to nothing goes on to input_file, which says so.
         if kind is None or not (path.is_dir() or path.is_file() or path.is_symlink()):
             ignored.add(path.absolute())
@@ -122,7 +139,7 @@ def _find_below(folder: Path, prefix: str, ignored: set[Path]) -> list[InputFile
     return found
 
 
-def _find_glob(pattern: str, ignored: set[Path]) -> list[InputFile]:
+def _find_glob(pattern: str, read: Endings, ignored: set[Path | str]) -> list[InputFile]:
     """What a glob matches, relative to its fixed part; matching folders are read whole."""
     parts = pattern.split("/")
     num_fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
@@ -130,12 +147,13 @@ def _find_glob(pattern: str, ignored: set[Path]) -> list[InputFile]:
     by_path: dict[str, InputFile] = {}
     for path in expand_glob(root, parts[num_fixed:]):
         relative = str(path.relative_to(root))
-        kind = _kind_of(path)
+        kind = read.kind_of(path.name)
         if path.is_dir():
-            below = _find_below(path, "" if path == root else relative + "/", ignored)
+            below = _find_below(path, "" if path == root else relative + "/", read, ignored)
             by_path.update((file.path, file) for file in below)
         elif kind is None or not (path.is_file() or path.is_symlink()):
-            ignored.add(path.absolute())
+            if not read.is_companion(path.name):
+                ignored.add(path.absolute())
         else:
             file = input_file(path, relative, kind)
             by_path[file.path] = file

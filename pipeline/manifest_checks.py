@@ -18,13 +18,17 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
+from curriculum.accounting import left_over
 from curriculum.document_order import document_runs
 from curriculum.errors import CurriculumError, DataError
 from curriculum.manifest import FILE_NAME, Manifest, PhaseEntry, load_manifest
 from curriculum.schedule import DOCUMENT_CURRICULA
 from curriculum.shard_format import shard_path
+from pipeline.mixed_checks import check_sources
+from pipeline.mixed_windows import MixedWindow, split_sources
 from pipeline.shard_checks import ShardPlace, TokenRules
-from pipeline.windows import Window, consumed_tokens, lay_out_shards, split_windows, window_size
+from pipeline.source_use import use_of
+from pipeline.windows import ShardSlot, Window, consumed_tokens, lay_out_shards, split_windows, window_size
 
 REPAIR = "The manifest does not belong to these shards, or was edited: copy the dataset again, or build it again."
 
@@ -35,6 +39,10 @@ class WindowShards:
 
     window: Window
     places: tuple[ShardPlace, ...]
+    slots: tuple[ShardSlot, ...]
+    """as arithmetic has them, one for each place"""
+    mixed: MixedWindow | None
+    """what the window takes of several sources"""
 
 
 def window_shards(manifest: Manifest, root: Path) -> tuple[WindowShards, ...]:
@@ -63,7 +71,12 @@ def window_shards(manifest: Manifest, root: Path) -> tuple[WindowShards, ...]:
                 members[window.index].append(shard_place(manifest, slot.phase, number))
     for index, (phase, of_phase) in enumerate(zip(manifest.phases, expected, strict=True)):
         _compare_shards(phase, of_phase, f"{root / FILE_NAME}: phase {index}")
-    return tuple(WindowShards(window=w, places=tuple(p)) for w, p in zip(windows, members, strict=True))
+    mixture = manifest.build.mixture
+    mixed = split_sources(plan, mixture, layout) if mixture else [None] * len(windows)
+    return tuple(
+        WindowShards(window=window, places=tuple(places), slots=slots, mixed=part)
+        for window, places, slots, part in zip(windows, members, layout, mixed, strict=True)
+    )
 
 
 @lru_cache(maxsize=4)
@@ -138,14 +151,19 @@ def check_accounting(manifest: Manifest, root: Path) -> None:
     trained = plan.total_tokens - (found.padding_tokens or 0)
     # What packing leaves out and where documents begin is seen in the shards: `packed_proof` compares it.
     truncated = found.truncated_tokens if packed else plan.dropped_tokens
-    left = found.corpus_tokens - found.validation_tokens - trained - truncated
-    unused = max(0, left)
+    use = use_of(manifest)
+    if use is not None and use.sizes is not None:
+        check_sources(manifest, use, root)
+        taken = list(zip(use.sizes, use.consumed, strict=True))
+    else:
+        taken = [(found.corpus_tokens - found.validation_tokens, trained + truncated)]
+    unused, repeated, context = left_over(taken)
     expected = {
         "trained_tokens": trained,
         "truncated_tokens": truncated,
         "unused_tokens": unused,
-        "repeated_tokens": max(0, -left),
-        "context_tokens": min(found.context_tokens if packed else 1, unused),
+        "repeated_tokens": repeated,
+        "context_tokens": min(found.context_tokens, unused) if packed else context,
         "corpus_tokens": sum(source.tokens for source in manifest.sources),
         "documents": sum(source.documents for source in manifest.sources),
     }

@@ -15,7 +15,10 @@ CHOICES = {
     "bos": ("none", "document"),
     "on_bad_record": ("stop", "skip"),
     "backend": ("auto", "tokenizers", "fastokens"),
-    "engine": ("local",),
+    "engine": ("local", "ray"),
+    "tokenized": ("megatron", "raw", "datatrove", "input_ids"),
+    "ids_dtype": ("uint8", "uint16", "int32", "uint32", "int64"),
+    "tokenizer_check": ("stop", "warn"),
 }
 POSITIVE = (
     "shuffle_window",
@@ -49,3 +52,10 @@ ONLY_FOR_SCHEDULE = {
     "cycles": ("grow-linear", "grow-p2"),
     "balanced": ("grow-linear", "grow-p2"),
 }
+ONLY_FOR_TOKENIZED = {
+    "ids_dtype": ("raw",),
+    "ids_key": ("input_ids",),
+    "tokenizer_check": ("megatron", "raw", "datatrove", "input_ids"),
+}
+NOT_WITH_TOKENIZED = ("text_key", "on_bad_record", "backend")
+"""Options about texts, without a meaning where only ids are read: every fault in them ends the build."""

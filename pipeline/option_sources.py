@@ -21,9 +21,20 @@ from typing import Any, get_args, get_type_hints
 
 from curriculum.errors import ConfigError
 from curriculum.schedule import DOCUMENT_CURRICULA
+from pipeline.files.address import is_url
+from pipeline.files.storage_options import StorageOptions, storage_options
 from pipeline.importers import Imported, import_schedule
-from pipeline.option_rules import EXCLUSIVE, NOT_WITH_DOCUMENTS, NOT_WITH_PHASES, ONLY_FOR_SCHEDULE, ONLY_GROWING
+from pipeline.option_rules import (
+    EXCLUSIVE,
+    NOT_WITH_DOCUMENTS,
+    NOT_WITH_PHASES,
+    NOT_WITH_TOKENIZED,
+    ONLY_FOR_SCHEDULE,
+    ONLY_FOR_TOKENIZED,
+    ONLY_GROWING,
+)
 from pipeline.options import Options, phases_are_closed
+from pipeline.sources import by_name, source_options
 
 
 def load_options(config: Path | None, flags: Mapping[str, Any], imported: Mapping[str, Any] | None = None) -> Options:
@@ -60,6 +71,8 @@ def load_imported(config: Path | None, flags: Mapping[str, Any], given: Mapping[
     return options, f"{imported.source}: {differs}"
 
 
+BY_NAME = ("source", "weight", "source_epochs")
+"""Options whose entries are NAME=VALUE: flags replace those of a name."""
 LENGTHS = {*NOT_WITH_PHASES, "phases", "multiple_of", "cycles", "balanced"}
 """Options that decide the length of a step."""
 
@@ -82,15 +95,25 @@ def _refuse_to_replace(imported: Imported, name: str, said: Mapping[str, Any], m
 def _layered(*layers: Mapping[str, Any]) -> Options:
     values: dict[str, Any] = {}
     for layer in layers:
+        below = values.get("storage_option")
         values = {name: value for name, value in values.items() if name not in _contradicted(values, layer)}
-        values.update(layer)
+        named = {name: by_name(values.get(name, ()), layer[name]) for name in BY_NAME if name in layer}
+        values.update({**layer, **named})
+        if below is not None and "storage_option" in layer:
+            values["storage_option"] = layer["storage_option"].over(below)
     return Options(**values)
 
 
 def _contradicted(values: Mapping[str, Any], above: Mapping[str, Any]) -> set[str]:
     """Options that make no sense beside those of the layer above: --steps replaces tokens of the file."""
     gone = {other for pair in EXCLUSIVE for one, other in (pair, pair[::-1]) if one in above}
+    if "corpus" in above:
+        gone |= set(BY_NAME)
+    elif "source" in above:
+        gone.add("corpus")
     schedule, mode = above.get("schedule"), above.get("mode")
+    if above.get("engine") == "local":
+        gone |= {"ray_address"}
     if schedule == "constant":
         gone |= set(ONLY_GROWING)
     if schedule is not None:
@@ -104,6 +127,9 @@ def _contradicted(values: Mapping[str, Any], above: Mapping[str, Any]) -> set[st
         gone |= set(NOT_WITH_DOCUMENTS)
     if mode is not None and (mode == "document") != (values.get("schedule") in DOCUMENT_CURRICULA):
         gone |= {"schedule", "cycles", "balanced"}
+    if "tokenized" in above:
+        gone |= set(NOT_WITH_TOKENIZED)
+        gone |= {option for option, formats in ONLY_FOR_TOKENIZED.items() if above["tokenized"] not in formats}
     return gone - set(above)
 
 
@@ -114,8 +140,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}.") from None
-    hints = get_type_hints(Options)
-    values = {}
+    hints = {name: hint for name, hint in get_type_hints(Options).items() if name not in BY_NAME}
+    values: dict[str, Any] = {}
+    if "source" in table:
+        values = source_options(table.pop("source"), str(path))
+        values["source"] = tuple(_beside(path, entry) for entry in values["source"])
     for key, value in table.items():
         if isinstance(value, int) and value.bit_length() > 128:  # Python will not even print it
             raise ConfigError(f"{path}: {key[:40]} is a number of {value.bit_length()} bits; nothing is that large.")
@@ -128,6 +157,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
     return values
 
 
+def _beside(path: Path, entry: str) -> str:
+    """NAME=PATH, the path relative to the file that says so, unless it is an address."""
+    name, _, value = entry.partition("=")
+    return entry if "://" in value else f"{name}={path.parent / value}"
+
+
 def _typed(path: Path, key: str, value: Any, hint: Any) -> Any:
     """The value as the option's type; booleans are not integers, integers are decimals."""
     wanted = (
@@ -135,7 +170,11 @@ def _typed(path: Path, key: str, value: Any, hint: Any) -> Any:
     )
     kind = wanted[0]
     if kind == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(str(path.parent / item) for item in value)
+        return tuple(item if is_url(item) else str(path.parent / item) for item in value)
+    if kind is StorageOptions and isinstance(value, dict):
+        return storage_options(value)
+    if kind is StorageOptions:
+        raise ConfigError(f"{path}: {key} is no table; write it as [{key}], with a line for each option of the client.")
     if kind is Decimal and isinstance(value, int | Decimal) and not isinstance(value, bool):
         return Decimal(value)
     if kind in (int, str, bool) and type(value) is kind:

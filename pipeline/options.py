@@ -22,7 +22,9 @@ from typing import Any
 
 from curriculum.document_plan import DocumentCurriculum, check_document_request, compile_document_plan
 from curriculum.errors import ConfigError, PlanError
+from curriculum.manifest import PACKED_MODES
 from curriculum.plan import Batch, Budget, Plan, check_request, compile_plan
+from curriculum.request import Request
 from curriculum.schedule import (
     DOCUMENT_CURRICULA,
     PACING_NAMES,
@@ -33,17 +35,22 @@ from curriculum.schedule import (
     parse_phases,
 )
 from pipeline.engines.local import num_cores
-from pipeline.files.address import dataset_files, store_files
+from pipeline.files.address import check_url, check_writable, dataset_files, is_below, is_url, store_files
 from pipeline.files.contract import Files
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.option_rules import (
     CHOICES,
     EXCLUSIVE,
     NOT_WITH_DOCUMENTS,
     NOT_WITH_PHASES,
+    NOT_WITH_TOKENIZED,
     ONLY_FOR_SCHEDULE,
+    ONLY_FOR_TOKENIZED,
     ONLY_GROWING,
     POSITIVE,
 )
+from pipeline.sources import CORPUS, NamedSource, check_weights, named_sources
+from pipeline.tokenized.formats import Stored
 
 DEFAULT_BATCH_ROWS = 16
 DEFAULT_FRAC = "0.3"
@@ -53,6 +60,7 @@ DEFAULT_MULTIPLE_OF = 8
 DEFAULT_SHAPES_BY = "relative"
 DEFAULT_START_LENGTH = 8
 DEFAULT_MAX_LENGTH = 1024
+DEFAULT_IDS_KEY = "input_ids"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +68,9 @@ class Options:
     """Everything that can be said to `plan` and `build`; None means not said."""
 
     corpus: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
+    weight: tuple[str, ...] = ()
+    source_epochs: tuple[str, ...] = ()
     schedule: str | None = None
     degree: int | None = None
     stages: int | None = None
@@ -86,6 +97,10 @@ class Options:
     eos: str | None = None
     bos: str = "none"
     text_key: str = "text"
+    tokenized: str | None = None
+    ids_dtype: str | None = None
+    ids_key: str | None = None
+    tokenizer_check: str = "stop"
     on_bad_record: str = "stop"
     seed: int = 0
     validation_tokens: int | None = None
@@ -95,11 +110,13 @@ class Options:
     unit_bytes: int | None = None
     backend: str = "auto"
     engine: str = "local"
+    ray_address: str | None = None
     workers: int | None = None
     out: str = "curriculum-data"
     store: str | None = None
     keep_store: bool = True
     overwrite: bool = False
+    storage_option: StorageOptions = NO_OPTIONS
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -113,16 +130,78 @@ class Options:
             raise ConfigError(f"seed is {self.seed}; give an integer from 0 to 2**63 - 1.")
         self._check_folders()
         self._refuse_pairs()
+        self._check_tokenized()
+        self._check_sources()
+
+    def _check_sources(self) -> None:
+        if not self.is_mixture:
+            self.sources()
+            for name in ("weight", "source_epochs"):
+                if getattr(self, name):
+                    raise ConfigError(
+                        f"{name} is given, and there is one source, {self.source_names[0]!r}; it fills every row, for "
+                        f"as many epochs as epochs says: leave {name} out, or name another source."
+                    )
+            return
+        if self.mode in PACKED_MODES:
+            raise ConfigError(
+                f"mode is {self.mode!r} and there are {len(self.source_names)} sources; rows of several sources are "
+                f"cut in mode segment or truncate: use one of them, or one source."
+            )
+        if self.corpus_tokens is not None:
+            raise ConfigError(
+                "corpus_tokens is given together with several sources, of which it does not say how large each is: "
+                "leave it out, and give steps or the sources themselves."
+            )
+        entries = None if self.phases is None else len(self.phases.split(","))
+        check_weights(self.sources(), self.pacing().lengths, entries)
+
+    def sources(self) -> tuple[NamedSource, ...]:
+        """What the corpus consists of: one source called `corpus` unless sources are named."""
+        return named_sources(self.corpus, self.source, self.weight, self.source_epochs, self.epochs)
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """Names of the sources, in the order in which they were named."""
+        return tuple(one.name for one in self.sources())
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether there are several sources."""
+        return len({entry.partition("=")[0] for entry in self.source or self.weight}) > 1
+
+    def _check_tokenized(self) -> None:
+        """Ids that exist need the tokenizer that made them."""
+        if self.tokenized is not None and (self.tokenizer == "bytes" or self.tokenizer.startswith("train:")):
+            raise ConfigError(
+                f"tokenized is {self.tokenized!r} and tokenizer is {self.tokenizer!r}; the ids were made by a "
+                f"tokenizer that exists: give the path of its tokenizer.json."
+            )
 
     def _check_folders(self) -> None:
         if self.store == "" or self.out == "":
             raise ConfigError("out or store is empty; name a folder, `.` for the current one.")
+        for corpus in filter(is_url, self.corpus):
+            check_url("corpus", corpus)
         for name, folder in (("out", self.out), ("store", self.store or "")):
+            if is_url(folder):
+                check_writable(name, folder)
+                continue
             value = os.path.abspath(folder) if "\0" not in folder else folder  # noqa: PTH100 - only the name counts
             if any("\ud800" <= char <= "\udfff" or char == "\0" for char in value):
                 raise ConfigError(f"{name} is {value!r}, which is no UTF-8 name; give a folder with one.")
-        out, store = Path(self.out).resolve(), Path(self.store_address()).resolve()
-        if out == store or out in store.parents or store in out.parents:
+        self._refuse_nested()
+
+    def _refuse_nested(self) -> None:
+        out, store = self.out, self.store_address()
+        if is_url(out) != is_url(store):
+            return
+        if is_url(out):
+            nested = is_below(out, store) or is_below(store, out)
+        else:
+            out, store = (str(Path(folder).resolve()) for folder in (out, store))
+            nested = Path(out).is_relative_to(store) or Path(store).is_relative_to(out)
+        if nested:
             raise ConfigError(f"out is {out} and store is {store}; neither may lie in the other: give another --store.")
 
     def _refuse_pairs(self) -> None:
@@ -133,9 +212,13 @@ class Options:
         for one, other in EXCLUSIVE:
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ConfigError(f"{one} and {other} are both given; they contradict each other: give one.")
+        if self.ray_address is not None and self.engine != "ray":
+            raise ConfigError(
+                f"ray_address is given and engine is {self.engine!r}; give --engine ray, or leave the address out."
+            )
         for what, names in self._useless():
             for name in names:
-                if getattr(self, name) not in (None, False):
+                if getattr(self, name) not in (None, False, DEFAULTS[name]):
                     raise ConfigError(
                         f"{name} is given together with {what}, which has no use for it: leave one of them out."
                     )
@@ -158,6 +241,11 @@ class Options:
         for option, schedules in ONLY_FOR_SCHEDULE.items():
             if name not in schedules:
                 yield f"schedule {name!r}", (option,)
+        for option, formats in ONLY_FOR_TOKENIZED.items():
+            if self.tokenized not in formats:
+                yield "a corpus of texts" if self.tokenized is None else f"tokenized {self.tokenized!r}", (option,)
+        if self.tokenized is not None:
+            yield f"tokenized {self.tokenized!r}", NOT_WITH_TOKENIZED
 
     @property
     def schedule_name(self) -> str:
@@ -191,7 +279,8 @@ class Options:
     def pacing(self) -> Pacing | ExplicitPhases:
         """The schedule without its duration, in all modes but document."""
         if self.phases is not None:
-            return parse_phases(self.phases, multiple_of=self.alignment)
+            separate = self.is_mixture and any(one.weight and one.weight.by_phase for one in self.sources())
+            return parse_phases(self.phases, multiple_of=self.alignment, separate=separate)
         max_length = DEFAULT_MAX_LENGTH if self.max_length is None else self.max_length
         if self.schedule_name == "constant":
             return Pacing.constant(max_length, self.alignment)
@@ -270,9 +359,19 @@ class Options:
             "shapes_by": self.shapes_by or DEFAULT_SHAPES_BY,
         }
 
+    def request(self, corpus_tokens: int | None) -> Request:
+        """What `compile_plan` solves, in all modes but document."""
+        return Request(**self._request(corpus_tokens))
+
     def validation_share(self) -> Fraction | None:
         """Share of the texts that is held out."""
         return None if self.validation_frac is None else parse_frac(str(self.validation_frac), name="validation_frac")
+
+    def stored(self) -> Stored | None:
+        """How the ids of a corpus that was tokenized elsewhere are stored; None for texts."""
+        if self.tokenized is None:
+            return None
+        return Stored(format=self.tokenized, dtype=self.ids_dtype, key=self.ids_key or DEFAULT_IDS_KEY)
 
     def num_workers(self) -> int:
         """Worker processes: one per core unless said otherwise."""
@@ -280,16 +379,20 @@ class Options:
 
     def store_address(self) -> str:
         """Where the token store is: beside the output unless said otherwise; a path is absolute."""
-        # "." has a name only as an absolute path, and links must stay links.
-        return os.path.abspath(f"{os.path.abspath(self.out)}.store" if self.store is None else self.store)  # noqa: PTH100
+        store = self.store
+        if store is None:
+            # "." has a name only as an absolute path, and links must stay links.
+            out = self.out.rstrip("/") if is_url(self.out) else os.path.abspath(self.out)  # noqa: PTH100
+            store = f"{out}.store"
+        return store.rstrip("/") if is_url(store) else os.path.abspath(store)  # noqa: PTH100
 
     def store_files(self) -> Files:
         """The place of the token store."""
-        return store_files(self.store_address())
+        return store_files(self.store_address(), self.storage_option)
 
     def out_files(self) -> Files:
         """The place of the dataset."""
-        return dataset_files(self.out)
+        return dataset_files(self.out, self.storage_option)
 
     def identity(self) -> dict[str, Any]:
         """What two builds must have in common to be the same build, besides the corpus itself."""
@@ -307,6 +410,12 @@ class Options:
             "batch_rows": batch.rows,
             "rows_multiple_of": batch.rows_multiple_of,
         }
+        if self.is_mixture:
+            resolved["sources"] = {
+                one.name: {"weight": str(one.weight or ""), "epochs": one.epochs} for one in self.sources()
+            }
+        elif self.source_names != (CORPUS,):
+            resolved["sources"] = self.source_names
         if curriculum is not None:
             return resolved | {name: getattr(curriculum, name) for name in ("start_length", "max_length", "cycles")}
         resolved |= {
@@ -322,6 +431,9 @@ class Options:
         return resolved
 
 
+DEFAULTS = {f.name: f.default for f in fields(Options)}
+
+
 def phases_are_closed(phases: str | None) -> bool:
     """Whether these phases say themselves how many steps there are: the last one is not `LEN:*`."""
     return phases is not None and not phases.rstrip().endswith("*")
@@ -330,15 +442,21 @@ def phases_are_closed(phases: str | None) -> bool:
 CHANGES_NOTHING = frozenset(
     (
         "corpus",
+        "source",  # compared by their files, too; names, weights and epochs by `sources` of the identity
+        "weight",
+        "source_epochs",
         "corpus_tokens",
         "unit_bytes",
         "backend",
         "engine",
+        "ray_address",
         "workers",
         "out",
         "store",
         "keep_store",
         "overwrite",
+        "storage_option",
+        "tokenizer_check",
     )
 )
 """Options that do not change the bytes of a dataset; the corpus is compared by its files."""

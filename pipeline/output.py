@@ -93,12 +93,11 @@ def _finished(root: Files, request: dict[str, Any]) -> Manifest:
             f"or another --out."
         )
     manifest = parse_manifest(root.read(FILE_NAME) or b"", root.address(FILE_NAME))
-    for entry in manifest.entries:
-        for shard in entry.shards:
-            found = root.facts(shard.path)
-            if found is None or found.num_bytes != shard.num_bytes:
-                address = root.address(shard.path)
-                raise DataError(f"{address}: missing or damaged. Give --overwrite to build the dataset again.")
+    shards = [shard for entry in manifest.entries for shard in entry.shards]
+    for shard, found in zip(shards, root.facts_of([shard.path for shard in shards]), strict=True):
+        if found is None or found.num_bytes != shard.num_bytes:
+            address = root.address(shard.path)
+            raise DataError(f"{address}: missing or damaged. Give --overwrite to build the dataset again.")
     root.remove(WORK_FOLDER)
     return manifest
 

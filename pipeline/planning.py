@@ -16,14 +16,16 @@ from curriculum.flops import ModelSize, PlanFlops, plan_flops
 from curriculum.manifest import PACKED, required_features
 from curriculum.plan import Plan
 from curriculum.shape_budget import ShapeRow, shape_table
-from curriculum.shard_format import row_bytes, token_dtype
+from curriculum.shard_format import row_bytes, token_dtype, token_itemsize
 from pipeline.analysis import Analysis, analyse
 from pipeline.build import prepare_plan
 from pipeline.census import take_census
-from pipeline.corpus_plan import CorpusPlan, StoredCorpus, plan_corpus
+from pipeline.corpus_plan import CorpusPlan, StoredCorpus, StoredSource, mixture_use, plan_corpus
 from pipeline.engines.choice import open_workers
 from pipeline.options import DEFAULT_SHAPES_BY, Options, phases_are_closed
 from pipeline.progress import Progress
+from pipeline.source_use import MixtureUse
+from pipeline.sources import CORPUS, mixture_of
 from pipeline.store import read_corpora
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
 
@@ -59,6 +61,8 @@ class PlanOutcome:
     shapes_by: str
     analysis: Analysis | None
     """what the documents mean for the plan; None without a corpus"""
+    use: MixtureUse | None
+    """what the plan takes of several sources; None for one"""
 
     @property
     def packed(self) -> bool:
@@ -92,12 +96,23 @@ def plan_request(request: PlanRequest, progress: Progress) -> PlanOutcome:
         shapes=_shapes(options, planned) if request.shape_table or options.max_shapes else (),
         shapes_by=options.shapes_by or DEFAULT_SHAPES_BY,
         analysis=_analysis(planned) if planned and request.census else None,
+        use=_use(options, plan, planned, token_itemsize(dtype)),
     )
+
+
+def _use(options: Options, plan: Plan, planned: CorpusPlan | None, itemsize: int) -> MixtureUse | None:
+    """Of sources whose text is not at hand, only the shares."""
+    if planned is not None:
+        return planned.mixed.use if planned.mixed else None
+    if not options.is_mixture:
+        return None
+    mixture = mixture_of(options.sources(), [phase.seq_len for phase in plan.phases], None)
+    return mixture_use(options, plan, mixture, itemsize, None)
 
 
 def _planned(options: Options, progress: Progress) -> tuple[CorpusPlan | None, str]:
     """The plan of a corpus or a store, if one is needed or given, and the dtype of its tokens."""
-    if options.corpus:
+    if options.corpus or options.source:
         planned, tokenized = prepare_plan(options, progress)
         if options.store is None:
             progress.say(
@@ -136,9 +151,25 @@ def _plan_store(options: Options, progress: Progress) -> CorpusPlan:
             f"{store.where}: a plan needs a store with one tokenized corpus, this one has {len(corpora)} ({listing}). "
             f"Give --corpus-tokens, or the corpus itself."
         )
-    corpus = StoredCorpus(parts=tuple(corpora[0]["parts"]), tokens=int(corpora[0]["tokens"]), dtype=_dtype(options))
-    with open_workers(options) as workers:
+    corpus = StoredCorpus(sources=_stored_sources(corpora[0]), dtype=_dtype(options))
+    if "sources" in corpora[0]:  # weights are held against the names in the store
+        options = replace(options, source=tuple(f"{source.name}={source.name}" for source in corpus.sources))
+    with open_workers(options, progress.say) as workers:
         return plan_corpus(options, corpus, workers, progress)
+
+
+def _stored_sources(noted: dict[str, Any]) -> tuple[StoredSource, ...]:
+    """The sources of a corpus that the store remembers."""
+    alone = {"name": CORPUS, **{key: noted[key] for key in ("parts", "tokens", "documents")}}
+    return tuple(
+        StoredSource(
+            name=str(one["name"]),
+            parts=tuple(one["parts"]),
+            tokens=int(one["tokens"]),
+            documents=int(one["documents"]),
+        )
+        for one in noted.get("sources", [alone])
+    )
 
 
 def _model_size(given: tuple[int | None, int | None, int | None]) -> ModelSize | None:
@@ -157,7 +188,10 @@ def _shapes(options: Options, planned: CorpusPlan | None) -> tuple[ShapeRow, ...
         raise ConfigError("A shape budget needs a schedule that grows, such as linear: leave --shape-table out.")
     corpus_tokens = planned.corpus_tokens if planned else options.corpus_tokens
     fill = planned.fill_by_length if planned else None
-    ideal = replace(options, max_shapes=None).compile_plan(corpus_tokens, fill=fill)
+    ideal_options = replace(options, max_shapes=None)
+    if planned and planned.mixed and options.tokens is None:  # as many steps as the sources suffice for
+        ideal_options, corpus_tokens = replace(ideal_options, steps=planned.plan.total_steps), None
+    ideal = ideal_options.compile_plan(corpus_tokens, fill=fill)
     runs = tuple((ideal.phases[phase].seq_len, num_steps) for phase, num_steps in ideal.order)
     ends = (min(pacing.lengths), max(pacing.lengths))
     return shape_table(runs, by=options.shapes_by or DEFAULT_SHAPES_BY, lengths=ends)
@@ -169,12 +203,15 @@ def _analysis(planned: CorpusPlan) -> Analysis:
 
 
 def with_analysis(outcome: PlanOutcome, *, census: bool, shape_table: bool) -> dict[str, Any]:
-    """The plan object; under `analysis`, what was asked for besides. Without that, exactly what a manifest embeds."""
+    """The plan object; under `analysis`, what was asked for besides, and what it takes of several sources. Without
+    that, exactly what a manifest embeds."""
     asked: dict[str, Any] = {}
     if outcome.flops is not None:
         asked["flops"] = outcome.flops.to_json()
     if shape_table:
         asked["shape_budget"] = [row.to_json() for row in outcome.shapes]
+    if outcome.use is not None:
+        asked["sources"] = outcome.use.to_json()
     if census:
         if outcome.analysis is None:
             raise ConfigError("--census describes a corpus: give the corpus, or a --store that holds it.")

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from curriculum.plan import Plan
 from pipeline.report_packing import packing_lines
+from pipeline.report_sources import source_lines, source_sentences
 
 if TYPE_CHECKING:
     from pipeline.build import BuildResult
@@ -54,6 +55,8 @@ def plan_report(outcome: PlanOutcome, *, all_phases: bool) -> None:
     if outcome.analysis is not None:
         facts |= census_facts(outcome.analysis.census)
     console.print(_facts(facts))
+    if outcome.use is not None:
+        console.print("\n".join(["", *source_lines(outcome.use, all_phases=all_phases)]), markup=False)
     if outcome.shapes:
         console.print()
         console.print(shape_budget_table(outcome.shapes, by=outcome.shapes_by))
@@ -86,6 +89,7 @@ def build_report(result: BuildResult) -> None:
         f"  corpus  {manifest.accounting.documents:,} documents, {manifest.accounting.corpus_tokens:,} tokens, "
         f"{manifest.accounting.unused_tokens:,} unused",
         *(f"  rows    {line}" for line in packing_lines(manifest, result.packing)),
+        *(f"  source  {line}" for line in source_sentences(manifest)),
         f"  next    curriculum verify {result.path}",
     ]
     console.print("\n".join(lines), markup=False)

@@ -16,6 +16,7 @@ from typing import Any
 
 from curriculum.manifest import Manifest
 from pipeline.report_packing import packing_lines
+from pipeline.report_sources import source_lines
 from pipeline.rows import CatRow
 from pipeline.summary import Summary
 from pipeline.verify import VerifyReport
@@ -94,6 +95,8 @@ def summary_report(summary: Summary) -> str:
     for line in packing_lines(manifest, (summary.build or {}).get("packing")):
         lines += _fact("packing", line)
     lines += [*_build_lines(summary.build), "", *_accounting_table(summary), "", *_phase_table(summary)]
+    if summary.use is not None:
+        lines += ["", *map(printable_text, source_lines(summary.use))]
     return "\n".join(lines)
 
 
@@ -116,11 +119,12 @@ def _cat_lines(row: CatRow) -> Iterator[str]:
         f"step {row.step:,} row {row.row_of_step:,}   phase {row.phase:,} row {row.row:,}   "
         f"{row.seq_len:,} tokens at {row.offset:,} of the stream"
     )
+    of_source = f" of source {row.source}" if row.source else ""
     if row.file is None:
-        yield f"  document {row.document:,}"
+        yield f"  document {row.document:,}{of_source}"
     else:
         yield from textwrap.wrap(
-            f"document {row.document:,} from {printable_text(row.file)}, position {row.position:,}",
+            f"document {row.document:,}{of_source} from {printable_text(row.file)}, position {row.position:,}",
             COLUMNS,
             initial_indent="  ",
             subsequent_indent="    ",

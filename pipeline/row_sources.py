@@ -5,9 +5,11 @@ Out: for each ordinal the file of the corpus and the position in it; or None for
 Guarantee: the same arithmetic as the build's (`pipeline.stream`), so "which text was in step 180,000?" has an answer
 without a second index; memory is that of one partition. The store's counts must add up to the manifest's.
 
-    document_sources(root, manifest, [0, 17], store=None)     {0: Source(file="a.jsonl", position=7312), 17: ...}
+    document_sources(root, manifest, [0, 17], store=None)
+    {0: Source(name="corpus", file="a.jsonl", position=7312), 17: ...}
 
-`position` is a byte offset in .jsonl (decompressed), a row in .parquet and .arrow, 0 for files that are one document.
+`position` is a byte offset in .jsonl (decompressed), a row in .parquet and .arrow, 0 for files that are one document;
+in ids of other tools a document's number, or its first token where only EOS ids tell documents apart.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 
 from curriculum.errors import ConfigError, CurriculumError
 from curriculum.manifest import Manifest
-from pipeline.files.address import store_files
+from pipeline.files.address import is_url, store_files
 from pipeline.files.contract import Files
 from pipeline.layout import read_build_log
 from pipeline.store import index_name, read_part
@@ -38,8 +40,10 @@ from pipeline.stream import (
 class Source:
     """Where a document stood in the corpus."""
 
+    name: str
+    """of the source that it belongs to"""
     file: str
-    """path relative to the CORPUS argument of the build"""
+    """path relative to the CORPUS argument of the build, or to the path of the source"""
     position: int
 
 
@@ -66,10 +70,17 @@ def document_sources(
             raise ConfigError(
                 f"{root.where}: there is no build-log.json of this dataset, which names the parts of the store."
             )
-        spec = _stream_spec(manifest, log, store)
-        wanted = sorted(set(ordinals))
-        pieces = lay_out_stream(spec, _stop(spec, manifest, wanted))
-        return _look_up(spec, pieces, wanted)
+        wanted: dict[int, list[int]] = defaultdict(list)
+        for ordinal in sorted(set(ordinals)):
+            wanted[source_of_document(manifest, ordinal)].append(ordinal)
+        found: dict[int, Source] = {}
+        for number, of_source in wanted.items():
+            first = manifest.sources[number].first_document or 0
+            spec = _stream_spec(root, manifest, number, log, store)
+            local = [ordinal - first for ordinal in of_source]
+            pieces = lay_out_stream(spec, _stop(spec, manifest, number, local))
+            found |= {first + ordinal: source for ordinal, source in _look_up(spec, pieces, local).items()}
+        return found
     except (CurriculumError, OSError, LookupError, TypeError, ValueError) as error:
         if store is None:
             return {}  # the sources of rows are extra: without the store, rows are shown without them
@@ -79,31 +90,55 @@ def document_sources(
         ) from error
 
 
-def _stream_spec(manifest: Manifest, log: dict[str, Any], store: Files | None) -> StreamSpec:
-    """The stream that the build cut, from the manifest and its log."""
-    files, parts = store or store_files(log["store"]), tuple(str(name) for name in log["parts"])
-    for name in parts:
-        if files.facts(index_name(name)) is None:
-            raise ConfigError(f"its part {name} is missing.")
-    accounting = manifest.accounting
+def _own_store(root: Files, log: dict[str, Any]) -> Files:
+    """The store of the build; one in an object store is asked only by who has its options, for a dataset there."""
+    if not is_url(log["store"]):
+        return store_files(log["store"])
+    if not is_url(root.where):
+        raise ConfigError(f"its token store is {log['store']}: give it as --store.")
+    return store_files(log["store"], root.options)
+
+
+def source_of_document(manifest: Manifest, ordinal: int) -> int:
+    """Index of the source that a document of the common numbering belongs to."""
+    firsts = [source.first_document or 0 for source in manifest.sources]
+    return bisect_right(firsts, ordinal) - 1  # of equal firsts, only the last source has rows
+
+
+def _training_tokens(manifest: Manifest, number: int) -> int:
+    """Of one epoch of a source."""
+    source, accounting = manifest.sources[number], manifest.accounting
+    held_out = accounting.validation_tokens if source.validation_tokens is None else source.validation_tokens
+    return source.tokens - held_out
+
+
+def _stream_spec(root: Files, manifest: Manifest, number: int, log: dict[str, Any], store: Files | None) -> StreamSpec:
+    """The stream that the build cut of a source, from the manifest and its log."""
+    name = manifest.sources[number].name
+    listed = log["parts"] if len(manifest.sources) == 1 else log["source_parts"][name]
+    files, parts = store or _own_store(root, log), tuple(str(part) for part in listed)
+    for part in parts:
+        if files.facts(index_name(part)) is None:
+            raise ConfigError(f"its part {part} is missing.")
     return StreamSpec(
         store=files,
         parts=parts,
         dtype=manifest.dtype,
         seed=manifest.seed,
         held_out_below=int(log["held_out_below"]),
-        num_partitions=count_partitions(accounting.corpus_tokens - accounting.validation_tokens),
+        num_partitions=count_partitions(_training_tokens(manifest, number)),
+        source=name,
     )
 
 
-def _stop(spec: StreamSpec, manifest: Manifest, ordinals: Sequence[int]) -> int:
+def _stop(spec: StreamSpec, manifest: Manifest, number: int, ordinals: Sequence[int]) -> int:
     """Stream position at the end of the epoch that holds the last of these documents.
 
     Raises:
         ConfigError: the store was changed since the build and would name other files.
     """
     documents, tokens = (int(counts.sum()) for counts in partition_totals(spec))
-    expected = manifest.accounting.corpus_tokens - manifest.accounting.validation_tokens
+    expected = _training_tokens(manifest, number)
     if tokens != expected:
         raise ConfigError(f"its parts hold {tokens:,} training tokens, the dataset was cut from {expected:,}.")
     return (max(ordinals, default=0) // documents + 1) * tokens
@@ -125,5 +160,5 @@ def _look_up(spec: StreamSpec, pieces: Sequence[StreamPiece], ordinals: Sequence
             if part not in files:
                 files[part] = read_part(spec.store, part)[0].files
             file = files[part][int(documents.index.file[at])]
-            sources[ordinal] = Source(file=file, position=int(documents.index.position[at]))
+            sources[ordinal] = Source(name=spec.source, file=file, position=int(documents.index.position[at]))
     return sources

@@ -10,22 +10,28 @@ tokenizer.json; a row may begin or end inside a character, which then shows as U
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import curriculum
 from curriculum.batch import Batch
 from curriculum.errors import ConfigError, DataError
+from curriculum.manifest import Manifest
 from curriculum.plan import Plan
 from curriculum.reader import Reader
-from pipeline.files.address import dataset_files, store_files
+from pipeline.files.address import dataset_files, is_url, store_files
+from pipeline.files.contract import Files
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.row_sources import document_sources
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+TOKENIZER = "tokenizer.json"
 DEFAULT_PHASE_ROWS = 16
 """A phase can have millions of rows: without a row or a limit, that many of its first are shown."""
 
@@ -54,6 +60,8 @@ class CatRow:
     """of those, tokens before the padding; seq_len + 1 where rows are not packed"""
     texts: tuple[str, ...]
     """decoded text of each document in the row"""
+    source: str | None = None
+    """name of the source of a mixture, which the offset tells; None if there is one source"""
     file: str | None
     """file of the corpus that the first document came from; None if the token store is gone"""
     position: int | None
@@ -80,28 +88,31 @@ class CatRow:
             "num_tokens": self.num_tokens,
             "texts": list(self.texts),
             "text": self.text,
+            "source_name": self.source,
             "source": None if self.file is None else {"file": self.file, "position": self.position},
         }
 
 
 def cat_rows(
-    root: Path,
+    root: Path | str,
     *,
     step: int | None = None,
     phase: int | None = None,
     row: int | None = None,
     limit: int | None = None,
-    store: Path | None = None,
+    store: Path | str | None = None,
+    options: StorageOptions = NO_OPTIONS,
 ) -> list[CatRow]:
     """Rows of a step, or of a phase.
 
     Args:
-        root: folder of the dataset.
+        root: folder of the dataset, or its address in a store.
         step: global step; or
         phase: index of a phase.
         row: one row of the step or phase; None means all of a step, the first ones of a phase.
         limit: rows at most; without it a whole step, or 16 rows of a phase.
         store: the token store, if it is not where it was when the dataset was built.
+        options: of the clients of stores.
 
     Raises:
         ConfigError: no such step, phase or row; or `store` is not the store of this dataset.
@@ -109,20 +120,29 @@ def cat_rows(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give 1 or more.")
-    reader = Reader(root)
+    reader = curriculum.open(root, storage_options=options.values()) if is_url(root) else Reader(root)
     places = _places(reader.plan, step, phase, row, limit)
     batches = {number: reader[number] for number in dict.fromkeys(number for number, _ in places)}
     found = [(batches[number], index) for number, index in places]
     ordinals = (int(batch.document[index]) for batch, index in found)
-    kept = None if store is None else store_files(store)
-    sources = document_sources(dataset_files(root), reader.manifest, ordinals, store=kept)
-    tokenizer = _load_tokenizer(root)
+    kept = None if store is None else store_files(store, options)
+    files = dataset_files(root, options)
+    sources = document_sources(files, reader.manifest, ordinals, store=kept)
+    tokenizer = _load_tokenizer(files)
     rows = []
     for batch, index in found:
         source = sources.get(int(batch.document[index]))
         file, position = (source.file, source.position) if source else (None, None)
-        rows.append(_cat_row(reader.plan, batch, index, tokenizer, file, position))
+        of_mixture = _source_name(reader.manifest, int(batch.offset[index]))
+        rows.append(_cat_row(reader.plan, batch, index, tokenizer, of_mixture, file, position))
     return rows
+
+
+def _source_name(manifest: Manifest, offset: int) -> str | None:
+    """The source of a row of a mixture: streams of the sources lie end to end."""
+    if manifest.build.mixture is None:
+        return None
+    return manifest.sources[bisect_right([source.offset for source in manifest.sources], offset) - 1].name
 
 
 def _places(
@@ -168,18 +188,25 @@ def _step_of_row(plan: Plan, phase: int, row: int) -> tuple[int, int]:
     raise AssertionError("the row was checked against the plan")
 
 
-def _load_tokenizer(root: Path) -> Tokenizer:
+def _load_tokenizer(files: Files) -> Tokenizer:
     from tokenizers import Tokenizer
 
-    path = root / "tokenizer.json"
     try:
-        return Tokenizer.from_str(path.read_text("utf-8"))
+        return Tokenizer.from_str(files.local(TOKENIZER).read_text("utf-8"))
     except Exception as error:  # `tokenizers` raises plain Exception for a file that it cannot parse
-        raise DataError(f"{path}: cannot be used to decode rows: {error}. Copy it again.") from error
+        raise DataError(
+            f"{files.address(TOKENIZER)}: cannot be used to decode rows: {error}. Copy it again."
+        ) from error
 
 
 def _cat_row(
-    plan: Plan, batch: Batch, index: int, tokenizer: Tokenizer, file: str | None, position: int | None
+    plan: Plan,
+    batch: Batch,
+    index: int,
+    tokenizer: Tokenizer,
+    source: str | None,
+    file: str | None,
+    position: int | None,
 ) -> CatRow:
     ids = batch.tokens[index].tolist()
     positions, edges = batch.doc_starts
@@ -198,6 +225,7 @@ def _cat_row(
         token_ids=tuple(ids),
         num_tokens=num_tokens,
         texts=_decode(tokenizer, ids[:num_tokens], starts),
+        source=source,
         file=file,
         position=position,
     )

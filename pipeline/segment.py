@@ -59,7 +59,13 @@ class Rows:
 
 
 def deal_rows(
-    rows_by_phase: dict[int, int], consumed_per_row: dict[int, int], *, offset: int, seed: int, window: int
+    rows_by_phase: dict[int, int],
+    consumed_per_row: dict[int, int],
+    *,
+    offset: int,
+    seed: int,
+    window: int,
+    source: str = "",
 ) -> dict[int, IntArray]:
     """Stream position of every row of a window, per phase and in training order.
 
@@ -67,17 +73,18 @@ def deal_rows(
         rows_by_phase: number of rows per phase index, ascending.
         consumed_per_row: tokens of the stream that a row of each phase consumes.
         offset: stream position where the window begins.
-        seed, window: choose the permutations.
+        seed, window, source: choose the permutations; the sources of a mixture have permutations of their own.
 
     Returns:
         int64 [number of rows] per phase index.
     """
+    cut, deal = (f"{purpose}:{source}" if source else purpose for purpose in ("cut", "deal"))
     phases = np.array(list(rows_by_phase), dtype=np.uint16)
     counts = np.array(list(rows_by_phase.values()), dtype=np.int64)
     consumed = np.array([consumed_per_row[int(phase)] for phase in phases], dtype=np.int64)
     # uint16 makes the grouping sort below a radix sort; a plan has at most 65,536 phases (lengths to 524,288 by 8).
     slot = np.repeat(np.arange(len(phases), dtype=np.uint16), counts)
-    slot = slot[permutation(len(slot), seed=seed, purpose="cut", index=(window,))]
+    slot = slot[permutation(len(slot), seed=seed, purpose=cut, index=(window,))]
     row_tokens = consumed[slot]
     offsets = np.cumsum(row_tokens) - row_tokens + offset
     grouped = offsets[np.argsort(slot, kind="stable")]
@@ -85,7 +92,7 @@ def deal_rows(
     edges = np.concatenate(([0], np.cumsum(counts)))
     for i, phase in enumerate(phases.tolist()):
         rows = grouped[edges[i] : edges[i + 1]]
-        dealt[phase] = rows[permutation(len(rows), seed=seed, purpose="deal", index=(window, phase))]
+        dealt[phase] = rows[permutation(len(rows), seed=seed, purpose=deal, index=(window, phase))]
     return dealt
 
 
@@ -95,9 +102,7 @@ def cut_rows(text: WindowText, offsets: IntArray, seq_len: int) -> Rows:
     Rows end inside the interval of `text`; a document that begins exactly at a row's first token is not listed in its
     doc_starts, since that token is no boundary inside the row.
     """
-    # A view of all rows that could be cut, then one gather: one memcpy per row, no index per token.
-    candidates = np.lib.stride_tricks.sliding_window_view(text.tokens, seq_len + 1)
-    tokens = candidates[offsets - text.offset]
+    tokens = rows_at(text.tokens, offsets - text.offset, seq_len + 1)
     first = np.searchsorted(text.doc_positions, offsets, side="right")
     stop = np.searchsorted(text.doc_positions, offsets + seq_len, side="right")
     counts = stop - first
@@ -112,3 +117,14 @@ def cut_rows(text: WindowText, offsets: IntArray, seq_len: int) -> Rows:
         offset=offsets.astype(np.uint64),
         document=(first - 1 + text.first_document).astype(np.uint64),
     )
+
+
+def rows_at(tokens: TokenArray, begin: IntArray, row_tokens: int) -> TokenArray:
+    """[len(begin), row_tokens]: a copy of `tokens[b : b + row_tokens]` for each b of `begin`.
+
+    A view of all rows that could be cut, then one gather: one memcpy per row, no index per token. A row is one opaque
+    item: as an array of ids, gathering rows of 9 takes 2.2 times as long, rows of 1,025 1.1 times.
+    """
+    row = np.dtype((np.void, row_tokens * tokens.itemsize))
+    candidates = np.ndarray(len(tokens) - row_tokens + 1, row, tokens, strides=(tokens.itemsize,))
+    return candidates[begin].view(tokens.dtype).reshape(-1, row_tokens)

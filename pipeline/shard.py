@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from curriculum.manifest import ShardEntry
 from curriculum.shard_format import open_shard, shard_schema
-from pipeline.files.contract import Files
+from pipeline.files.contract import OpenFile
 from pipeline.segment import Rows
 
 
-def write_shard(dataset: Files, path: str, rows: Rows) -> ShardEntry:
+def write_shard(write: OpenFile, path: str, rows: Rows) -> ShardEntry:
     """Publish rows as a file of a dataset.
 
     Args:
@@ -30,7 +30,7 @@ def write_shard(dataset: Files, path: str, rows: Rows) -> ShardEntry:
     packed = rows.num_tokens is not None
     schema = shard_schema(row_tokens - 1, rows.tokens.dtype.name, packed)
     batch = pa.record_batch(_columns(rows, schema), schema=schema)
-    with dataset.write(path, hashed=True) as file:
+    with write(path, hashed=True) as file:
         with pa.ipc.new_file(file, schema) as writer:
             writer.write_batch(batch)
         digest, num_bytes = file.sha256(), file.num_bytes

@@ -3,7 +3,8 @@
 In:  the documents of one work unit, encoded.
 Out: one part: `NAME.tokens` (raw little-endian ids, documents one after the other) and `NAME.arrow` (its index).
 Guarantee: a part is named by the fingerprint of what went in; the index is written last, so a part is either there
-completely or not at all. Documents lie in the order of a stable 128-bit key, so any range of keys is one slice.
+completely or not at all. Documents lie in the order of a stable 128-bit key, so any range of keys is one slice. A unit
+of very much text gives several parts, each of which but the last says that another one follows.
 
     STORE/parts/3f/3f9c0c...e1.tokens     5 6 7 0 8 9 0 ...
     STORE/parts/3f/3f9c0c...e1.arrow      key_high  key_low  text_hash  start  num_tokens  file  position
@@ -12,6 +13,7 @@ completely or not at all. Documents lie in the order of a stable 128-bit key, so
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ import pyarrow as pa
 import xxhash
 
 from curriculum.errors import BuildError
+from pipeline.checked_parts import CHECKED, PartFacts
 from pipeline.files.contract import Files
 from pipeline.layout import read_object, write_object
 
@@ -33,6 +36,8 @@ INDEX_SCHEMA = pa.schema(
         for name in ("key_high", "key_low", "text_hash", "start", "num_tokens", "file", "position")
     ]
 )
+MERGED = "merged-"
+"""Begins the names of parts that others were merged into."""
 MARKER = "store.json"
 """Says that a folder is a token store."""
 BLOCK_BYTES = 8 << 20
@@ -61,7 +66,9 @@ class PartSummary:
     backend: str
     """name and version of the encoder; the bytes do not depend on it"""
     files: tuple[str, ...]
-    """relative paths that the index column `file` points into"""
+    """relative paths that the index column `file` points into; names of parts in a part that others were merged into"""
+    continues: bool = False
+    """the unit goes on in the part with the next number"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,24 +116,44 @@ def claim_store(store: Files) -> None:
 
 def remove_store(store: Files) -> None:
     """Remove what a store consists of, and the folder if nothing else is in it."""
-    for name in ("corpora", "parts", "tokenizers", "aside", MARKER):
+    for name in ("corpora", "merged", "parts", "tokenizers", "aside", "cluster", CHECKED, MARKER):
         store.remove(name)
     store.remove_empty_folders("")
 
 
 def tokens_name(part: str) -> str:
     """The file with the ids of a part."""
-    return f"parts/{part[:2]}/{part}.tokens"
+    return f"{_place(part)}.tokens"
 
 
 def index_name(part: str) -> str:
     """The file with the index of a part; its presence commits the part."""
-    return f"parts/{part[:2]}/{part}.arrow"
+    return f"{_place(part)}.arrow"
+
+
+def numbered(unit: str, number: int) -> str:
+    """The name of a part of a unit: most units have one part, which has the unit's name."""
+    return unit if number == 0 else f"{unit}-{number:06d}"
+
+
+def merged_name(digest: str) -> str:
+    """The name of a part that others were merged into."""
+    return f"{MERGED}{digest}"
+
+
+def _place(part: str) -> str:
+    """Folder and stem of a part's files: merged parts are apart, so that people can remove them."""
+    digest = part.removeprefix(MERGED)
+    return f"{'parts' if digest == part else 'merged'}/{digest[:2]}/{part}"
 
 
 def write_index(store: Files, index: PartIndex, summary: PartSummary) -> None:
     """Publish the index of a part whose tokens file is on the disk already."""
-    schema = INDEX_SCHEMA.with_metadata({"part": orjson.dumps(asdict(summary))})
+    facts = asdict(summary)
+    if not summary.continues:
+        del facts["continues"]  # as it was before units could have several parts
+    text = orjson.dumps(facts)
+    schema = INDEX_SCHEMA.with_metadata({"part": text, "digest": xxhash.xxh3_128_hexdigest(text)})
     # pa.array(numpy_array) would import pandas, half a second in every worker.
     columns = [np.ascontiguousarray(getattr(index, name)) for name in INDEX_SCHEMA.names]
     arrays = [pa.Array.from_buffers(pa.uint64(), len(c), [None, pa.py_buffer(c)]) for c in columns]
@@ -151,16 +178,19 @@ def read_part(store: Files, name: str) -> tuple[PartSummary, PartIndex]:
     """
     metadata, index = _open_index(store, name)
     try:
-        return _summary(orjson.loads(metadata)), index
+        text = metadata[b"part"]
+        if metadata[b"digest"].decode() != xxhash.xxh3_128_hexdigest(text):
+            raise ValueError("its summary does not fit its digest")
+        return _summary(orjson.loads(text)), index
     except (TypeError, KeyError, ValueError) as error:
         raise _unreadable(store, name, error) from None
 
 
-def _open_index(store: Files, name: str) -> tuple[bytes, PartIndex]:
+def _open_index(store: Files, name: str) -> tuple[dict[bytes, bytes], PartIndex]:
     try:
         reader = pa.ipc.open_file(pa.BufferReader(store.buffer(index_name(name))))
         batch = reader.get_batch(0)
-        metadata = reader.schema.metadata[b"part"]
+        metadata: dict[bytes, bytes] = reader.schema.metadata
         columns = {
             field.name: np.frombuffer(batch.column(i).buffers()[1] or b"", np.uint64, batch.num_rows)
             for i, field in enumerate(INDEX_SCHEMA)
@@ -177,16 +207,28 @@ def _unreadable(store: Files, name: str, error: Exception) -> BuildError:
     )
 
 
-def usable_part(store: Files, name: str, itemsize: int) -> PartSummary | None:
-    """Summary of a part that is complete and undamaged, or None after removing what is left of it."""
+def parts_facts(store: Files, names: Sequence[str]) -> tuple[PartFacts | None, ...]:
+    """Sizes and stamps of the files of each part; None if one of the two is missing."""
+    found = [(store.facts(tokens_name(name)), store.facts(index_name(name))) for name in names]
+    return tuple(
+        None if tokens is None or index is None else PartFacts(tokens=tokens, index=index) for tokens, index in found
+    )
+
+
+def usable_part(store: Files, name: str, itemsize: int, checked: PartFacts | None = None) -> PartSummary | None:
+    """Summary of a part that is complete and undamaged, or None after removing what is left of it.
+
+    Args:
+        checked: the part's files when their digests were last compared; unchanged ones are believed.
+    """
     if store.facts(index_name(name)) is None:
         return None
     try:
+        (facts,) = parts_facts(store, [name])
         summary, index = read_part(store, name)
-        tokens = store.facts(tokens_name(name))
         num_bytes = summary.tokens * itemsize
-        complete = tokens is not None and tokens.num_bytes == num_bytes and index.digest() == summary.index_digest
-        if complete and _digest(store, tokens_name(name), num_bytes) == summary.tokens_digest:
+        complete = facts is not None and facts.tokens.num_bytes == num_bytes
+        if complete and (facts == checked or _digests_agree(store, summary, index, num_bytes)):
             return summary
     except BuildError:
         pass  # the index is damaged: as good as missing
@@ -195,18 +237,45 @@ def usable_part(store: Files, name: str, itemsize: int) -> PartSummary | None:
     return None
 
 
-def read_tokens(store: Files, name: str, start: int, stop: int, dtype: str) -> np.ndarray[Any, Any]:
-    """Ids `start <= i < stop` of a part."""
-    itemsize = np.dtype(dtype).itemsize
-    data = np.empty(stop - start, dtype)
-    done = store.read_into(tokens_name(name), start * itemsize, memoryview(data.data).cast("B"))
-    if done < data.nbytes:
+def _digests_agree(store: Files, summary: PartSummary, index: PartIndex, num_bytes: int) -> bool:
+    return (
+        index.digest() == summary.index_digest
+        and _digest(store, tokens_name(summary.name), num_bytes) == summary.tokens_digest
+    )
+
+
+def usable_parts(
+    store: Files, unit: str, itemsize: int, checked: tuple[PartFacts, ...] = ()
+) -> tuple[tuple[PartSummary, ...], tuple[PartFacts | None, ...]]:
+    """Summaries of all parts of a unit, and their files as they were before they were read; both empty if a part is
+    missing or damaged."""
+    parts: list[PartSummary] = []
+    files: list[PartFacts | None] = []
+    while not parts or parts[-1].continues:
+        number = len(parts)
+        # Before they are read: what changes meanwhile is read again next time.
+        files += parts_facts(store, [numbered(unit, number)])
+        part = usable_part(store, numbered(unit, number), itemsize, checked[number] if number < len(checked) else None)
+        if part is None:
+            return (), ()
+        parts.append(part)
+    return tuple(parts), tuple(files)
+
+
+def read_tokens(store: Files, name: str, start: int, out: np.ndarray[Any, Any]) -> None:
+    """Fill `out`, of the store's dtype, with the ids of a part from `start` on.
+
+    Raises:
+        BuildError: there are fewer.
+    """
+    done = store.read_into(tokens_name(name), start * out.itemsize, memoryview(out.data).cast("B"))
+    if done < out.nbytes:
+        begin = start * out.itemsize
         raise BuildError(
-            f"{store.address(tokens_name(name))}: ends at byte {start * itemsize + done:,}, {stop * itemsize:,} are "
-            f"needed: the token store is damaged. Delete {store.address(index_name(name))} and run the same command "
-            f"again: the part is encoded anew."
+            f"{store.address(tokens_name(name))}: ends at byte {begin + done:,}, {begin + out.nbytes:,} are needed: "
+            f"the token store is damaged. Delete {store.address(index_name(name))} and run the same command again: "
+            f"the part is encoded anew."
         )
-    return data
 
 
 def note_corpus(store: Files, name: str, facts: dict[str, Any]) -> None:

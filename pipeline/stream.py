@@ -3,7 +3,8 @@
 In:  the parts of the store, the seed, the number of epochs, which documents are held out.
 Out: any interval of the stream, `WindowText`.
 Guarantee: the order depends on the documents' keys and the seed alone, not on how the corpus was divided into parts.
-Memory is bounded by one interval and one partition, whatever the size of the corpus.
+Memory is bounded by one interval and the documents of the partitions that it touches, whatever the size of the corpus;
+one file is open at a time.
 
 Two levels make a global shuffle out of small sorts: ranges of the key space are partitions of about 16 Mi tokens; the
 seed permutes the partitions, and the documents inside each. Keys are hashes, so a partition is a random sample of the
@@ -15,7 +16,7 @@ corpus. Epochs follow one another, each with its own permutations.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -26,6 +27,7 @@ from curriculum.errors import BuildError
 from pipeline.files.contract import Files
 from pipeline.order import IntArray, permutation
 from pipeline.segment import WindowText
+from pipeline.sources import CORPUS
 from pipeline.store import INDEX_SCHEMA, PartIndex, read_index, read_tokens
 
 PARTITION_TOKENS = 16 << 20
@@ -36,17 +38,52 @@ MAX_READ_TOKENS = 8 << 20
 """A read ends with the document that crosses a multiple of this: memory does not grow with the size of a part."""
 
 
+KeyRange = tuple[int, int]
+"""Keys whose upper 64-bit word is `low <= word < high`."""
+EVERY_KEY: KeyRange = (0, 1 << 64)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MergedParts:
+    """Larger parts with the same documents: the files that are read in place of the corpus's own."""
+
+    names: tuple[str, ...]
+    ranges: tuple[KeyRange, ...]
+    """the keys that each of them holds all of, for its share of the corpus"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamSpec:
-    """What decides the stream; small, sent to every worker."""
+    """What decides the stream, and which files to read it from; small, sent to every worker."""
 
     store: Files
     parts: tuple[str, ...]
+    """the corpus"""
     dtype: str
     seed: int
     held_out_below: int
     """documents whose text hash is below this are validation, not training"""
     num_partitions: int
+    merged: MergedParts | None = None
+    """decides no byte"""
+
+    source: str = CORPUS
+    """name of the source; each of a mixture has an order of its own"""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The parts that are read."""
+        return self.parts if self.merged is None else self.merged.names
+
+    def overlapping(self, low: int, high: int) -> list[int]:
+        """Numbers of the files that may hold keys of a range."""
+        if self.merged is None:
+            return list(range(len(self.parts)))
+        return [i for i, (first, stop) in enumerate(self.merged.ranges) if first < high and low < stop]
+
+    def purpose(self, what: str) -> str:
+        """Of a permutation of this stream: sources of equal text must not come in equal order."""
+        return what if self.source == CORPUS else f"{what}:{self.source}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +103,7 @@ class Documents:
 
     index: PartIndex
     part: IntArray
-    """which of the spec's parts holds the document"""
+    """which of the spec's files holds the document"""
 
     def rows(self, chosen: Any) -> Documents:
         """The documents that an index array or mask chooses, in that order."""
@@ -82,16 +119,19 @@ def partition_totals(spec: StreamSpec) -> tuple[IntArray, IntArray]:
     """(documents, tokens) of each partition, int64 [num_partitions]; reads one index at a time."""
     documents = np.zeros(spec.num_partitions, np.int64)
     tokens = np.zeros(spec.num_partitions, np.int64)
-    edges = [_first_key(spec, i) for i in range(1, spec.num_partitions)]
-    for name in spec.parts:
+    edges = np.array([_first_key(spec, i) for i in range(spec.num_partitions)], np.uint64)
+    for name in spec.files:
         index = read_index(spec.store, name)
-        borders = np.concatenate(
-            ([0], np.searchsorted(index.key_high, np.array(edges, np.uint64)), [len(index.key_high)])
-        )
+        if not len(index.key_high):
+            continue
+        # A merged part holds few of the partitions: only those are counted, or many parts would cost their square.
+        first, stop = np.searchsorted(edges, index.key_high[[0, -1]], side="right").tolist()
+        inside = slice(first - 1, stop)
+        borders = np.append(np.searchsorted(index.key_high, edges[inside]), len(index.key_high))
         trained = index.text_hash >= spec.held_out_below
         for counts, values in ((documents, trained), (tokens, index.num_tokens * trained)):
             sums = np.concatenate(([0], np.cumsum(values, dtype=np.int64)))
-            counts += sums[borders[1:]] - sums[borders[:-1]]
+            counts[inside] += sums[borders[1:]] - sums[borders[:-1]]
     return documents, tokens
 
 
@@ -101,7 +141,7 @@ def lay_out_stream(spec: StreamSpec, stop: int) -> list[StreamPiece]:
     pieces: list[StreamPiece] = []
     epoch = offset = ordinal = 0
     while offset < stop:
-        order = permutation(spec.num_partitions, seed=spec.seed, purpose="partitions", index=(epoch,))
+        order = permutation(spec.num_partitions, seed=spec.seed, purpose=spec.purpose("partitions"), index=(epoch,))
         for partition in order.tolist():
             piece = StreamPiece(
                 epoch=epoch,
@@ -117,19 +157,25 @@ def lay_out_stream(spec: StreamSpec, stop: int) -> list[StreamPiece]:
     return pieces
 
 
-def read_interval(spec: StreamSpec, pieces: Sequence[StreamPiece], offset: int, num_tokens: int) -> WindowText:
+def read_interval(
+    spec: StreamSpec,
+    pieces: Sequence[StreamPiece],
+    offset: int,
+    num_tokens: int,
+    out: np.ndarray[Any, Any] | None = None,
+) -> WindowText:
     """Tokens `offset <= i <= offset + num_tokens` of the stream (one more than asked: the last target).
 
     Args:
         pieces: those that overlap the interval, in stream order.
+        out: [num_tokens + 1], where to put them; None makes an array.
     """
-    tokens = np.empty(num_tokens + 1, spec.dtype)
+    tokens = np.empty(num_tokens + 1, spec.dtype) if out is None else out
     stop = offset + num_tokens + 1
+    chosen: list[Documents] = []
     positions: list[IntArray] = []
     first_document = -1
-    filled = 0
-    for piece in pieces:
-        documents = piece_documents(spec, piece)
+    for piece, documents in zip(pieces, documents_of_pieces(spec, pieces), strict=True):
         ends = np.cumsum(documents.index.num_tokens.astype(np.int64)) + piece.offset
         starts = ends - documents.index.num_tokens.astype(np.int64)
         inside = np.flatnonzero((ends > offset) & (starts < stop))
@@ -138,29 +184,37 @@ def read_interval(spec: StreamSpec, pieces: Sequence[StreamPiece], offset: int, 
         if first_document < 0:
             first_document = piece.first_document + int(inside[0])
         positions.append(starts[inside])
-        filled += fill(spec, documents.rows(inside), starts[inside] - offset, tokens)
+        chosen.append(documents.rows(inside))
+    doc_positions = np.concatenate([np.empty(0, np.int64), *positions])
+    filled = fill(spec, join(chosen), doc_positions - offset, tokens) if chosen else 0
     if filled != len(tokens):
         raise BuildError(
             f"{spec.store.where}: the parts hold {filled:,} of the {len(tokens):,} tokens from {offset:,} of the "
             f"stream: the token store was changed while it was read. Run the same command again."
         )
-    return WindowText(
-        offset=offset, tokens=tokens, doc_positions=np.concatenate(positions), first_document=first_document
-    )
+    return WindowText(offset=offset, tokens=tokens, doc_positions=doc_positions, first_document=first_document)
 
 
 def piece_documents(spec: StreamSpec, piece: StreamPiece) -> Documents:
     """The training documents of a partition in stream order."""
-    low, high = _first_key(spec, piece.partition), _first_key(spec, piece.partition + 1)
-    documents = _collect(spec, lambda index: _key_slice(index, low, high), held_out=False)
-    by_key = documents.rows(np.lexsort((documents.index.key_low, documents.index.key_high)))
-    chosen = permutation(len(by_key.part), seed=spec.seed, purpose="documents", index=(piece.epoch, piece.partition))
-    return by_key.rows(chosen)
+    return next(documents_of_pieces(spec, [piece]))
 
 
-def held_out_documents(spec: StreamSpec) -> Documents:
-    """The validation documents, by text hash, then key: an order that neither seed nor schedule changes."""
-    documents = _collect(spec, lambda index: slice(None), held_out=True)
+def documents_of_pieces(spec: StreamSpec, pieces: Sequence[StreamPiece]) -> Iterator[Documents]:
+    """The training documents of each piece in stream order; every index is opened once for all of them."""
+    ranges = [(_first_key(spec, piece.partition), _first_key(spec, piece.partition + 1)) for piece in pieces]
+    found = collect(spec, ranges, lambda index: index.text_hash >= spec.held_out_below)
+    for piece, documents in zip(pieces, found, strict=True):
+        index = (piece.epoch, piece.partition)
+        chosen = permutation(len(documents.part), seed=spec.seed, purpose=spec.purpose("documents"), index=index)
+        yield sort_by_key(documents).rows(chosen)
+
+
+def held_out_documents(spec: StreamSpec, low: int, high: int) -> Documents:
+    """The validation documents with text hash `low <= hash < high`, by text hash, then key: an order that neither seed
+    nor schedule changes."""
+    high = min(high, spec.held_out_below)
+    (documents,) = collect(spec, [EVERY_KEY], lambda index: (index.text_hash >= low) & (index.text_hash < high))
     index = documents.index
     return documents.rows(np.lexsort((index.key_low, index.key_high, index.text_hash)))
 
@@ -172,30 +226,29 @@ def fill(spec: StreamSpec, documents: Documents, starts: IntArray, out: np.ndarr
 
     Reads one part after the other, in file order, neighbours together.
     """
-    copied = 0
-    for part in np.unique(documents.part).tolist():
-        of_part = np.flatnonzero(documents.part == part)
-        of_part = of_part[np.argsort(documents.index.start[of_part], kind="stable")]
-        # The wanted range of each document, clipped to `out`.
-        begin = documents.index.start[of_part].astype(np.int64)
-        to = starts[of_part]
-        skipped = np.maximum(-to, 0)
-        count = np.minimum(documents.index.num_tokens[of_part].astype(np.int64), len(out) - to) - skipped
-        begin, to = begin + skipped, to + skipped
-        for first, stop in _read_together(begin, begin + count):
-            base = int(begin[first])
-            end = int(begin[stop - 1] + count[stop - 1])
-            block = read_tokens(spec.store, spec.parts[part], base, end, spec.dtype)
-            ranges = zip(
-                (begin[first:stop] - base).tolist(),
-                to[first:stop].tolist(),
-                count[first:stop].tolist(),
-                strict=True,
-            )
-            for source, target, length in ranges:
-                out[target : target + length] = block[source : source + length]
-        copied += int(count.sum())
-    return copied
+    order = np.lexsort((documents.index.start, documents.part))
+    part = documents.part[order]
+    # The wanted range of each document, clipped to `out`.
+    begin = documents.index.start[order].astype(np.int64)
+    to = starts[order]
+    skipped = np.maximum(-to, 0)
+    count = np.minimum(documents.index.num_tokens[order].astype(np.int64), len(out) - to) - skipped
+    begin, to = begin + skipped, to + skipped
+    block = np.empty(0, spec.dtype)
+    names = spec.files
+    for first, stop in _read_together(part, begin, begin + count):
+        # A window of two epochs may hold a document twice, clipped at its beginning and at its end: not in file order.
+        base = int(begin[first:stop].min())
+        num_read = int((begin[first:stop] + count[first:stop]).max()) - base
+        if num_read > len(block):
+            block = np.empty(num_read, spec.dtype)
+        read_tokens(spec.store, names[part[first]], base, block[:num_read])
+        ranges = zip(
+            (begin[first:stop] - base).tolist(), to[first:stop].tolist(), count[first:stop].tolist(), strict=True
+        )
+        for source, target, length in ranges:
+            out[target : target + length] = block[source : source + length]
+    return int(count.sum())
 
 
 def overlapping(pieces: Sequence[StreamPiece], offset: int, num_tokens: int) -> Sequence[StreamPiece]:
@@ -205,34 +258,57 @@ def overlapping(pieces: Sequence[StreamPiece], offset: int, num_tokens: int) -> 
     return pieces[first:stop]
 
 
-def _read_together(begin: IntArray, end: IntArray) -> Iterator[tuple[int, int]]:
-    """Runs `first <= i < stop` of ranges in file order: gaps small enough to read across, and not too long in all."""
+def _read_together(part: IntArray, begin: IntArray, end: IntArray) -> Iterator[tuple[int, int]]:
+    """Runs `first <= i < stop` of ranges of one part: gaps small enough to read across, and not too long in all."""
+    other = part[1:] != part[:-1]
     distant = begin[1:] - end[:-1] > MAX_READ_GAP_TOKENS
     crossing = begin[1:] // MAX_READ_TOKENS != begin[:-1] // MAX_READ_TOKENS
-    yield from pairwise([0, *(np.flatnonzero(distant | crossing) + 1).tolist(), len(begin)])
+    yield from pairwise([0, *(np.flatnonzero(other | distant | crossing) + 1).tolist(), len(begin)])
 
 
-def _collect(spec: StreamSpec, choose: Any, *, held_out: bool) -> Documents:
-    """The chosen documents of all parts, one index open at a time."""
-    indices: list[PartIndex] = []
-    parts: list[IntArray] = []
-    for number, name in enumerate(spec.parts):
-        index = read_index(spec.store, name)
-        index = index.rows(choose(index))
-        index = index.rows(np.flatnonzero((index.text_hash < spec.held_out_below) == held_out))
-        indices.append(index)
-        parts.append(np.full(len(index.key_high), number, np.int64))
-    return join([Documents(index=index, part=part) for index, part in zip(indices, parts, strict=True)])
+def collect(spec: StreamSpec, ranges: Sequence[KeyRange], choose: Callable[[PartIndex], Any]) -> list[Documents]:
+    """Documents of ranges of keys, file by file, one index open at a time and each opened once.
+
+    Args:
+        spec: the stream.
+        ranges: upper words of the keys.
+        choose: mask, bool [documents], of those to take.
+    """
+    found: list[list[Documents]] = [[] for _ in ranges]
+    wanted: dict[int, list[int]] = {}
+    for number, keys in enumerate(ranges):
+        for file in spec.overlapping(*keys):
+            wanted.setdefault(file, []).append(number)
+    names = spec.files
+    for file, numbers in sorted(wanted.items()):
+        index = read_index(spec.store, names[file])
+        for number in numbers:
+            of_range = index.rows(_key_slice(index, *ranges[number]))
+            of_range = of_range.rows(np.flatnonzero(choose(of_range)))  # copies: the map is let go
+            if len(of_range.key_high):
+                part = np.full(len(of_range.key_high), file, np.int64)
+                found[number].append(Documents(index=of_range, part=part))
+    return [join(of_range) for of_range in found]
+
+
+def sort_by_key(documents: Documents) -> Documents:
+    """Documents in the order of their keys."""
+    return documents.rows(np.lexsort((documents.index.key_low, documents.index.key_high)))
 
 
 def join(parts: Sequence[Documents]) -> Documents:
     """The documents of all parts, one after the other."""
-    columns = {name: np.concatenate([getattr(part.index, name) for part in parts]) for name in INDEX_SCHEMA.names}
-    return Documents(index=PartIndex(**columns), part=np.concatenate([part.part for part in parts]))
+    empty = np.empty(0, np.uint64)
+    columns = {
+        name: np.concatenate([empty, *(getattr(part.index, name) for part in parts)]) for name in INDEX_SCHEMA.names
+    }
+    return Documents(
+        index=PartIndex(**columns), part=np.concatenate([np.empty(0, np.int64), *(part.part for part in parts)])
+    )
 
 
 def _key_slice(index: PartIndex, low: int, high: int) -> slice:
-    first = int(np.searchsorted(index.key_high, np.uint64(low)))
+    first = int(np.searchsorted(index.key_high, np.uint64(low))) if low else 0
     last = len(index.key_high) if high == 2**64 else int(np.searchsorted(index.key_high, np.uint64(high)))
     return slice(first, last)
 

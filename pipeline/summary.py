@@ -14,10 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from curriculum.manifest import Manifest, load_manifest
-from pipeline.files.address import dataset_files
+from curriculum.errors import DataError
+from curriculum.manifest import FILE_NAME, Manifest, load_manifest, parse_manifest
+from pipeline.files.address import dataset_files, is_url
+from pipeline.files.object_store import ObjectFiles
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.layout import read_build_log
 from pipeline.manifest_checks import all_shards
+from pipeline.source_use import MixtureUse, use_of
 
 BUILD_FACTS = (
     "finished",
@@ -51,6 +55,8 @@ class Summary:
     """of all shards, as the manifest says"""
     build: dict[str, Any] | None
     """facts of the build log; None if it is not there or of another build"""
+    use: MixtureUse | None
+    """what the plan takes of several sources; None for one"""
 
     @property
     def bytes_per_token(self) -> float:
@@ -86,7 +92,8 @@ class Summary:
             "dtype": manifest.dtype,
             "tokenizer": asdict(manifest.tokenizer),
             "settings": manifest.build.to_json(),
-            "sources": [asdict(source) for source in manifest.sources],
+            "sources": [source.to_json() for source in manifest.sources],
+            "mixture": None if self.use is None else self.use.to_json(),
             "accounting": manifest.accounting.to_json(),
             "accounting_percent": self.percentages,
             "world_sizes": list(plan.world_sizes),
@@ -99,12 +106,16 @@ class Summary:
         }
 
 
-def summarize(root: Path) -> Summary:
-    """Summarize the dataset at `root`.
+def summarize(root: Path | str, options: StorageOptions = NO_OPTIONS) -> Summary:
+    """Summarize the dataset at `root`, a folder or the address of one in a store.
 
     Raises:
         DataError: there is none, or its manifest is damaged.
+        BuildError: the store cannot be read.
     """
+    if is_url(root):
+        return _summarize_remote(ObjectFiles(url=str(root).rstrip("/"), aside="", options=options))
+    root = Path(root)
     manifest = load_manifest(root)
     places = list(all_shards(manifest))
     log = read_build_log(dataset_files(root), manifest.id)
@@ -115,8 +126,33 @@ def summarize(root: Path) -> Summary:
         missing_shards=sum(not (root / place.entry.path).is_file() for place in places),
         bytes_on_disk=_bytes_below(root),
         shard_bytes=sum(place.entry.num_bytes for place in places),
-        build=None if log is None else {name: log[name] for name in BUILD_FACTS if name in log},
+        build=_facts(log),
+        use=use_of(manifest),
     )
+
+
+def _summarize_remote(files: ObjectFiles) -> Summary:
+    """The same by one listing."""
+    text = files.read(FILE_NAME)
+    if text is None:
+        raise DataError(f"{files.where}: not a curriculum dataset, it has no {FILE_NAME}; that is written last.")
+    manifest = parse_manifest(text, files.address(FILE_NAME))
+    places, sizes = list(all_shards(manifest)), files.sizes()
+    log = read_build_log(files, manifest.id)
+    return Summary(
+        path=files.where,
+        manifest=manifest,
+        num_shards=len(places),
+        missing_shards=sum(place.entry.path not in sizes for place in places),
+        bytes_on_disk=sum(sizes.values()),
+        shard_bytes=sum(place.entry.num_bytes for place in places),
+        build=_facts(log),
+        use=use_of(manifest),
+    )
+
+
+def _facts(log: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if log is None else {name: log[name] for name in BUILD_FACTS if name in log}
 
 
 def _bytes_below(folder: Path) -> int:

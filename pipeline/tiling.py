@@ -69,10 +69,17 @@ def collect(places: Sequence[ShardPlace], facts: Sequence[RowFacts]) -> RowTable
     )
 
 
-def prove_tiling(table: RowTable, offset: int, num_tokens: int) -> Fault | Ends:
-    """Prove that the rows fill `offset <= position < offset + num_tokens`, or say where they do not."""
+def prove_tiling(table: RowTable, offset: int, num_tokens: int, rows: IntArray | None = None) -> Fault | Ends:
+    """Prove that the rows fill `offset <= position < offset + num_tokens`, or say where they do not.
+
+    Args:
+        table: rows.
+        offset, num_tokens: the interval.
+        rows: which of them, at least one; None for all.
+    """
     facts = table.facts
-    order = np.argsort(facts.offset, kind="stable")
+    rows = np.arange(len(facts.offset)) if rows is None else rows
+    order = rows[np.argsort(facts.offset[rows], kind="stable")]
     ends = offset + np.cumsum(table.consumed[order])
     starts = np.concatenate(([offset], ends[:-1]))
     found = facts.offset[order]

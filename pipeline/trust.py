@@ -7,6 +7,8 @@ Guaranteed: `fastokens` only if it loads the tokenizer and equals the reference 
 
 What does not depend on the corpus takes about 2 s and is remembered per tokenizer digest, versions and
 machine type under `$XDG_CACHE_HOME/curriculum`; a cache that cannot be read or written only costs time.
+Where the verdict is remembered, this process loads the reference alone (0.2 s) and lets others, which have to
+load the fast backend anyway (0.6 s), compare the sample with it: see `choose_backend(..., compare=...)`.
 
     >>> choose_backend(info, ["some text of the corpus"], warn=print)
     'fastokens'
@@ -20,21 +22,44 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from curriculum.errors import BuildError, ConfigError
-from pipeline.backends import OPENERS, Encoder, added_tokens, encode_documents, open_encoder
+from pipeline.backends import (
+    OPENERS,
+    Encoder,
+    IdArray,
+    LengthArray,
+    added_tokens,
+    encode_documents,
+    open_encoder,
+)
 from pipeline.hostile import CODE_POINTS_PER_TEXT, code_point_text, code_point_texts, hostile_texts
 from pipeline.tokenizer import TokenizerInfo
 
 CHECK_VERSION: Final = 1  # raise it whenever the texts or the comparison change: old verdicts then count no more
-SAMPLE_BATCH_CHARS: Final = 1 << 20
+SAMPLE_BATCH_CHARS: Final = 64 << 10  # compared at a time, by one worker
 
 Named = tuple[str, str]  # what a text is called in a warning, and the text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expected:
+    """Texts, and their ids by the reference."""
+
+    named: tuple[Named, ...]
+    ids: IdArray
+    lengths: LengthArray
+
+
+Compare = Callable[[str, list[Expected]], str | None]
+"""From the path of a tokenizer and a sample to a clause that says what differs, if anything does."""
 
 
 def choose_backend(
@@ -43,16 +68,18 @@ def choose_backend(
     *,
     warn: Callable[[str], None],
     wanted: str | None = None,
+    compare: Compare | None = None,
 ) -> str:
     """The backend to encode with.
 
     `wanted="tokenizers"` skips the check; `wanted="fastokens"` raises a BuildError where None falls back.
+    `compare` may call `sample_difference` for each of the sample wherever it likes; None does it here.
     """
     if wanted == "tokenizers":
         return "tokenizers"
     if wanted not in (None, "fastokens"):
         raise ConfigError(f"There is no tokenizer backend {wanted!r}; use one of {', '.join(OPENERS)}.")
-    difference = _first_difference(info, sample_texts)
+    difference = _first_difference(info, sample_texts, compare or _compare_here)
     if difference is None:
         return "fastokens"
     if wanted == "fastokens":
@@ -63,24 +90,50 @@ def choose_backend(
     return "tokenizers"
 
 
-def _first_difference(info: TokenizerInfo, sample_texts: Iterable[str]) -> str | None:
-    reference = open_encoder(info.path, "tokenizers")
-    try:
-        fast = open_encoder(info.path, "fastokens")
-    except BuildError as error:
-        return str(error).rstrip(".")
-    key = {
+def circumstances(info: TokenizerInfo) -> dict[str, str]:
+    """Everything that a verdict depends on, but the corpus."""
+    return {
         "check": str(CHECK_VERSION),
         "tokenizer": info.sha256,
-        "backend": f"{fast.name} {fast.version}",
-        "reference": f"{reference.name} {reference.version}",
+        "backend": f"fastokens {_version('fastokens')}",
+        "reference": f"tokenizers {_version('tokenizers')}",
         "machine": platform.machine(),  # other processors may run other code of a backend
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "is not installed"
+
+
+def sample_difference(path: str, expected: Expected) -> str | None:
+    """A clause that says where the fast backend differs from the reference, if it does."""
+    try:
+        fast = open_encoder(path, "fastokens")
+    except BuildError as error:
+        return str(error).rstrip(".")
+    found = _difference(fast, expected)
+    return None if found is None else found[1]
+
+
+def _compare_here(path: str, sample: list[Expected]) -> str | None:
+    return next((found for each in sample if (found := sample_difference(path, each)) is not None), None)
+
+
+def _first_difference(info: TokenizerInfo, sample_texts: Iterable[str], compare: Compare) -> str | None:
+    reference = open_encoder(info.path, "tokenizers")
+    key = circumstances(info)
     known, difference = _recall(key)
     if not known:
+        try:
+            fast = open_encoder(info.path, "fastokens")
+        except BuildError as error:
+            return str(error).rstrip(".")
         difference = _difference_anywhere(info.path, fast, reference)
         _remember(key, difference)
-    return difference or _difference_in_sample(fast, reference, sample_texts)
+    return difference or compare(info.path, list(_sample(reference, sample_texts)))
 
 
 def _difference_anywhere(path: str, fast: Encoder, reference: Encoder) -> str | None:
@@ -115,26 +168,34 @@ def _added_token_texts(path: str) -> list[Named]:
     ]
 
 
-def _difference_in_sample(fast: Encoder, reference: Encoder, texts: Iterable[str]) -> str | None:
+def _sample(reference: Encoder, texts: Iterable[str]) -> Iterator[Expected]:
+    """The sample with its ids, in batches."""
     batch: list[Named] = []
     num_chars = 0
     for ordinal, text in enumerate(texts):
         batch.append((f"text {ordinal} of the corpus sample", text))
         num_chars += len(text)
         if num_chars >= SAMPLE_BATCH_CHARS:
-            found = _compare(fast, reference, batch)
-            if found is not None:
-                return found[1]
+            yield _expect(reference, batch)
             batch, num_chars = [], 0
-    found = _compare(fast, reference, batch)
-    return None if found is None else found[1]
+    if batch:
+        yield _expect(reference, batch)
+
+
+def _expect(reference: Encoder, named: list[Named]) -> Expected:
+    ids, lengths = encode_documents(reference, [text for _, text in named])
+    return Expected(named=tuple(named), ids=ids, lengths=lengths)
 
 
 def _compare(fast: Encoder, reference: Encoder, named: list[Named]) -> tuple[int, str] | None:
+    return _difference(fast, _expect(reference, named))
+
+
+def _difference(fast: Encoder, expected: Expected) -> tuple[int, str] | None:
     """The first of the texts that differs, and a clause that says how."""
+    named, wanted, wanted_lengths = expected.named, expected.ids, expected.lengths
     texts = [text for _, text in named]
     got, got_lengths = encode_documents(fast, texts)
-    wanted, wanted_lengths = encode_documents(reference, texts)
     if np.array_equal(got_lengths, wanted_lengths) and np.array_equal(got, wanted):
         return None
     if len(got_lengths) != len(texts) or got_lengths.sum() != len(got):

@@ -22,10 +22,12 @@ import xxhash
 
 from curriculum.errors import ConfigError
 from pipeline.folders import InputFile
+from pipeline.tokenized.formats import FLAT, Stored, id_array
 
 FILE_IS_DOCUMENT = ("text", "python")
 
-MIN_UNIT_BYTES = 8 << 20
+MIN_UNIT_BYTES = 16 << 20
+"""Encoded in 0.13 s; writing a part waits 5 to 15 ms for the disk."""
 MAX_UNIT_BYTES = 128 << 20
 
 
@@ -33,8 +35,9 @@ MAX_UNIT_BYTES = 128 << 20
 class Unit:
     """What one worker reads at a time: some text files, or a part of one container file.
 
-    `[start, stop)` are bytes for jsonl (a line belongs to the unit in which it starts), rows for parquet,
-    arrow and datasets; 0, 0 means all of it. `num_bytes` is its share of the size on disk.
+    `[start, stop)` are bytes for jsonl (a line belongs to the unit in which it starts), tokens for flat files of ids
+    (a document belongs to the unit in which it starts), rows for parquet, arrow and datasets; 0, 0 means all of it.
+    `num_bytes` is its share of the size on disk.
     """
 
     kind: str
@@ -49,27 +52,31 @@ class Unit:
         return [self.kind, self.start, self.stop, files]
 
 
-def split_units(files: Sequence[InputFile], unit_bytes: int | None) -> tuple[Unit, ...]:
+def split_units(files: Sequence[InputFile], unit_bytes: int | None, stored: Stored | None = None) -> tuple[Unit, ...]:
     """The work units of a corpus: containers in the order of `files`, then groups of text files.
 
     Args:
         files: sorted by relative path, as `find_inputs` gives them. unit_bytes: target size (parquet: of
         the decompressed row groups); None takes 1/32 of the file (for text
-            files of their sum), as a power of two from 8 to 128 MiB. Documents do not depend on it.
+            files of their sum), as a power of two from 16 to 128 MiB. Documents do not depend on it.
+        stored: how the ids of a corpus that was tokenized elsewhere are stored.
+
+    Raises:
+        BuildError, ConfigError: a flat file of ids contradicts its header, the file beside it or `stored`.
     """
     if unit_bytes is not None and unit_bytes < 1:
         raise ConfigError(f"--unit-bytes {unit_bytes} is below 1; give the bytes that a worker reads at a time")
     units: list[Unit] = []
     for file in files:
         if file.kind not in FILE_IS_DOCUMENT:
-            units += _split_container(file, unit_bytes)
+            units += _split_container(file, unit_bytes, stored)
     for kind in FILE_IS_DOCUMENT:
         units += _group_files([file for file in files if file.kind == kind], kind, unit_bytes)
     return tuple(units)
 
 
 def default_unit_bytes(size: int) -> int:
-    """1/32 of the size, up to the next power of two, from 8 to 128 MiB: depends on that file alone."""
+    """1/32 of the size, up to the next power of two, from 16 to 128 MiB: depends on that file alone."""
     power = 1 << max(0, -(-size // 32) - 1).bit_length()
     return min(max(power, MIN_UNIT_BYTES), MAX_UNIT_BYTES)
 
@@ -87,12 +94,16 @@ def _group_files(files: list[InputFile], kind: str, unit_bytes: int | None) -> I
         yield Unit(kind=kind, files=tuple(group), start=0, stop=0, num_bytes=num_bytes)
 
 
-def _split_container(file: InputFile, unit_bytes: int | None) -> Iterator[Unit]:
+def _split_container(file: InputFile, unit_bytes: int | None, stored: Stored | None) -> Iterator[Unit]:
     """Units of one container. One that cannot be looked into is one unit: its reader says why."""
     whole = Unit(kind=file.kind, files=(file,), start=0, stop=0, num_bytes=file.size)
     if file.kind == "jsonl":
         target = unit_bytes or default_unit_bytes(file.size)
         yield from _split_evenly(file, file.size, -(-file.size // target))
+    elif stored is not None and file.kind in FLAT:
+        target = unit_bytes or default_unit_bytes(file.size)
+        num_tokens = id_array(file, stored).num_tokens
+        yield from _split_evenly(file, num_tokens, min(num_tokens, -(-file.size // target))) if num_tokens else [whole]
     elif file.kind in ("parquet", "arrow", "datasets") and file.size:
         yield from _split_rows(file, unit_bytes, whole)
     else:
@@ -103,7 +114,7 @@ def _split_rows(file: InputFile, unit_bytes: int | None, whole: Unit) -> Iterato
     from pipeline.columnar import count_rows, row_groups
 
     if file.kind == "parquet":
-        groups = row_groups(file.path)
+        groups = row_groups(file)
         if groups is None:
             yield whole
         else:

@@ -33,6 +33,7 @@ from pipeline.manifest_checks import (
     validation_shards,
     window_shards,
 )
+from pipeline.mixed_checks import compare_sources
 from pipeline.packed_proof import check_left_out, prove_spans, stream_faults
 from pipeline.progress import Progress
 from pipeline.shard_checks import REPAIR, ShardPlace, TokenRules, open_place
@@ -107,7 +108,7 @@ def verify_dataset(root: Path, *, quick: bool, workers: int, progress: Progress)
         rules = check_tokenizer(manifest, root)
         findings = _check_windows(root, manifest, windows, rules, workers, progress)
         _raise_first([fault for found in findings for fault in found.faults])
-        _raise_first(_compare_windows(root, findings))
+        _raise_first(_compare_windows(root, manifest, findings))
         if manifest.packed:
             _check_packed(root, manifest, findings, rules, workers)
         counts = merge_counts([found.counts for found in findings])
@@ -173,9 +174,10 @@ def _check_windows(
     return [found[number] for number in range(len(indices))]
 
 
-def _compare_windows(root: Path, findings: Sequence[WindowFindings]) -> list[Fault]:
+def _compare_windows(root: Path, manifest: Manifest, findings: Sequence[WindowFindings]) -> list[Fault]:
     """Faults at the borders of neighbouring windows; the held-out rows begin anew at 0."""
-    faults = []
+    mixed = compare_sources(manifest, [found.source_ends for found in findings])
+    faults = [absolute(str(root), fault) for fault in mixed]
     for before, after in pairwise(findings):
         if before.ends and after.ends and after.ends.offset:
             fault = compare_ends(before.ends, after.ends)

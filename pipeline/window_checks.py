@@ -18,10 +18,13 @@ from typing import TypeVar
 import numpy as np
 
 from curriculum.errors import DataError
+from curriculum.limits import MAX_TOTAL
 from curriculum.manifest import Manifest
 from curriculum.plan import Plan
 from pipeline.diversity import DocumentCounts, FloatArray, count_documents, shares_of_interval, shares_of_rows
 from pipeline.manifest_checks import WindowShards, open_windows, validation_shards
+from pipeline.mixed_checks import check_rows, expected_offsets, prove_sources, shares_by_phase
+from pipeline.mixed_windows import MixedWindow
 from pipeline.order import IntArray
 from pipeline.packed_checks import PieceFacts, check_packed_shard
 from pipeline.packed_proof import Span, Stretch, prove_window, shortest_row, span_of
@@ -49,6 +52,8 @@ class WindowFindings:
     """best-fit mode: what the pieces of the window prove"""
     spans: tuple[Span, ...] = ()
     """where rows are packed: where the pieces of each shard lie"""
+    source_ends: tuple[Ends | None, ...] = ()
+    """of several sources: instead of `ends`"""
 
 
 def check_window(root: str, dataset_id: str, rules: TokenRules, index: int) -> WindowFindings:
@@ -60,6 +65,8 @@ def check_window(root: str, dataset_id: str, rules: TokenRules, index: int) -> W
     window = task.window
     if manifest.packed:
         return _check_packed(Path(root), manifest, task, rules)
+    if task.mixed is not None:
+        return _check_mixed(Path(root), manifest, task, task.mixed, rules)
     dealt = _dealt(manifest, window)
     facts, faults = _check_shards(Path(root), task.places, rules, dealt, range(window.offset, _stop(window)))
     if faults:
@@ -69,6 +76,31 @@ def check_window(root: str, dataset_id: str, rules: TokenRules, index: int) -> W
     if isinstance(proof, Fault):
         return WindowFindings(faults=(absolute(root, proof),), ends=None, counts=None)
     return WindowFindings(faults=(), ends=proof, counts=_count(manifest.plan, window, table))
+
+
+def _check_mixed(
+    root: Path, manifest: Manifest, task: WindowShards, mixed: MixedWindow, rules: TokenRules
+) -> WindowFindings:
+    """Rows of several sources: each source's share of every shard, then its interval."""
+    dealt = expected_offsets(manifest, task.window, task.slots, mixed)
+    number = {place.rank: i for i, place in enumerate(task.places)}
+
+    def check(place: ShardPlace) -> RowFacts:
+        facts = check_shard(root, place, rules, range(MAX_TOTAL))
+        i = number[place.rank]
+        check_rows(root / place.entry.path, manifest, facts.offset, mixed.rows[i], dealt[i] if dealt else None)
+        return facts
+
+    facts, faults = _check_each(root, task.places, check)
+    if faults:
+        return WindowFindings(faults=faults, ends=None, counts=None)
+    table = collect(task.places, facts)
+    proof = prove_sources(table, manifest, mixed)
+    if isinstance(proof, Fault):
+        return WindowFindings(faults=(absolute(str(root), proof),), ends=None, counts=None)
+    shares = shares_by_phase(table, manifest, mixed, rows_by_phase(manifest.plan, task.window))
+    counts = count_documents(manifest.plan, task.window, _documents_by_phase(table), shares)
+    return WindowFindings(faults=(), ends=None, counts=counts, source_ends=proof)
 
 
 def _check_packed(root: Path, manifest: Manifest, task: WindowShards, rules: TokenRules) -> WindowFindings:
@@ -186,12 +218,15 @@ def _count(plan: Plan, window: Window, table: RowTable) -> DocumentCounts | None
         shares = shares_of_interval(facts.boundaries, window.offset, window.num_tokens)
     else:
         shares = shares_of_rows(facts.document)
+    return count_documents(plan, window, _documents_by_phase(table), shares)
+
+
+def _documents_by_phase(table: RowTable) -> dict[int, IntArray]:
     of_phase: dict[int, list[IntArray]] = {}
     for i, place in enumerate(table.places):
-        rows = facts.document[table.first_rows[i] : table.first_rows[i + 1]]
+        rows = table.facts.document[table.first_rows[i] : table.first_rows[i + 1]]
         of_phase.setdefault(place.rank[0], []).append(rows)
-    documents = {phase: np.concatenate(rows) for phase, rows in of_phase.items()}
-    return count_documents(plan, window, documents, shares)
+    return {phase: np.concatenate(rows) for phase, rows in of_phase.items()}
 
 
 def absolute(root: str, fault: Fault) -> Fault:

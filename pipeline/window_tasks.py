@@ -8,13 +8,15 @@ Guarantee: arithmetic and small numbers only; a task says nothing that another w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from curriculum.mixture import Mixture
 from curriculum.shard_format import token_itemsize
 from pipeline.corpus_plan import CorpusPlan
-from pipeline.cut import CutJob, WindowTask
+from pipeline.cut import CutJob, MixedPart, WindowTask
 from pipeline.cut_packed import BucketRows
 from pipeline.document_rows import DocumentRows
+from pipeline.mixed_windows import split_sources
 from pipeline.stream import lay_out_stream, overlapping
 from pipeline.windows import ShardSlot, Window, lay_out_shards, rows_by_phase, split_windows
 
@@ -27,6 +29,8 @@ def window_tasks(job: CutJob, planned: CorpusPlan, *, shard_bytes: int) -> list[
     layout = lay_out_shards(plan, windows, shard_bytes=shard_bytes, itemsize=itemsize)
     if planned.document_rows is not None:
         return list(_document_tasks(job, planned.document_rows, zip(windows, layout, strict=True)))
+    if job.mixture is not None:
+        return list(_mixed_tasks(job, job.mixture, list(zip(windows, layout, strict=True))))
     pieces = lay_out_stream(job.stream, planned.consumed_tokens + 1)
     identity = job.identity
     return [
@@ -38,6 +42,21 @@ def window_tasks(job: CutJob, planned: CorpusPlan, *, shard_bytes: int) -> list[
         )
         for window, slots in zip(windows, layout, strict=True)
     ]
+
+
+def _mixed_tasks(
+    job: CutJob, mixture: Mixture, windows: Sequence[tuple[Window, tuple[ShardSlot, ...]]]
+) -> Iterator[WindowTask]:
+    """Of several sources a window owns the next interval of every stream."""
+    identity = job.identity
+    parts = split_sources(job.plan, mixture, [slots for _, slots in windows])
+    ends = [offset + tokens for offset, tokens in zip(parts[-1].offsets, parts[-1].num_tokens, strict=True)]
+    pieces = [lay_out_stream(one.spec, end + 1 if end else 0) for one, end in zip(job.streams, ends, strict=True)]
+    for (window, slots), part in zip(windows, parts, strict=True):
+        intervals = zip(pieces, part.offsets, part.num_tokens, strict=True)
+        read = tuple(tuple(overlapping(of, offset, tokens)) if tokens else () for of, offset, tokens in intervals)
+        mixed = MixedPart(window=part, pieces=read)
+        yield WindowTask(build=identity, window=window, slots=slots, pieces=(), mixed=mixed)
 
 
 def _document_tasks(

@@ -95,7 +95,7 @@ def write_columns(root: Path, path: str, columns: Columns) -> None:
         piece_offset=None if columns.piece_offset is None else _end_to_end(columns.piece_offset, np.uint64),
         piece_document=None if columns.piece_document is None else _end_to_end(columns.piece_document, np.uint64),
     )
-    entry = write_shard(dataset_files(root), path, rows)
+    entry = write_shard(dataset_files(root).write, path, rows)
     dataset_files(root).remove(".build")
     manifest = load_manifest(root)
     forge_manifest(root, phases=tuple(_with_shard(phase, entry) for phase in manifest.phases))

@@ -70,7 +70,7 @@ class Piece:
 
 def write_and_open(root: Path, rows: Rows) -> Shard:
     """Write one shard, and open it as the reader does."""
-    entry = write_shard(dataset_files(root), "shard.arrow", rows)
+    entry = write_shard(dataset_files(root).write, "shard.arrow", rows)
     return open_shard(
         root / "shard.arrow",
         seq_len=rows.tokens.shape[1] - 1,
@@ -190,7 +190,7 @@ def _write_phase(root: Path, folder: str, rows: list[list[Piece]], seq_len: int)
     shards = []
     for start in range(0, len(rows), 2 * ROWS_PER_STEP):
         cut = columns(rows[start : start + 2 * ROWS_PER_STEP], seq_len)
-        shards.append(write_shard(dataset_files(root), f"{folder}/shard-{len(shards):06d}.arrow", cut))
+        shards.append(write_shard(dataset_files(root).write, f"{folder}/shard-{len(shards):06d}.arrow", cut))
     return PhaseEntry(seq_len=seq_len, shards=tuple(shards))
 
 
@@ -204,5 +204,5 @@ def _write_validation(root: Path) -> PhaseEntry:
         offset=np.arange(0, 48, 16, dtype=np.uint64),
         document=np.zeros(3, np.uint64),
     )
-    entry: ShardEntry = write_shard(dataset_files(root), "validation/shard-000000.arrow", rows)
+    entry: ShardEntry = write_shard(dataset_files(root).write, "validation/shard-000000.arrow", rows)
     return PhaseEntry(seq_len=16, shards=(entry,))

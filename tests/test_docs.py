@@ -11,12 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from pipeline.backends import ReferenceEncoder
 from pipeline.cli import main
 from pipeline.tokenizer import train_tokenizer
 from small_corpus import real_texts
+from stored_corpora import flat, write_datatrove, write_megatron
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,11 +53,37 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "corpus" / "texts.jsonl").write_text(lines, "utf-8")
     (tmp_path / "tokenizer.json").write_text(train_tokenizer(texts, 500), "utf-8")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    for name, of_source in (("web", texts * 3), ("code", texts[::2]), ("books", texts[::9])):
+        (tmp_path / "corpora" / name).mkdir(parents=True)
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in of_source)
+        (tmp_path / "corpora" / name / "texts.jsonl").write_text(lines, "utf-8")
+    _write_ids(tmp_path / "corpora", tmp_path / "tokenizer.json", texts)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize(("name", "at_least"), [("README.md", 7), ("docs/curricula.md", 7), ("docs/reading.md", 1)])
+def _write_ids(folder: Path, tokenizer: Path, texts: list[str]) -> None:
+    """The corpora of docs/tokenized.md."""
+    ids, lengths = ReferenceEncoder(str(tokenizer)).encode(texts)
+    documents = [[*part.tolist(), 0] for part in np.split(ids, np.cumsum(lengths)[:-1])]
+    for name in ("megatron", "nanogpt", "datatrove", "parquet"):
+        (folder / name).mkdir(parents=True)
+    write_megatron(folder / "megatron" / "a.bin", documents)
+    flat(documents, "uint16").tofile(folder / "nanogpt" / "a.bin")
+    write_datatrove(folder / "datatrove" / "a.ds", documents)
+    pq.write_table(pa.table({"input_ids": documents}), folder / "parquet" / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "at_least"),
+    [
+        ("README.md", 7),
+        ("docs/curricula.md", 7),
+        ("docs/reading.md", 1),
+        ("docs/tokenized.md", 4),
+        ("docs/mixtures.md", 4),
+    ],
+)
 def test_a_page_runs_from_top_to_bottom(name: str, at_least: int, workplace: Path) -> None:
     """A newcomer copies each line; every one must work, in this order, and then the Python blocks."""
     page = ROOT / name

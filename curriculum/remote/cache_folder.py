@@ -6,6 +6,7 @@ died, which the next one finds by a lock that nobody holds. A folder of another 
 
     CACHE/run-7h2k9x/lock                       held for as long as the process lives
     CACHE/run-7h2k9x/00003-000012-0.arrow       shard 12 of phase 3
+    CACHE/run-7h2k9x/file-7                     what a build is about to upload, or reads again and again
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from curriculum.errors import ConfigError, DataError
 
 LOCK = "lock"
-_OURS = re.compile(r"(\d{5,}|validation)-\d{6,}-\d+\.arrow")
+_OURS = re.compile(r"(\d{5,}|validation)-\d{6,}-\d+\.arrow|file-\d+")
 
 
 def default_cache_folder() -> Path:
@@ -76,6 +77,10 @@ class CacheFolder:
         except OSError as error:
             raise self.full(error) from None
         return path
+
+    def new_file(self) -> Path:
+        """The path of a file that is not there yet."""
+        return self.path / f"file-{next(self._numbers)}"
 
     def full(self, error: OSError) -> DataError:
         """The sentence for a disk that does not take what was downloaded."""

@@ -25,6 +25,8 @@ _IDENTITY = (
     "etag",
     "generation",
     "md5Hash",
+    "xet_hash",
+    "blob_id",
     "VersionId",
     "LastModified",
     "Last-Modified",

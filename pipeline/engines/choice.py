@@ -1,17 +1,85 @@
 """The engine that the options ask for.
 
-In:  options.   Out: `Workers`, ended with the block.
+In:  options, what the tasks will write to and read from, and where to report.   Out: `Workers`, ended with the block.
+Guarantee: no task of an earlier run writes any more when the block begins, and none of this one when it has ended.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from pipeline.engines.fence import wait_for_orphans
 from pipeline.engines.local import local_workers
 from pipeline.engines.workers import Workers
+from pipeline.layout import ASIDE
 from pipeline.options import Options
+from pipeline.units import MAX_UNIT_BYTES
+from pipeline.windows import MAX_WINDOW_TOKENS
+
+SAMPLED_FILES = 3
 
 
-def open_workers(options: Options) -> AbstractContextManager[Workers]:
-    """Start nothing yet: workers begin with the first task."""
-    return local_workers(options.num_workers())
+@contextmanager
+def open_workers(
+    options: Options,
+    say: Callable[[str], None],
+    *,
+    encodes: bool = False,
+    cuts: bool = False,
+    files: tuple[tuple[str, int], ...] = (),
+) -> Iterator[Workers]:
+    """Start nothing on this machine yet: local workers begin with the first task.
+
+    Args:
+        say: takes a line for people.
+        encodes: tasks write to the token store, which the caller holds.
+        cuts: tasks write to the output, which the caller holds.
+        files: path and bytes of the files that tasks read.
+
+    Raises:
+        ConfigError: the engine is not installed, or its address is none.
+        BuildError: a cluster does not answer, or a node of it cannot work on this build.
+    """
+    if encodes:
+        wait_for_orphans(options.store_files(), say)
+    if options.engine == "local":
+        with local_workers(options.num_workers(), lambda stage: what_to_lower(options, stage)) as workers:
+            yield workers
+        return
+    from pipeline.engines.node_checks import SharedFolder
+    from pipeline.engines.ray_cluster import Places, ray_workers
+
+    writes = [SharedFolder(files=options.store_files(), aside="aside")] if encodes else []
+    writes += [SharedFolder(files=options.out_files(), aside=ASIDE)] if cuts else []
+    places = Places(writes=tuple(writes), reads=files[:: max(1, -(-len(files) // SAMPLED_FILES))])
+    with ray_workers(address=options.ray_address, num_workers=options.workers, places=places, say=say) as cluster:
+        yield cluster
+
+
+def check_engine(options: Options) -> None:
+    """Refuse an engine that is not installed before anything is touched.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if options.engine == "ray":
+        from pipeline.engines.ray_connection import import_ray
+
+        import_ray()
+
+
+def what_to_lower(options: Options, stage: str) -> str:
+    """The options whose smaller values make a stage need less memory, with their values now, as a clause.
+
+    Args:
+        stage: the module of its tasks.
+    """
+    workers = f"fewer --workers (now {options.num_workers():,})"
+    unit = f"up to {MAX_UNIT_BYTES:,}" if options.unit_bytes is None else f"{options.unit_bytes:,}"
+    window = f"up to {MAX_WINDOW_TOKENS:,}" if options.shuffle_window is None else f"{options.shuffle_window:,}"
+    smaller = {
+        "pipeline.corpus": f"a smaller --unit-bytes (now {unit})",
+        "pipeline.cut": f"a smaller --shuffle-window (now {window})",
+    }
+    return f"{workers} or {smaller[stage]} need less" if stage in smaller else f"{workers} need less"

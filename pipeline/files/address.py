@@ -1,28 +1,95 @@
 """Open the place that an address names.
 
 In:  a path or a URL such as s3://bucket/dataset.   Out: `Files`.
+Guarantee: addresses are compared and joined here alone; one that cannot hold a build is refused before it is used.
 
-    dataset_files("my-dataset").where     "my-dataset"
+    dataset_files("my-dataset").where                  "my-dataset"
+    dataset_files("s3://bucket/my-dataset").where      "s3://bucket/my-dataset"
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from curriculum.errors import ConfigError
 from pipeline.files.contract import Files
 from pipeline.files.disk import DiskFiles
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.layout import ASIDE
 
+STORE_ASIDE = "aside"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_SECRET = re.compile(r"^[^/]*://[^/@]*:[^/@]*@")
+_SAME = {"s3a": "s3", "gcs": "gs"}
+"""Protocols that name the same store."""
 
-def dataset_files(address: str | Path) -> Files:
+
+def is_url(address: str | Path) -> bool:
+    """Whether it is the address of a store, not a path."""
+    return isinstance(address, str) and _URL.match(address) is not None
+
+
+def url_parts(url: str) -> tuple[str, ...]:
+    """Protocol, bucket and names of a URL: two addresses of the same place have the same."""
+    protocol, _, rest = url.partition("://")
+    return (_SAME.get(protocol.lower(), protocol.lower()), *(part for part in rest.split("/") if part))
+
+
+def is_below(url: str, other: str) -> bool:
+    """Whether a place in a store is another one, or lies in it."""
+    outer = url_parts(other)
+    return url_parts(url)[: len(outer)] == outer
+
+
+def check_url(what: str, url: str) -> None:
+    """Refuse the address of a store that nothing can be read from.
+
+    Raises:
+        ConfigError: there is a password in it, or no bucket.
+    """
+    if _SECRET.match(url):
+        raise ConfigError(
+            f"{what} holds a name and a password before an @, and addresses are written into files: give credentials "
+            f"in the environment or by --storage-option."
+        )
+    protocol, *rest = url_parts(url)
+    if protocol == "file":
+        raise ConfigError(f"{what} is {url!r}: give the path of the folder itself.")
+    if not rest:
+        raise ConfigError(f"{what} is {url!r}, which names no bucket; an address is like s3://bucket/folder.")
+
+
+def check_writable(what: str, url: str) -> None:
+    """Refuse the address of a store that a build cannot be written to.
+
+    Raises:
+        ConfigError: as `check_url`; or it is a web server, or a repository with commits.
+    """
+    check_url(what, url)
+    protocol, *rest = url_parts(url)
+    if protocol in ("http", "https"):
+        raise ConfigError(f"{what} is {url!r}: a web server is read from only; give an object store or a folder.")
+    if protocol == "hf" and rest[0] != "buckets":
+        raise ConfigError(
+            f"{what} is {url!r}, a repository, where each file would be a commit of its own. Give a bucket "
+            f"(hf://buckets/NAME/BUCKET/folder), or build on a disk and upload the finished folder (hf upload)."
+        )
+
+
+def dataset_files(address: str | Path, options: StorageOptions = NO_OPTIONS) -> Files:
     """The place of a dataset."""
-    return _open(address, aside=ASIDE)
+    return _open(address, options, aside=ASIDE)
 
 
-def store_files(address: str | Path) -> Files:
+def store_files(address: str | Path, options: StorageOptions = NO_OPTIONS) -> Files:
     """The place of a token store."""
-    return _open(address, aside="aside")
+    return _open(address, options, aside=STORE_ASIDE)
 
 
-def _open(address: str | Path, *, aside: str) -> Files:
-    return DiskFiles(folder=str(address), aside=aside)
+def _open(address: str | Path, options: StorageOptions, *, aside: str) -> Files:
+    if not is_url(address):
+        return DiskFiles(folder=str(address), aside=aside)
+    from pipeline.files.object_store import ObjectFiles  # its libraries load only where there is a store
+
+    return ObjectFiles(url=str(address).rstrip("/"), aside=aside, options=options)

@@ -11,12 +11,15 @@ sent to another process or machine; they hold no open file and no connection.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
+
+from pipeline.files.storage_options import StorageOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +49,13 @@ class Writing(Protocol):
         """Hex digest of everything written so far; only of a file opened with `hashed`."""
 
 
+class OpenFile(Protocol):
+    """A way to write a file of a place: `Files.write`, or what `Files.together` gives."""
+
+    def __call__(self, name: str, *, hashed: bool = False) -> AbstractContextManager[Writing]:
+        """The file, to be written in a `with` block."""
+
+
 class Files(Protocol):
     """A folder of a disk, or a prefix of an object store."""
 
@@ -53,11 +63,18 @@ class Files(Protocol):
     def where(self) -> str:
         """The address, as people know it; never with a secret."""
 
+    @property
+    def options(self) -> StorageOptions:
+        """What its client was told; nothing on a disk."""
+
     def address(self, name: str) -> str:
         """The address of a file, for messages."""
 
     def facts(self, name: str) -> FileFacts | None:
         """Size and stamp of a file; None if there is none of that name."""
+
+    def facts_of(self, names: Sequence[str]) -> list[FileFacts | None]:
+        """The same of many files, in their order; a store is asked for several at once."""
 
     def children(self, under: str = "") -> list[str]:
         """Names of the files and folders directly below a folder, sorted; empty if it is missing."""
@@ -98,6 +115,15 @@ class Files(Protocol):
 
         Raises:
             BuildError: it cannot be written.
+        """
+
+    def together(self) -> AbstractContextManager[OpenFile]:
+        """Write many files: the block gets a function like `write`, which does not wait until a file is durable.
+
+        All of them appear, complete and durable, when the block ends without an error.
+
+        Raises:
+            BuildError: one cannot be written.
         """
 
     def remove(self, name: str) -> None:

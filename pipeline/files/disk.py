@@ -7,14 +7,17 @@ Guarantee: every effect on the disk goes through `pipeline.publish`, so that a t
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from curriculum.errors import BuildError
-from pipeline.files.contract import FileFacts
+from pipeline.files.contract import FileFacts, OpenFile
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
+from pipeline.files.together import settling_beside
 from pipeline.lock import locked
 from pipeline.publish import Aside, remove, sync_folder
 
@@ -37,6 +40,11 @@ class DiskFiles:
         """The folder."""
         return self.folder
 
+    @property
+    def options(self) -> StorageOptions:
+        """None."""
+        return NO_OPTIONS
+
     def address(self, name: str) -> str:
         """The path of a file."""
         return str(self.root / name)
@@ -50,6 +58,10 @@ class DiskFiles:
         if not (self.root / name).is_file():
             return None
         return FileFacts(num_bytes=state.st_size, stamp=f"{state.st_ino}:{state.st_mtime_ns}:{state.st_ctime_ns}")
+
+    def facts_of(self, names: Sequence[str]) -> list[FileFacts | None]:
+        """One after the other."""
+        return [self.facts(name) for name in names]
 
     def children(self, under: str = "") -> list[str]:
         """Names directly below."""
@@ -72,6 +84,8 @@ class DiskFiles:
             return (self.root / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:  # EIO comes without a name
+            raise _cannot_read(self.root / name, error) from error
 
     def read_into(self, name: str, start: int, out: memoryview) -> int:
         """Read, not mapped: a truncated file ends in a sentence, not in SIGBUS."""
@@ -100,6 +114,19 @@ class DiskFiles:
     def write(self, name: str, *, hashed: bool = False) -> Aside:
         """Aside, flushed, renamed."""
         return Aside(self.root / self.aside, self.root / name, hashed=hashed)
+
+    @contextmanager
+    def together(self) -> Iterator[OpenFile]:
+        """Threads wait for the files; each folder is flushed once, at the end."""
+        changed: set[Path] = set()
+
+        def write(name: str, *, hashed: bool = False) -> Aside:
+            return Aside(self.root / self.aside, self.root / name, hashed=hashed, flush_names=changed.add)
+
+        with settling_beside(write) as settling:
+            yield settling
+        for folder in sorted(changed):
+            sync_folder(folder)
 
     def remove(self, name: str) -> None:
         """A file or a folder."""

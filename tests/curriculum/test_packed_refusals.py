@@ -204,7 +204,7 @@ def test_the_writer_publishes_no_rows_whose_columns_do_not_fit(tmp_path: Path, c
     """A bug in the packing shows when the shard is written, not when it is trained on."""
     short: Any = getattr(GOLDEN, column)[:-1].copy()
     with pytest.raises((DataError, ValueError), match=r"larger than values array|not all the same length"):
-        write_shard(dataset_files(tmp_path), "shard.arrow", replace(GOLDEN, **{column: short}))
+        write_shard(dataset_files(tmp_path).write, "shard.arrow", replace(GOLDEN, **{column: short}))
     assert not (tmp_path / "shard.arrow").exists()
 
 

@@ -212,9 +212,9 @@ def test_a_datasets_folder_with_a_broken_state_is_refused(tmp_path: Path, conten
         find_inputs([str(tmp_path)])
 
 
-def test_the_default_unit_is_a_32nd_as_a_power_of_two_from_8_to_128_mib() -> None:
-    sizes = [0, 1, 256 * MIB, 256 * MIB + 1, 512 * MIB, 1025 * MIB, 4096 * MIB, 4096 * MIB + 1, 10**15]
-    expected = [8, 8, 8, 16, 16, 64, 128, 128, 128]
+def test_the_default_unit_is_a_32nd_as_a_power_of_two_from_16_to_128_mib() -> None:
+    sizes = [0, 1, 256 * MIB, 512 * MIB, 512 * MIB + 1, 1025 * MIB, 4096 * MIB, 4096 * MIB + 1, 10**15]
+    expected = [16, 16, 16, 16, 32, 64, 128, 128, 128]
     assert [default_unit_bytes(size) // MIB for size in sizes] == expected
 
 

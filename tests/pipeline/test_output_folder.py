@@ -155,7 +155,7 @@ def test_the_disk_check_counts_what_is_written(
     manifest = curriculum.open(tmp_path / "one").manifest
     written = sum(shard.num_bytes for phase in manifest.phases for shard in phase.shards)
     free = type("Usage", (), {"free": written})
-    monkeypatch.setattr("pipeline.build.shutil.disk_usage", lambda path: free)
+    monkeypatch.setattr("pipeline.files.disk.shutil.disk_usage", lambda path: free)
     build_small(tmp_path / "two", mode="truncate", frac=Decimal(1))
     free.free = manifest.plan.total_tokens  # type: ignore[attr-defined]  # half of the token bytes
     with pytest.raises(BuildError, match="the disk has"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from curriculum.errors import BuildError, ConfigError
 from gpt2 import gpt2_tokenizer_json
 from pipeline import backends, trust
 from pipeline.backends import ReferenceEncoder, open_encoder
+from pipeline.build import BuildResult
 from pipeline.hostile import code_point_texts, hostile_texts
 from pipeline.tokenizer import TokenizerInfo, byte_tokenizer, load_tokenizer, train_tokenizer
 from pipeline.trust import choose_backend
@@ -224,3 +226,31 @@ def test_the_fixed_texts_cover_what_they_say() -> None:
     assert hostile_texts() == hostile_texts()
     assert any(EOT in text for text in hostile_texts().values())
     assert sum(len(text.encode()) for text in hostile_texts().values()) < 3_000_000, "the check takes 2.5 s at most"
+
+
+def test_a_store_that_was_checked_is_cut_anew_without_an_encoder(
+    corpus: Path,
+    build_small: Callable[..., BuildResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    few_texts: None,
+) -> None:
+    """Another seed costs no look at the tokenizer; one more file, or another version of a backend, does."""
+    copied = tmp_path / "corpus"
+    shutil.copytree(corpus, copied)
+    first = {"corpus": (str(copied),), "store": str(tmp_path / "store")}
+    assert build_small(tmp_path / "one", **first).manifest.accounting.documents > 100
+
+    def checked(*args: object, **kwargs: object) -> str:
+        raise InterruptedError("the sample is checked")
+
+    monkeypatch.setattr("pipeline.corpus.choose_backend", checked)
+    monkeypatch.setattr("pipeline.corpus.encode_unit", checked)
+    build_small(tmp_path / "two", seed=1, **first)
+    monkeypatch.setattr(trust, "CHECK_VERSION", trust.CHECK_VERSION + 1)
+    with pytest.raises(InterruptedError, match="the sample is checked"):
+        build_small(tmp_path / "three", seed=2, **first)
+    monkeypatch.setattr(trust, "CHECK_VERSION", trust.CHECK_VERSION - 1)
+    (copied / "more.txt").write_text("one more")
+    with pytest.raises(InterruptedError, match="the sample is checked"):
+        build_small(tmp_path / "three", seed=2, **first)

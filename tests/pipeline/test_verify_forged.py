@@ -256,7 +256,7 @@ def test_validation_rows_must_tile_too(damaged: Path) -> None:
         offset=shard.offset[chosen],
         document=shard.document[chosen],
     )
-    entry = write_shard(dataset_files(damaged), first.path, rows)
+    entry = write_shard(dataset_files(damaged).write, first.path, rows)
     forge_manifest(damaged, validation=replace(manifest.validation, shards=(entry, *others)))
     with pytest.raises(DataError, match=r"validation/shard-000000.arrow: row 0 has the stream offset 64, expected 0"):
         verify(damaged)

@@ -1,7 +1,8 @@
 """A real object store with the S3 API on 127.0.0.1: OpenStack Swift, one of each server, in an environment of its own.
 
 In:  a folder for its objects.   Out: an address for s3fs, and ways to kill and start it.
-Key `test:tester`, secret `testing`, region us-east-1, path-style addresses.
+Key `test:tester`, secret `testing`, region us-east-1, path-style addresses. A second key has a secret that stands in no
+text. A bucket can be given a quota.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ for argument in sys.argv[1:]:
     builder.get_ring().save(f"{name}.ring.gz")
 """
 """One process instead of nine calls of swift-ring-builder, each of which takes a second."""
+WRITER_SECRET = "s3cr3t-0f-the-wr1ter"
 MIDDLEWARE = {
     "catch_errors": "",
     "proxy-logging": "",
@@ -51,12 +53,32 @@ MIDDLEWARE = {
     "listing_formats": "",
     "bulk": "",
     "s3api": "s3_acl = false\nlocation = us-east-1\ndns_compliant_bucket_names = true",
-    "tempauth": "user_test_tester = testing .admin",
+    "tempauth": f"user_test_tester = testing .admin\nuser_test_writer = {WRITER_SECRET} .admin",
+    "container_quotas": "",
     "copy": "",
     "slo": "",
     "dlo": "",
     "symlink": "",
 }
+SET_QUOTA = """
+import os, sys
+from swift.common.internal_client import InternalClient
+from swift.common.utils import set_swift_dir
+set_swift_dir(os.getcwd())
+bucket, quota = sys.argv[1:]
+client = InternalClient(os.path.abspath("internal.conf"), "tests", 1)
+client.set_container_metadata("AUTH_test", bucket, {"x-container-meta-quota-bytes": quota})
+"""
+INTERNAL = """[DEFAULT]
+swift_dir = {etc}
+[pipeline:main]
+pipeline = catch_errors proxy-server
+[app:proxy-server]
+use = egg:swift#proxy
+account_autocreate = true
+[filter:catch_errors]
+use = egg:swift#catch_errors
+"""
 EGGS = {"proxy-logging": "proxy_logging", "cache": "memcache"}
 PROXY = """[DEFAULT]
 bind_ip = 127.0.0.1
@@ -100,6 +122,16 @@ class SwiftServer:
             "client_kwargs": {"region_name": "us-east-1"},
         }
 
+    @property
+    def writer_options(self) -> dict[str, Any]:
+        """For s3fs, with the other key."""
+        return {**self.options, "key": "test:writer", "secret": WRITER_SECRET}
+
+    def limit(self, bucket: str, num_bytes: int | None) -> None:
+        """Set or lift the quota of a bucket, which the S3 API has no word for."""
+        quota = "" if num_bytes is None else str(num_bytes)
+        subprocess.run([self._bin / "python", "-c", SET_QUOTA, bucket, quota], cwd=self._etc, check=True, timeout=60)
+
     def start(self) -> None:
         """Start the servers."""
         for name in (*RINGS, "proxy"):
@@ -140,3 +172,4 @@ class SwiftServer:
         for name, options in MIDDLEWARE.items():
             text += f"[filter:{name}]\nuse = egg:swift#{EGGS.get(name, name)}\n{options}\n"
         (self._etc / "proxy.conf").write_text(text)
+        (self._etc / "internal.conf").write_text(INTERNAL.format(etc=self._etc))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -12,7 +14,8 @@ import pytest
 
 from environments import environment, free_port, wait_for_port
 from remote.http_store import files_of
-from remote.reading_process import read_elsewhere
+from remote.reading_process import ROOT, read_elsewhere
+from remote.store_build import build_few, write_corpus
 
 pytest.importorskip("gcsfs")
 
@@ -57,3 +60,29 @@ def test_batches_equal_the_local_ones(endpoint: str, long_dataset: Path, tmp_pat
 def call(url: str, body: bytes, kind: str = "application/json") -> None:
     with urlopen(Request(url, body, {"Content-Type": kind}), timeout=30) as answer:
         assert answer.status == 200
+
+
+BUILD = """
+import sys
+from pathlib import Path
+import gcsfs
+from remote.store_build import build_few, files_below
+build_few(sys.argv[1], "gs://built/ds", {})
+client = gcsfs.GCSFileSystem()
+for prefix in ("ds", "ds.store"):
+    there = {name.removeprefix(f"built/{prefix}/"): client.cat_file(name) for name in client.find(f"built/{prefix}")}
+    there.pop("build-log.json", None)
+    assert there == files_below(Path(sys.argv[2]).with_name(prefix)), prefix
+"""
+
+
+def test_a_build_writes_the_same_objects(endpoint: str, tmp_path: Path) -> None:
+    """The path to a dataset and its store on Google Cloud Storage, against the emulator."""
+    call(f"{endpoint}/storage/v1/b?project=p", b'{"name": "built"}')
+    corpus = write_corpus(tmp_path / "corpus")
+    build_few(corpus, tmp_path / "ds", {})
+    client = {"STORAGE_EMULATOR_HOST": endpoint, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **client}
+    command = [sys.executable, "-c", BUILD, str(corpus), str(tmp_path / "ds")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]

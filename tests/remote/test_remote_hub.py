@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from curriculum.reader import Reader
 from curriculum.remote import RemoteStorage
 from environments import environment, free_port, wait_for_port
 from remote.range_proxy import RangeProxy
-from remote.reading_process import read_elsewhere
+from remote.reading_process import ROOT, read_elsewhere
 
 pytest.importorskip("huggingface_hub")
 
@@ -36,6 +38,16 @@ mirror-lfs-netloc = "127.0.0.1:{seen}"
 offline = true
 """
 SHARD_BYTES = 2_653_434
+TEXTS = '{{"text": "{} commit"}}\n'
+FIND_AND_READ = """
+import sys
+from pipeline.documents import read_unit
+from pipeline.inputs import find_inputs, split_units
+(unit,) = split_units(find_inputs(["hf://datasets/org/long@main/texts"]).files, None)
+print(unit.files[0].path, unit.files[0].stamp, flush=True)
+sys.stdin.readline()
+print(*[record.text for record in read_unit(unit)], sep="|")
+"""
 
 
 @dataclass
@@ -59,6 +71,8 @@ def hub(long_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("hub")
     tree = folder / "mirrors" / "datasets" / "org" / "long"
     shutil.copytree(long_dataset, tree)
+    (tree / "texts").mkdir()
+    (tree / "texts" / "a.jsonl").write_text(TEXTS.format("first"))
     git(tree, "init", "--quiet", "--initial-branch", "main")
     commit(tree)
     port = free_port()
@@ -104,6 +118,24 @@ def test_batches_equal_the_local_ones_at_a_branch_and_at_a_commit(hub: Hub, long
         assert root == f"datasets/org/long@{head}"
         assert SHARD_BYTES / world_size - 20_000 < int(fetched) < SHARD_BYTES / world_size + 100_000
     assert len({asked for path, asked in hub.proxy.ranges if head in path}) > 20
+
+
+def test_a_corpus_on_a_branch_is_read_at_the_commit_it_stood_at(hub: Hub, tmp_path: Path) -> None:
+    """The branch moves between finding and reading: what is read is what was found."""
+    head = git(hub.tree, "rev-parse", "HEAD")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **hub.variables(tmp_path)}
+    command = [sys.executable, "-c", FIND_AND_READ]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
+        assert process.stdout is not None
+        found = process.stdout.readline().split()
+        (hub.tree / "texts" / "a.jsonl").write_text(TEXTS.format("other"))
+        commit(hub.tree)
+        text, errors = process.communicate("read\n", timeout=120)
+    assert process.returncode == 0, errors[-3000:]
+    assert found[0] == f"hf://datasets/org/long@{head}/texts/a.jsonl"
+    assert found[1].startswith("blob_id=")
+    assert text == "first commit\n"
 
 
 def test_a_missing_repository_is_named(hub: Hub, long_dataset: Path, tmp_path: Path) -> None:

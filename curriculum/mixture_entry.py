@@ -1,0 +1,75 @@
+"""The mixture of a manifest: weights of sources, and where their streams lie in the common numbering.
+
+In:  `build.mixture` and `sources` of a manifest, possibly damaged or hostile.   Out: `Mixture`, checked.
+Guarantee: weights for every phase and source, some of each phase above 0; sources told apart by name, their streams one
+after the other. That the rows keep to it is for `curriculum verify`.
+
+    "mixture": [[7, 3], [1, 1]]     two phases, two sources: 70 % and 30 % of the rows, then half each
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Protocol
+
+from curriculum.errors import DataError
+from curriculum.json_object import JsonObject
+from curriculum.mixture import Mixture, reduced
+
+REMEDY = "The manifest was edited or damaged: copy it again."
+
+
+class PlacedSource(Protocol):
+    """What is asked of an entry of `sources`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def validation_tokens(self) -> int | None: ...
+    @property
+    def first_document(self) -> int | None: ...
+
+
+def read_mixture(build: JsonObject, num_phases: int) -> Mixture:
+    """The weights in `build`; that there is one for every source is for `require_mixture_fits`."""
+    rows = build.array("mixture")
+    lists = [JsonObject({"mixture": row}, f"{build.where}[{i}]").integers("mixture") for i, row in enumerate(rows)]
+    weights = tuple(tuple(row) for row in lists)
+    if len(weights) != num_phases:
+        raise DataError(f"{build.where}: mixture has {len(weights)} entries, the plan {num_phases} phases. {REMEDY}")
+    for phase, of_phase in enumerate(weights):
+        if not any(of_phase) or reduced(of_phase) != of_phase:
+            raise DataError(
+                f"{build.where}: mixture of phase {phase} is {list(of_phase)[:9]}, expected whole numbers without a "
+                f"common divisor, one of them above 0. {REMEDY}"
+            )
+    return Mixture(weights=weights)
+
+
+def require_mixture_fits(mixture: Mixture | None, sources: Sequence[PlacedSource], where: str) -> None:
+    """Refuse sources that contradict the mixture, or each other.
+
+    Raises:
+        DataError: names the first contradiction.
+    """
+    several = len(sources) > 1
+    if several != (mixture is not None):
+        raise DataError(f"{where}: {len(sources)} sources, but build has {'a' if mixture else 'no'} mixture. {REMEDY}")
+    if mixture is not None and any(len(of_phase) != len(sources) for of_phase in mixture.weights):
+        raise DataError(f"{where}: mixture does not have one weight for each of {len(sources)} sources. {REMEDY}")
+    if len({source.name for source in sources}) != len(sources):
+        raise DataError(f"{where}: two sources have the same name. {REMEDY}")
+    for source in sources:
+        if (source.validation_tokens is not None, source.first_document is not None) != (several, several):
+            raise DataError(
+                f"{where}: source {source.name!r} has validation_tokens {source.validation_tokens} and first_document "
+                f"{source.first_document}; those of a mixture have both, a single one has neither. {REMEDY}"
+            )
+    for one, other in pairwise(sources):
+        if one.offset > other.offset or (one.first_document or 0) > (other.first_document or 0):
+            raise DataError(f"{where}: source {other.name!r} begins before source {one.name!r}. {REMEDY}")

@@ -1,0 +1,223 @@
+"""One build at a time below a prefix of a store, which has no locks: an object with a counter that its owner renews.
+
+In:  a place in a store.   Out: the place is ours until the block ends, or an error.
+Guarantee: no clocks of two machines are compared and no conditional write is needed. A newcomer who finds a lease
+watches whether its counter moves: if it does, he is refused, if it stands still, he takes over. An owner who finds
+another's name in the lease stops, and commits nothing. Two who begin at the same instant both look again a little
+later: at most one of them finds its own name.
+
+    {"count": 41, "host": "node3", "owner": "9f0c...", "pid": 4711}       41, 42, ...: alive
+
+Where a process of this machine was killed, the next one sees that it is gone and does not wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from curriculum.errors import BuildError, CurriculumError
+from pipeline.files.retries import FIRST_CONTACT, PATIENT, Patience
+
+LEASE_NAME = ".curriculum-lease.json"
+JOIN_SECONDS = 10.0
+_LOG = logging.getLogger(__name__)
+_LOST: dict[str, BuildError] = {}
+"""Places that this process held and another one has taken."""
+
+
+class Place(Protocol):
+    """What a lease needs of a place."""
+
+    @property
+    def where(self) -> str:
+        """The address."""
+
+    def read(self, name: str, patience: Patience) -> bytes | None:
+        """All bytes of an object; None if there is none."""
+
+    def write_small(self, name: str, data: bytes, patience: Patience) -> None:
+        """Replace an object."""
+
+    def remove_object(self, name: str, patience: Patience) -> None:
+        """Remove an object."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How fast a lease lives; seconds."""
+
+    renew: float = 5.0
+    watch: float = 30.0
+    """a counter that stands still for so long belongs to nobody: six renewals, or a store that is down"""
+    settle: float = 1.0
+    """after writing a new lease, before looking whether it is still ours"""
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+PACE = Pace()
+
+
+@contextmanager
+def leased(place: Place) -> Iterator[None]:
+    """Hold a place.
+
+    Raises:
+        BuildError: another build holds it, or takes it meanwhile; or it cannot be written.
+    """
+    owner = acquire(place, PACE)
+    stop = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(place, owner, stop), name="curriculum-lease", daemon=True)
+    renewing.start()
+    try:
+        yield
+    except BaseException:
+        stop.set()
+        renewing.join(JOIN_SECONDS)  # it may be waiting for a store that is down
+        lost = _LOST.pop(place.where, None)
+        if lost is not None:
+            raise lost from None  # the interrupt was ours: say why
+        with suppress(CurriculumError):  # what went wrong first is what people need to know
+            place.remove_object(LEASE_NAME, FIRST_CONTACT)
+        raise
+    stop.set()
+    renewing.join()
+    if place.where in _LOST:
+        raise _LOST.pop(place.where)
+    place.remove_object(LEASE_NAME, PATIENT)
+
+
+def acquire(place: Place, pace: Pace) -> str:
+    """Write a lease of our own, and return the name in it.
+
+    Raises:
+        BuildError: another build holds the place, or it cannot be written.
+    """
+    found = _read(place, FIRST_CONTACT)
+    if found is not None and not _is_dead(found):
+        _watch(place, found, pace)
+    owner = secrets.token_hex(16)
+    place.write_small(LEASE_NAME, _lease(owner, 0), FIRST_CONTACT)
+    pace.sleep(pace.settle)
+    now = _read(place, PATIENT)
+    if now is None or now.get("owner") != owner:
+        raise _held_by(place, now)
+    return owner
+
+
+def require_held(where: str) -> None:
+    """Stop if another process has taken a place that this one held.
+
+    Raises:
+        BuildError: it has.
+    """
+    if where in _LOST:
+        raise _LOST[where]
+
+
+def renew(place: Place, owner: str, count: int) -> None:
+    """Move the counter of a lease.
+
+    Raises:
+        BuildError: another process has the lease, or it is gone.
+    """
+    found = _read(place, PATIENT)
+    if found is None or found.get("owner") != owner:
+        raise BuildError(
+            f"{place.where}: another build has taken this place ({_name(found)}), because for some time this one could "
+            f"not show that it is alive. Nothing is committed. Let one of them finish, then run the same command again."
+        )
+    place.write_small(LEASE_NAME, _lease(owner, count), PATIENT)
+
+
+def _renew(place: Place, owner: str, stop: threading.Event) -> None:
+    count = 0
+    while not stop.wait(PACE.renew):
+        count += 1
+        try:
+            renew(place, owner, count)
+        except BuildError as error:
+            if not stop.is_set():
+                _LOST[place.where] = error
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            return
+
+
+def _watch(place: Place, found: dict[str, Any], pace: Pace) -> None:
+    """Until the lease is known to be of a living build, or of none."""
+    began = pace.clock()
+    _LOG.warning("%s: there is a lease of %s; watching for up to %g s", place.where, _name(found), pace.watch)
+    while pace.clock() - began < pace.watch:
+        pace.sleep(min(1.0, pace.watch))
+        now = _read(place, PATIENT)
+        if now is None:
+            return
+        if now != found:
+            raise _held_by(place, now)
+    _LOG.warning("%s: the build of %s is gone; taking over", place.where, _name(found))
+
+
+def _held_by(place: Place, lease: dict[str, Any] | None) -> BuildError:
+    return BuildError(
+        f"{place.where}: another build is writing there ({_name(lease)}). Wait until it ends, or give another --out "
+        f"and --store."
+    )
+
+
+def _name(lease: dict[str, Any] | None) -> str:
+    return "unknown" if lease is None else f"process {lease.get('pid')} on {lease.get('host')}"
+
+
+def _read(place: Place, patience: Patience) -> dict[str, Any] | None:
+    data = place.read(LEASE_NAME, patience)
+    try:
+        value = None if data is None else orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) or value is None else {}
+
+
+def _lease(owner: str, count: int) -> bytes:
+    pid = os.getpid()
+    value = {"count": count, "host": platform.node(), "owner": owner, "pid": pid, "born": _birth(pid), "seen": _seen()}
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _is_dead(lease: dict[str, Any]) -> bool:
+    """Whether it was written by a process of this machine that is no more."""
+    seen, pid = lease.get("seen"), lease.get("pid")
+    if not seen or seen != _seen() or not isinstance(pid, int):
+        return False
+    return _birth(pid) != lease.get("born")
+
+
+def _seen() -> str | None:
+    """What process ids mean here: this boot of this machine, and the container; None if nothing tells."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - the link leads to no file
+    except OSError:
+        return None
+
+
+def _birth(pid: int) -> str | None:
+    """When a process began, in ticks since the boot: ids are used again; None if there is no such process."""
+    try:
+        # The name in the second field may hold anything; what follows its last bracket does not.
+        fields = Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]

@@ -1,0 +1,105 @@
+"""Options of the client of a store: endpoint, credentials, whatever its file system of fsspec takes.
+
+In:  `key=value` of the command line, or a table of a TOML file.   Out: `StorageOptions`.
+Guarantee: a value that knows its content but never shows it: no message, log, request or manifest can hold a secret by
+printing one. Values are read as JSON where they are JSON, else as text; dots in a key nest.
+
+    parse_storage_options(("client_kwargs.region_name=us-east-1", "anon=true"))
+    ->  {"client_kwargs": {"region_name": "us-east-1"}, "anon": True}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from curriculum.errors import ConfigError
+
+MIN_SECRET_CHARS = 4
+"""Shorter values are words like "us" or "true", which would turn messages into riddles."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StorageOptions:
+    """A table as JSON text, so that it can be compared, hashed and sent to another process."""
+
+    text: str = field(default="{}", repr=False)
+
+    def values(self) -> dict[str, Any]:
+        """The table."""
+        table: dict[str, Any] = json.loads(self.text)
+        return table
+
+    def over(self, below: StorageOptions) -> StorageOptions:
+        """These options, and those of `below` that they do not name."""
+        return storage_options(_merged(below.values(), self.values()))
+
+    def conceal(self, message: str) -> str:
+        """The message without any text that these options hold, but for addresses and regions."""
+        for secret in sorted(_secrets(self.values()), key=len, reverse=True):
+            message = message.replace(secret, "***")
+        return message
+
+
+NO_OPTIONS = StorageOptions()
+_PUBLIC = ("endpoint", "region", "project", "url", "protocol", "profile", "version")
+"""Parts of the names of options that messages may repeat."""
+
+
+def storage_options(table: Mapping[str, Any]) -> StorageOptions:
+    """Options from a table of JSON values, integers and exact decimals."""
+    return StorageOptions(text=json.dumps(table, sort_keys=True, default=float))
+
+
+def parse_storage_options(given: Iterable[str]) -> StorageOptions:
+    """Options from `key=value` arguments.
+
+    Raises:
+        ConfigError: an argument is no such pair, or two of them contradict each other. It names the key, never a value.
+    """
+    table: dict[str, Any] = {}
+    for argument in given:
+        key, equals, text = argument.partition("=")
+        names = key.split(".")
+        if not equals or not all(names):
+            raise ConfigError(
+                "A --storage-option is no key=value pair (it is not shown here, it may be a secret): write it as "
+                "endpoint_url=https://..., or client_kwargs.region_name=us-east-1 for a table."
+            )
+        inner = table
+        for name in names[:-1]:
+            inner = inner.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"--storage-option {key}: {name} is given as a value too; leave one of them out.")
+        inner[names[-1]] = _value(text)
+    return storage_options(table)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = {**below, **above}
+    for name in below.keys() & above.keys():
+        if isinstance(below[name], dict) and isinstance(above[name], dict):
+            merged[name] = _merged(below[name], above[name])
+    return merged
+
+
+def _secrets(value: Any, name: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for inner, item in value.items():
+            yield from _secrets(item, inner)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secrets(item, name)
+    elif not isinstance(value, bool) and value is not None and not any(part in name.lower() for part in _PUBLIC):
+        text = str(value)
+        if len(text) >= MIN_SECRET_CHARS:
+            yield text

@@ -1,0 +1,193 @@
+"""A build on a Ray cluster: the bytes of a local build, whatever happens to its nodes and to the one who asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.build import BuildResult
+from ray_nodes import ROOT, RayNodes, soon
+from small_corpus import dataset_files
+
+DRIVER = str(ROOT / "tests" / "ray_driver.py")
+OPTIONS: dict[str, Any] = {
+    "tokenizer": "train:300",
+    "unit_bytes": 40_000,
+    "shuffle_window": 40_000,
+    "batch_rows": 16,
+    "validation_tokens": 3_000,
+}
+"""Six units and four windows: two rounds of each stage on three nodes."""
+STAGES = ("sample", "encode", "cut")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayNodes]:
+    """Three nodes; tests leave as many."""
+    nodes = RayNodes()
+    yield nodes
+    nodes.close()
+
+
+@pytest.fixture(scope="module")
+def local(build_small: Callable[..., BuildResult], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same dataset, built by the local engine."""
+    out = tmp_path_factory.mktemp("local") / "dataset"
+    build_small(out, **OPTIONS)
+    return out
+
+
+def command(cluster: RayNodes, corpus: Path, out: Path) -> list[str]:
+    """`curriculum build` of the small corpus on the cluster; what is not said here is as in conftest.SMALL."""
+    flags = ["--start-length", "8", "--max-length", "64", "--shard-bytes", "8000"]
+    for name, value in OPTIONS.items():
+        flags += [f"--{name.replace('_', '-')}", str(value)]
+    return ["build", str(corpus), "--out", str(out), "--engine", "ray", "--ray-address", cluster.address, *flags]
+
+
+def start(
+    cluster: RayNodes, corpus: Path, out: Path, *more: str, waits_in: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """Start a build; the tasks of some stages wait for `go_on`."""
+    marks = out.parent / "marks"
+    marks.mkdir(exist_ok=True)
+    for stage in set(STAGES) - set(waits_in):
+        go_on(out, stage)
+    return cluster.start(DRIVER, *command(cluster, corpus, out), *more, MARKS=str(marks))
+
+
+def go_on(out: Path, stage: str) -> None:
+    """Let the tasks of a stage work."""
+    (out.parent / "marks" / f"go-{stage}").touch()
+
+
+def finish(build: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a build that must succeed printed."""
+    out, err = build.communicate(timeout=120)
+    assert build.returncode == 0, err
+    return out, err
+
+
+def at_work(out: Path, stage: str, nodes: list[str]) -> list[str]:
+    """Marks of tasks of a stage that have begun on these nodes and have not ended."""
+    return [
+        path.name
+        for path in (out.parent / "marks").iterdir()
+        if path.name.startswith(f"{stage}-") and path.name.split("-")[1] in nodes
+    ]
+
+
+def same(one: Path, other: Path) -> bool:
+    """Byte for byte, but for the build log; and nothing else is there."""
+    names = dataset_files(one)
+    return names == dataset_files(other) and all((one / n).read_bytes() == (other / n).read_bytes() for n in names)
+
+
+def test_a_node_that_dies_in_each_stage_changes_no_byte(
+    cluster: RayNodes, corpus: Path, local: Path, tmp_path: Path
+) -> None:
+    """Machines of a large cluster die every day. Stdout stays what a program reads, and a new node is put to work."""
+    out = tmp_path / "dataset"
+    build = start(cluster, corpus, out, "--json", waits_in=STAGES)
+    for stage in STAGES:
+        names = soon(lambda stage=stage: at_work(out, stage, cluster.nodes[1:]))
+        assert names, f"{stage}: no task has begun"
+        cluster.kill(names[0].split("-")[1])
+        assert (tmp_path / "marks" / names[0]).exists(), f"{stage}: the task had ended already"
+        cluster.add()
+        go_on(out, stage)
+    stdout, stderr = finish(build)
+    assert json.loads(stdout)["already_finished"] is False
+    assert stderr.count("died; its tasks run again on others") == 3
+    assert same(out, local)
+    assert json.loads((out / "build-log.json").read_bytes())["engine"] == "ray"
+    log = json.loads((tmp_path / "marks" / "sizes.json").read_bytes())
+    assert max(log.values()) < 8_000, "more than names and numbers was sent"
+
+
+def test_the_next_build_is_not_disturbed_by_one_that_was_killed(
+    cluster: RayNodes, corpus: Path, local: Path, tmp_path: Path
+) -> None:
+    """kill -9 of the one who asked: its tasks are on other machines, and must not write beside the next build."""
+    out = tmp_path / "dataset"
+    build = start(cluster, corpus, out, waits_in=STAGES)
+    names = soon(lambda: len(found := at_work(out, "sample", cluster.nodes)) == 3 and found)
+    assert names
+    build.kill()
+    build.communicate()
+    _, stderr = finish(start(cluster, corpus, out))
+    assert "A build on a cluster was killed here" in stderr
+    assert not any(alive(int(name.split("-")[2])) for name in names)
+    assert same(out, local)
+    assert not (out.parent / "dataset.store" / "cluster").exists()
+
+
+def test_an_interrupted_build_leaves_no_task_behind(
+    cluster: RayNodes, corpus: Path, local: Path, tmp_path: Path
+) -> None:
+    """Ctrl-C, then the same command: there is nothing to wait for, and what was done is not done again."""
+    out = tmp_path / "dataset"
+    build = start(cluster, corpus, out, waits_in=("encode",))
+    assert soon(lambda: at_work(out, "encode", cluster.nodes))
+    build.send_signal(signal.SIGINT)
+    _, stderr = build.communicate(timeout=60)
+    assert build.returncode == 1
+    assert stderr.endswith("curriculum: interrupted. Run the same command again to continue.\n")
+    left = at_work(out, "encode", cluster.nodes)
+    go_on(out, "encode")
+    time.sleep(0.5)
+    assert at_work(out, "encode", cluster.nodes) == left, "a task went on after the build had ended"
+    _, stderr = finish(start(cluster, corpus, out))
+    assert "was killed" not in stderr
+    assert same(out, local)
+
+
+def test_a_bad_record_is_the_sentence_of_a_local_build(cluster: RayNodes, corpus: Path, tmp_path: Path) -> None:
+    """File and line, no traceback of another machine; relative paths mean the folder of the command."""
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.jsonl").write_text('{"text": "fine"}\n{broken\n')
+    for number in range(8):
+        (tmp_path / "bad" / f"{number}.jsonl").write_text('{"text": "fine too"}\n')
+    command = ["-m", "pipeline.cli", "build", "bad", "--out", "out", "--store", "store", "--tokenizer", "bytes"]
+    said = []
+    for engine in (["--engine", "ray", "--ray-address", cluster.address], ["--workers", "1"]):
+        build = cluster.start(*command, *engine, cwd=tmp_path)
+        _, stderr = build.communicate(timeout=60)
+        assert build.returncode == 1
+        said.append(stderr.splitlines()[-1])
+    assert said[0] == said[1]
+    assert "a.jsonl, line 2" in said[0]
+
+
+def test_a_node_with_another_release_is_named_and_does_nothing(cluster: RayNodes, corpus: Path, tmp_path: Path) -> None:
+    """Another fastokens may give other ids: one node of 256 would spoil a dataset, and nobody would see it."""
+    other = tmp_path / "other" / "fastokens-0.0.1.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: fastokens\nVersion: 0.0.1\n")
+    path = os.pathsep.join(map(str, (tmp_path / "other", ROOT, ROOT / "tests")))
+    node = cluster.add(PYTHONPATH=path)
+    out = tmp_path / "dataset"
+    build = start(cluster, corpus, out)
+    _, stderr = build.communicate(timeout=60)
+    cluster.kill(node)
+    assert build.returncode == 1
+    assert f"({node[:8]}): has fastokens 0.0.1, this build uses " in stderr
+    assert list((tmp_path / "dataset.store" / "parts").rglob("*.arrow")) == []
+    assert not any(at_work(out, stage, cluster.nodes) for stage in STAGES)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,294 @@
+"""Tasks that fail on a Ray cluster, and the rules that need none: losses, addresses, orphans, what nodes must share."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from curriculum.errors import BadRecordError, BuildError, ConfigError
+from environments import free_port
+from pipeline.engines.fence import Fence, behind, put_up, wait_for_orphans
+from pipeline.engines.node_checks import NodeCheck, SharedFolder, installed_versions
+from pipeline.engines.ray_connection import connected
+from pipeline.engines.ray_losses import Losses
+from pipeline.files.disk import DiskFiles
+from pipeline.option_sources import load_options
+from ray_nodes import ROOT, RayNodes, environment
+
+PROBE = str(ROOT / "tests" / "ray_probe.py")
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the engine did on a cluster of two nodes."""
+    nodes = RayNodes(2)
+    try:
+        folder = tmp_path_factory.mktemp("probe")
+        program = nodes.start(PROBE, nodes.address, str(folder))
+        _, err = program.communicate(timeout=180)
+        assert program.returncode == 0, err
+        found: dict[str, Any] = json.loads((folder / "found.json").read_bytes())
+        return found
+    finally:
+        nodes.close()
+
+
+def test_every_task_has_its_result_and_every_run_its_own_shared_values(probe: dict[str, Any]) -> None:
+    """A process that was told for one stage must not use it in the next."""
+    assert probe["results"] is True
+    assert probe["the next run has its own"] is True
+
+
+def test_the_error_of_a_task_is_raised_as_it_was_and_ends_the_others(probe: dict[str, Any]) -> None:
+    """When the sentence is on the screen nothing writes any more: another build may begin."""
+    assert probe["refuse"] == ["BadRecordError", "file 0, line 3: not JSON."]
+    assert probe["ended later"] == probe["ended after the error"]
+
+
+def test_a_process_that_dies_is_tried_again_and_then_one_sentence(probe: dict[str, Any]) -> None:
+    """Ray alone would go on for ever; the sentence says what needs less memory."""
+    kind, sentence = probe["die"]
+    assert kind == "BuildError"
+    assert sentence.startswith("A task ended with its process, most likely for want of memory, 5 times. Smaller ")
+    assert probe["die once"] is True
+
+
+def test_a_panic_of_a_library_is_an_error_and_no_dead_process(probe: dict[str, Any]) -> None:
+    """It would be tried five times and reported as want of memory."""
+    assert probe["panic"] == ["RuntimeError", "Panic: index 0 out of range"]
+
+
+def test_a_task_has_one_thread_and_workers_bounds_the_tasks_at_once(probe: dict[str, Any]) -> None:
+    """64 tasks of 64 threads each would bring a node to a halt."""
+    assert probe["threads"] == "1"
+    assert 1 <= probe["at work at once"] <= 2
+
+
+def test_a_connection_of_somebody_else_is_left_as_it_was(probe: dict[str, Any]) -> None:
+    """A notebook that is connected to Ray stays connected after a build."""
+    assert probe["connected still"] is True
+
+
+class _Lost(Exception):
+    """Stands for an error of Ray; the rules ask for its type only."""
+
+
+def errors_of_ray() -> dict[str, type[Exception]]:
+    """A type of each name that the rules know."""
+    names = (
+        "RayError",
+        "RayTaskError",
+        "NodeDiedError",
+        "TaskUnschedulableError",
+        "ObjectLostError",
+        "OutOfMemoryError",
+        "WorkerCrashedError",
+    )
+    return {name: type(name, (_Lost,), {}) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("name", "times", "sentence"),
+    [
+        ("NodeDiedError", 100, "was on 101 nodes that died"),
+        (
+            "OutOfMemoryError",
+            4,
+            r"killed by Ray for want of memory 5 times\. Smaller --unit-bytes and --shuffle-window",
+        ),
+        ("WorkerCrashedError", 4, "ended with its process, most likely for want of memory, 5 times"),
+    ],
+)
+def test_a_task_is_lost_so_often_before_the_build_ends(name: str, times: int, sentence: str) -> None:
+    """A flaky machine costs time; a task that never fits must not hold a cluster for ever."""
+    errors = errors_of_ray()
+    lines: list[str] = []
+    losses = Losses(ray=SimpleNamespace(exceptions=SimpleNamespace(**errors)), say=lines.append)
+    error = errors[name]("... Node IP: 10.0.0.7, node ID: 3f9c0c12aa, ...")
+    for _ in range(times):
+        losses.count(7, error)
+        losses.count(8, error)
+    with pytest.raises(BuildError, match=sentence):
+        losses.count(7, error)
+    died = ["Ray: the node 10.0.0.7 (3f9c0c12) died; its tasks run again on others."]
+    assert lines == (died if name == "NodeDiedError" else []), "one line per node, however many tasks it had"
+
+
+def test_the_cause_of_a_task_error_is_what_is_raised() -> None:
+    """The command line knows our errors and prints one sentence."""
+    errors = errors_of_ray()
+    losses = Losses(ray=SimpleNamespace(exceptions=SimpleNamespace(**errors)), say=print)
+    error: Any = errors["RayTaskError"]("a traceback of 40 lines")
+    error.cause = BadRecordError("a.jsonl, line 2: not JSON.")
+    with pytest.raises(BadRecordError, match=r"^a\.jsonl, line 2: not JSON\.$"):
+        losses.count(0, error)
+    error.cause = None
+    with pytest.raises(BuildError, match="A task on the Ray cluster failed: a traceback of 40 lines"):
+        losses.count(0, error)
+
+
+def store(folder: Path) -> DiskFiles:
+    """A token store."""
+    return DiskFiles(folder=str(folder), aside="aside")
+
+
+def test_a_task_ends_with_its_build_even_if_ray_does_not_end_it(tmp_path: Path) -> None:
+    """The head of the cluster may be gone, or the network: the file in the store is what both sides see."""
+    fence = Fence(store=store(tmp_path), token="ab", poll_seconds=0.1)
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / fence.name).write_text("{}")
+    code = (
+        "import sys, time\n"
+        "from pipeline.engines.fence import Fence, behind\n"
+        "from pipeline.files.disk import DiskFiles\n"
+        "store = DiskFiles(folder=sys.argv[1], aside='aside')\n"
+        "with behind(Fence(store=store, token='ab', poll_seconds=0.1)):\n"
+        "    print('at work', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    task = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env=environment(), stdout=subprocess.PIPE)
+    assert task.stdout is not None
+    assert task.stdout.readline() == b"at work\n"
+    time.sleep(0.3)
+    assert task.poll() is None
+    fence.take_down()
+    assert task.wait(10) == 1
+    task.stdout.close()
+    with pytest.raises(BuildError, match="another build has taken over this store"), behind(fence):
+        raise AssertionError("a task began after its build had ended")
+
+
+def test_the_next_build_waits_as_long_as_tasks_need_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the interval of the slowest; a clean end leaves nothing to wait for."""
+    waited: list[float] = []
+    monkeypatch.setattr("pipeline.engines.fence.time", SimpleNamespace(sleep=waited.append))
+    lines: list[str] = []
+    wait_for_orphans(store(tmp_path), lines.append)
+    assert put_up(store(tmp_path), num_tasks=4).poll_seconds == 2.0
+    large = put_up(store(tmp_path), num_tasks=16_000)
+    assert large.poll_seconds == 80.0
+    wait_for_orphans(store(tmp_path), lines.append)
+    assert not large.stands()
+    put_up(store(tmp_path), num_tasks=4).take_down()
+    wait_for_orphans(store(tmp_path), lines.append)
+    assert waited == [160.0]
+    assert lines == ["A build on a cluster was killed here: waiting 160 s until its last tasks have ended."]
+
+
+def check(folder: Path, **changes: Any) -> NodeCheck:
+    """What a node must have in common with the driver."""
+    files = store(folder)
+    values: dict[str, Any] = {
+        "versions": installed_versions(),
+        "fence": put_up(files, num_tasks=1),
+        "writes": (SharedFolder(files=files, aside="aside"),),
+        "reads": ((__file__, Path(__file__).stat().st_size),),
+        "patience_seconds": 0.0,
+    }
+    return NodeCheck(**{**values, **changes})
+
+
+def test_a_fit_node_has_no_complaint_and_leaves_nothing(tmp_path: Path) -> None:
+    """What it wrote to be seen is removed again."""
+    fit = check(tmp_path)
+    assert fit.complaint("Node a") is None
+    assert fit.leave_traces("Node a", "ab") is None
+    assert fit.find_traces("Node a", "ab") is None
+    assert list((tmp_path / "aside").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["Python", "seqlen-curriculum", "tokenizers", "fastokens", "numpy", "source files"])
+def test_what_decides_the_bytes_must_be_the_same_on_every_node(tmp_path: Path, name: str) -> None:
+    """A checkout has one release number for months, so the source files count too."""
+    other = check(tmp_path, versions={**installed_versions(), name: "9.9"})
+    assert (other.complaint("Node a (b)") or "").startswith(f"Node a (b): has {name} {installed_versions()[name]}, ")
+
+
+def test_a_node_with_a_disk_of_its_own_is_found(tmp_path: Path) -> None:
+    """The same names on every machine, but not the same files: the usual mistake."""
+    driver = check(tmp_path / "one")
+    other = store(tmp_path / "two")
+    assert driver.fence is not None
+    there = Fence(store=other, token=driver.fence.token, poll_seconds=2.0)
+    unseen = check(tmp_path / "one", fence=there).complaint("Node a")
+    assert (unseen or "").startswith(f"Node a: does not see {tmp_path / 'two'}/cluster/")
+    assert (unseen or "").endswith("on a file system that all nodes share, or in an object store.")
+    elsewhere = check(tmp_path / "one", fence=driver.fence, writes=(SharedFolder(files=other, aside="aside"),))
+    assert elsewhere.leave_traces("Node a", "ab") is None
+    assert "what it writes to" in (driver.find_traces("Node a", "ab") or "")
+
+
+@pytest.mark.parametrize(
+    ("path", "sees"), [("/no/such/file", "does not see /no/such/file"), (__file__, "instead of 1 ")]
+)
+def test_a_node_without_the_corpus_is_found(tmp_path: Path, path: str, sees: str) -> None:
+    """Before a hundred others have begun."""
+    assert sees in (check(tmp_path, reads=((path, 1),)).complaint("Node a") or "")
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "sentence"),
+    [
+        ("ray://head:10001", ConfigError, r"not HOST:PORT of a running cluster.*RayJob"),
+        ("http://head:8265", ConfigError, "ray job submit"),
+        ("local", ConfigError, "not HOST:PORT of a running cluster"),
+        ("head", ConfigError, "not HOST:PORT, such as"),
+        ("head:port", ConfigError, "not HOST:PORT, such as"),
+        (None, BuildError, r"No Ray cluster answers at 127\.0\.0\.1:\d+ \(Connection refused\)\. Start one"),
+    ],
+)
+def test_an_address_without_a_cluster_is_one_sentence_and_soon(
+    address: str | None, error: type[Exception], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself tries for a minute and then prints forty lines."""
+    module = SimpleNamespace(is_initialized=lambda: False)
+    monkeypatch.setattr("pipeline.engines.ray_connection.import_ray", lambda: module)
+    began = time.monotonic()
+    with pytest.raises(error, match=sentence), connected(address or f"127.0.0.1:{free_port()}"):
+        raise AssertionError("connected")
+    assert time.monotonic() - began < 5
+
+
+def test_the_port_of_another_service_is_one_sentence_and_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dashboard's is the one that people have in mind; Ray would try for ever."""
+    module = SimpleNamespace(is_initialized=lambda: False)
+    monkeypatch.setattr("pipeline.engines.ray_connection.import_ray", lambda: module)
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    monkeypatch.setattr(BaseHTTPRequestHandler, "log_message", lambda *_: None)
+    thread = threading.Thread(target=server.handle_request)
+    thread.start()
+    with (
+        pytest.raises(BuildError, match="is not the head of a Ray cluster"),
+        connected(f"127.0.0.1:{server.server_port}"),
+    ):
+        raise AssertionError("connected")
+    thread.join()
+    server.server_close()
+
+
+def test_options_of_ray_beside_the_local_engine_are_refused() -> None:
+    """An address that is silently not used would keep one machine busy for a week."""
+    with pytest.raises(ConfigError, match="ray_address is given and engine is 'local'; give --engine ray"):
+        load_options(None, {"ray_address": "head:6379"})
+    options = load_options(None, {"ray_address": "head:6379", "engine": "ray"})
+    assert options.identity() == load_options(None, {}).identity()
+
+
+def test_without_ray_the_sentence_is_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build_small: Callable[..., Any]
+) -> None:
+    """Before anything is touched: an --overwrite must not drop a dataset first."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"pip install 'seqlen-curriculum\[ray\]'"):
+        build_small(tmp_path / "out", engine="ray")
+    assert list(tmp_path.iterdir()) == []

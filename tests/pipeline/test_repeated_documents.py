@@ -1,0 +1,35 @@
+"""A document that an interval of several epochs holds more than once, clipped in every way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.files.address import store_files
+from pipeline.store import PartIndex, tokens_name
+from pipeline.stream import Documents, StreamSpec, fill
+
+PART = "ab" * 16
+
+
+@pytest.mark.parametrize("starts", [(-3, 5), (5, -3), (-2, 4), (9, -4), (-4, 9), (0, 6)])
+def test_copies_that_are_clipped_keep_their_tokens(starts: tuple[int, int], tmp_path: Path) -> None:
+    """Read from the first copy's beginning to the last one's end, a clipped copy would get other tokens, or too few."""
+    store = store_files(str(tmp_path))
+    with store.write(tokens_name(PART)) as file:
+        file.write(np.arange(100, 106, dtype=np.uint16))
+    spec = StreamSpec(store=store, parts=(PART,), dtype="uint16", seed=0, held_out_below=0, num_partitions=1)
+    columns = {
+        name: np.zeros(2, np.uint64) for name in ("key_high", "key_low", "text_hash", "start", "file", "position")
+    }
+    index = PartIndex(**columns, num_tokens=np.full(2, 6, np.uint64))
+    out = np.zeros(12, np.uint16)
+    expected = np.zeros(12, np.uint16)
+    for start in starts:
+        for position in range(max(start, 0), min(start + 6, 12)):
+            expected[position] = 100 + position - start
+    copied = fill(spec, Documents(index=index, part=np.zeros(2, np.int64)), np.array(starts), out)
+    assert copied == np.count_nonzero(expected)
+    assert out.tolist() == expected.tolist()

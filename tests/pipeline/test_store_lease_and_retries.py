@@ -1,0 +1,203 @@
+"""What keeps a build alive, and alone, on a store that fails and has no locks; without a store and without waiting."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+import pipeline.files.lease as lease
+from curriculum.errors import BuildError
+from pipeline.files.failures import passes
+from pipeline.files.lease import LEASE_NAME, Pace, acquire, leased, renew
+from pipeline.files.retries import Patience, persist
+from pipeline.files.storage_options import parse_storage_options
+
+
+class Time:
+    """A clock that only sleeping moves; `then` is called at each sleep."""
+
+    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+        self._then = then
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+        self._then()
+
+
+def answered(code: str, status: int, kind: type[Exception] = OSError) -> Exception:
+    """An error as s3fs raises it, with botocore's as the cause."""
+
+    class ClientError(Exception):
+        response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}  # noqa: RUF012
+
+    error = kind(f"{code} of the store")
+    error.__cause__ = ClientError(code)
+    return error
+
+
+def failing(*errors: Exception) -> Callable[[], str]:
+    left = list(errors)
+
+    def attempt() -> str:
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    return attempt
+
+
+def test_throttling_and_dropped_connections_are_waited_for_with_growing_pauses() -> None:
+    """Pauses double and are shortened by at most a half: workers do not come back all at once."""
+    errors = [answered("SlowDown", 503), ConnectionResetError("reset"), TimeoutError(), answered("InternalError", 500)]
+    time = Time()
+    patience = Patience(seconds=60, clock=time.clock, sleep=time.sleep)
+    assert persist(failing(*errors, *errors, *errors), "s3://b/x", "read", patience=patience) == "done"
+    longest = [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10, 10, 10, 10]
+    assert len(time.pauses) == 12
+    assert all(most / 2 <= pause <= most for pause, most in zip(time.pauses, longest, strict=True))
+
+
+def test_a_store_that_does_not_recover_ends_the_build_after_its_patience() -> None:
+    time = Time()
+    patience = Patience(seconds=60, clock=time.clock, sleep=time.sleep)
+    with pytest.raises(BuildError, match=r"^s3://b/x: cannot be written: tried for 6\d s, .*ConnectionResetError"):
+        persist(failing(*[ConnectionResetError("reset")] * 99), "s3://b/x", "written", patience=patience)
+    assert 60 <= time.now < 71
+
+
+FINAL = [
+    (answered("AccessDenied", 403, PermissionError), "refuses access"),
+    (answered("SignatureDoesNotMatch", 403, PermissionError), "refuses access"),
+    (OSError("Forbidden: https://storage"), "refuses access"),  # gcsfs
+    (type("NoCredentialsError", (Exception,), {})("none"), "refuses access"),
+    (answered("NoSuchBucket", 404, FileNotFoundError), "no such bucket"),
+    (answered("EntityTooLarge", 413), "full, a quota is used up"),
+    (answered("QuotaExceeded", 403), "full, a quota is used up"),
+    (answered("XMinioStorageFull", 507), "full, a quota is used up"),
+    (answered("InsufficientCapacity", 503), "full, a quota is used up"),
+    (type("ParamValidationError", (Exception,), {})("bucket name"), "cannot be written"),
+]
+
+
+@pytest.mark.parametrize(("error", "sentence"), FINAL)
+def test_what_cannot_pass_is_said_at_once(error: Exception, sentence: str) -> None:
+    time = Time()
+    patience = Patience(seconds=60, clock=time.clock, sleep=time.sleep)
+    with pytest.raises(BuildError, match=sentence):
+        persist(failing(error), "s3://b/x", "written", patience=patience)
+    assert time.pauses == []
+
+
+def test_errors_that_only_look_final_are_tried_again() -> None:
+    """A restart forgets an upload in parts; a stalled connection is answered with 400."""
+    assert passes(answered("NoSuchUpload", 404, FileNotFoundError))
+    assert passes(answered("RequestTimeout", 400, TimeoutError))
+
+
+def test_a_secret_in_an_error_is_concealed() -> None:
+    options = parse_storage_options(["secret=hunter2hunter2", "endpoint_url=http://e"])
+    with pytest.raises(BuildError) as refused:
+        persist(failing(PermissionError("key hunter2hunter2 at http://e")), "s3://b/x", "read", options=options)
+    assert "key *** at http://e" in str(refused.value)
+    assert "hunter2" not in f"{options!r}"
+
+
+class Place:
+    """A place in a store that is a dictionary."""
+
+    where = "s3://b/x"
+
+    def __init__(self, **found: Any) -> None:
+        self.objects: dict[str, bytes] = {LEASE_NAME: orjson.dumps(found)} if found else {}
+
+    def read(self, name: str, patience: Patience) -> bytes | None:
+        return self.objects.get(name)
+
+    def write_small(self, name: str, data: bytes, patience: Patience) -> None:
+        self.objects[name] = data
+
+    def remove_object(self, name: str, patience: Patience) -> None:
+        self.objects.pop(name, None)
+
+    def count(self) -> None:
+        found = orjson.loads(self.objects[LEASE_NAME])
+        self.objects[LEASE_NAME] = orjson.dumps({**found, "count": found["count"] + 1})
+
+
+def pace(time: Time) -> Pace:
+    return Pace(clock=time.clock, sleep=time.sleep)
+
+
+def test_a_lease_whose_counter_moves_is_respected() -> None:
+    place = Place(owner="other", count=7, host="node3", pid=4711)
+    time = Time(place.count)
+    with pytest.raises(BuildError, match=r"s3://b/x: another build is writing there \(process 4711 on node3\)"):
+        acquire(place, pace(time))
+    assert time.now == 1.0
+
+
+def test_a_lease_that_stands_still_is_taken_over_after_the_watch() -> None:
+    place = Place(owner="other", count=7, host="node3", pid=4711)
+    time = Time()
+    owner = acquire(place, pace(time))
+    assert 30 <= time.now <= 32
+    assert orjson.loads(place.objects[LEASE_NAME])["owner"] == owner
+
+
+def test_of_two_that_begin_at_once_at_most_one_holds_the_place() -> None:
+    """The other writes between our write and our second look."""
+    place = Place()
+    time = Time(lambda: place.write_small(LEASE_NAME, orjson.dumps({"owner": "other"}), Patience(seconds=1)))
+    with pytest.raises(BuildError, match="another build is writing there"):
+        acquire(place, pace(time))
+
+
+def test_an_owner_who_finds_another_name_stops() -> None:
+    place = Place()
+    owner = acquire(place, pace(Time()))
+    renew(place, owner, 1)
+    assert orjson.loads(place.objects[LEASE_NAME])["count"] == 1
+    place.write_small(LEASE_NAME, orjson.dumps({"owner": "other", "pid": 1, "host": "n"}), Patience(seconds=1))
+    with pytest.raises(
+        BuildError, match=r"another build has taken this place \(process 1 on n\).* Nothing is committed"
+    ):
+        renew(place, owner, 2)
+
+
+def test_a_build_that_lost_its_place_is_interrupted_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever its main thread is; and the lease of the other one stays."""
+    monkeypatch.setattr(lease, "PACE", Pace(renew=0.05, watch=1.0, settle=0.0))
+    place = Place()
+    other = orjson.dumps({"owner": "other", "pid": 1, "host": "n"})
+
+    def work() -> None:
+        with leased(place):
+            place.objects[LEASE_NAME] = other
+            threading.Event().wait(10)
+
+    with pytest.raises(BuildError, match="another build has taken this place"):
+        work()
+    assert place.objects == {LEASE_NAME: other}
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_lease_is_gone_after_the_block_however_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "PACE", Pace(renew=0.05, watch=1.0, settle=0.0))
+    place = Place()
+    with leased(place):
+        assert LEASE_NAME in place.objects
+    assert place.objects == {}
+    with pytest.raises(BuildError, match="the disk is full"), leased(place):
+        raise BuildError("the disk is full")
+    assert place.objects == {}

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -70,7 +71,7 @@ class BuildLog:
             "workers": options.num_workers() if options.engine == "local" else options.workers,
             "host": platform.node(),
             "python": platform.python_version(),
-            "versions": {name: _version(name) for name in PACKAGES},
+            "versions": package_versions(),
             "corpus": corpus.name,
             "store": options.store_address(),
             "parts": list(tokenized.part_names),
@@ -79,6 +80,12 @@ class BuildLog:
             "skipped_examples": list(tokenized.skipped_examples),
             "packing": packing,
         }
+
+
+@cache
+def package_versions() -> dict[str, str | None]:
+    """Versions of what decides how a build runs; None for a package that is not installed."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(name: str) -> str | None:

@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print.
 
-Results go to stdout, everything else to stderr. Exit 0: fine; 1: the request failed; 2: the request is wrong.
+Results go to stdout, everything else to stderr. Exit 0: fine; 1: the request failed; 2: the request is wrong; 128 and
+the number of a signal: it ended the command (130 SIGINT, 143 SIGTERM, 129 SIGHUP).
 Heavy modules load inside the command that needs them, so that `curriculum --help` is instant.
 """
 
@@ -8,41 +9,50 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from curriculum.errors import ConfigError, CurriculumError, DataError, PlanError
 from pipeline.cli_options import IMPORTERS, model_size_options, plan_options, storage_option
+from pipeline.interruption import Interrupted, ending_on_signals
 
 
 class _Group(click.Group):
-    """Turns the project's errors into one sentence and an exit code."""
+    """Turns the project's errors, and signals, into one sentence and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except CurriculumError as error:
-            click.echo(f"curriculum: {error}", err=True)
-            ctx.exit(2 if isinstance(error, PlanError | ConfigError) else 1)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise
-            click.echo(f"curriculum: {error.filename or 'the disk'}: {error.strerror or error}.", err=True)
-            ctx.exit(1)
-        except MemoryError:
-            click.echo(
-                "curriculum: out of memory. Fewer --workers, smaller --unit-bytes and --shuffle-window need less; "
-                "then run the same command again to continue.",
-                err=True,
-            )
-            ctx.exit(1)
-        except KeyboardInterrupt:
-            click.echo("curriculum: interrupted. Run the same command again to continue.", err=True)
-            ctx.exit(1)
+        with ending_on_signals():
+            try:
+                return super().invoke(ctx)
+            except CurriculumError as error:
+                _end(ctx, str(error), 2 if isinstance(error, PlanError | ConfigError) else 1)
+            except OSError as error:
+                if error.errno == errno.EPIPE:
+                    raise
+                _end(ctx, f"{error.filename or 'the disk'}: {error.strerror or error}.", 1)
+            except MemoryError:
+                _end(
+                    ctx,
+                    "out of memory. Fewer --workers, smaller --unit-bytes and --shuffle-window need less; then run the "
+                    "same command again to continue.",
+                    1,
+                )
+            except Interrupted as signalled:
+                _end(ctx, str(signalled), signalled.exit_code)
+            except KeyboardInterrupt:
+                _end(ctx, str(Interrupted(signal.SIGINT)), Interrupted(signal.SIGINT).exit_code)
+
+
+def _end(ctx: click.Context, sentence: str, exit_code: int) -> NoReturn:
+    with suppress(OSError):  # the terminal may be gone
+        click.echo(f"curriculum: {sentence}", err=True)
+    ctx.exit(exit_code)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -8,6 +8,7 @@ backend did the work does not change a byte.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ import orjson
 from curriculum.errors import BadRecordError, BuildError, ConfigError
 from curriculum.shard_format import token_itemsize
 from pipeline.backends import open_encoder, split_pieces
+from pipeline.checked_parts import CheckedParts, PartFacts
 from pipeline.documents import BadRecord, Record, read_unit
 from pipeline.encode import MAX_EXAMPLES, EncodeJob, encode_unit, part_name, refusal
 from pipeline.endings import endings
@@ -35,7 +37,7 @@ from pipeline.part import document_key
 from pipeline.progress import Progress
 from pipeline.sources import CORPUS, NamedSource
 from pipeline.standard_library import find_standard_library
-from pipeline.store import ALGORITHM, PartSummary, note_corpus, usable_parts
+from pipeline.store import ALGORITHM, PartSummary, note_corpus, numbered, parts_facts, usable_parts
 from pipeline.tokenized.formats import Stored
 from pipeline.tokenized.sample import check_stored_corpus
 from pipeline.tokenized.take import STORED_IDS
@@ -280,12 +282,21 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
     jobs = tuple(replace(job, source=source.name) for source in corpus.sources)
     parts: dict[int, tuple[PartSummary, ...]] = {}
     examples: list[tuple[int, tuple[str, ...]]] = []
-    with progress.stage("encode", total=_total_bytes(units), unit="B") as advance:
-        tasks = [(one.source, one.unit) for one in units]
-        for number, (of_unit, sentences) in workers.run(ensure_source_parts, (jobs,), tasks):
-            parts[number] = of_unit
-            examples = _first_examples([*examples, (number, sentences)])
-            advance(units[number].unit.num_bytes)
+    checked = CheckedParts(store)
+    tasks = []
+    for one in units:
+        name = part_name(jobs[one.source], one.unit)
+        tasks.append((one.source, one.unit, checked.leading(numbered(name, n) for n in itertools.count())))
+    try:
+        with progress.stage("encode", total=_total_bytes(units), unit="B") as advance:
+            for number, (of_unit, files, sentences) in workers.run(ensure_source_parts, (jobs,), tasks):
+                parts[number] = of_unit
+                for part, facts_of_part in zip(of_unit, files, strict=True):
+                    checked.note(part.name, facts_of_part)
+                examples = _first_examples([*examples, (number, sentences)])
+                advance(units[number].unit.num_bytes)
+    finally:
+        checked.write()
     of_source: list[list[PartSummary]] = [[] for _ in corpus.sources]
     for number, one in enumerate(units):
         of_source[one.source] += parts[number]
@@ -331,10 +342,10 @@ def _total_bytes(units: Sequence[SourceUnit]) -> int:
 
 
 def ensure_source_parts(
-    jobs: tuple[EncodeJob, ...], source: int, unit: Unit
-) -> tuple[tuple[PartSummary, ...], tuple[str, ...]]:
+    jobs: tuple[EncodeJob, ...], source: int, unit: Unit, checked: tuple[PartFacts, ...]
+) -> tuple[tuple[PartSummary, ...], tuple[PartFacts | None, ...], tuple[str, ...]]:
     """`ensure_parts` of a unit of one of several sources."""
-    return ensure_parts(jobs[source], unit)
+    return ensure_parts(jobs[source], unit, checked)
 
 
 def _backend(options: Options, job: EncodeJob, units: tuple[Unit, ...], workers: Workers, progress: Progress) -> str:
@@ -381,18 +392,24 @@ def _check_stored(
     return STORED_IDS.split()[0]
 
 
-def ensure_parts(job: EncodeJob, unit: Unit) -> tuple[tuple[PartSummary, ...], tuple[str, ...]]:
-    """The parts of a unit, from the store if a backend that is trusted now wrote them, else encoded; and sentences
-    about the first records that were skipped.
+def ensure_parts(
+    job: EncodeJob, unit: Unit, checked: tuple[PartFacts, ...]
+) -> tuple[tuple[PartSummary, ...], tuple[PartFacts | None, ...], tuple[str, ...]]:
+    """The parts of a unit, from the store if a backend that is trusted now wrote them, else encoded; their files; and
+    sentences about the first records that were skipped.
 
     The summaries come without what may be large: a worker that is killed while it sends a large result blocks the
     others, and the parent holds one for every part of the corpus.
+
+    Args:
+        checked: files of the unit's parts when an earlier run compared their digests.
     """
-    found = usable_parts(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype))
-    if found is None or any(part.backend.split()[0] not in ("tokenizers", job.backend) for part in found):
+    found, files = usable_parts(job.store, part_name(job, unit), token_itemsize(job.tokenizer.dtype), checked)
+    if not found or any(part.backend.split()[0] not in ("tokenizers", job.backend) for part in found):
         found = encode_unit(job, unit)
+        files = parts_facts(job.store, [part.name for part in found])
     sentences = tuple(sentence for part in found for sentence in part.skipped_examples)[:MAX_EXAMPLES]
-    return tuple(replace(part, files=(), skipped_examples=()) for part in found), sentences
+    return tuple(replace(part, files=(), skipped_examples=()) for part in found), files, sentences
 
 
 def _first_examples(examples: list[tuple[int, tuple[str, ...]]]) -> list[tuple[int, tuple[str, ...]]]:

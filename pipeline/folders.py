@@ -56,13 +56,13 @@ def input_file(path: Path, relative: str, kind: str) -> InputFile:
     absolute = str(path.absolute())
     try:
         size, mtime_ns = measure(absolute, kind)
-        stamp = _stamp(absolute, kind)
+        now = stamp(absolute, kind)
     except OSError as error:
         raise ConfigError(
             f"{printable(os.fsdecode(error.filename or absolute))} cannot be read ({error.strerror}); "
             f"it belongs to the corpus, so repair it or take it out"
         ) from error
-    return InputFile(path=absolute, relative=relative, size=size, mtime_ns=mtime_ns, kind=kind, stamp=stamp)
+    return InputFile(path=absolute, relative=relative, size=size, mtime_ns=mtime_ns, kind=kind, stamp=now)
 
 
 def walk(folder: Path, skip_names: frozenset[str] = frozenset()) -> Iterator[tuple[Path, str]]:
@@ -145,9 +145,15 @@ def measure(path: str, kind: str) -> tuple[int, int]:
     return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
 
 
-def _stamp(path: str, kind: str) -> str:
+def stamp(path: str, kind: str) -> str:
+    """Devices, inodes and change times of the files that `measure` measures; OSError if gone."""
     states = [each.stat() for each in _paths(path, kind)]
     return ",".join(f"{state.st_dev}:{state.st_ino}:{state.st_ctime_ns}" for state in states)
+
+
+def change_times(stamped: str) -> list[str]:
+    """Change times in nanoseconds, of what `stamp` gave."""
+    return [each.rsplit(":", 1)[-1] for each in stamped.split(",")]
 
 
 def _paths(path: str, kind: str) -> list[Path]:

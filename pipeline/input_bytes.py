@@ -21,7 +21,7 @@ from pipeline.files.address import is_url
 from pipeline.files.bucket import Bucket
 from pipeline.files.connection import ATTEMPT_SECONDS, Connection
 from pipeline.files.storage_options import StorageOptions
-from pipeline.folders import InputFile, measure, printable
+from pipeline.folders import InputFile, change_times, measure, printable, stamp
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -61,15 +61,17 @@ def require_unchanged(file: InputFile) -> None:
         return
     try:
         found = measure(file.path, file.kind)
+        # Inodes and devices may have other numbers on another machine; a change time is the file system's.
+        replaced = bool(file.stamp) and change_times(stamp(file.path, file.kind)) != change_times(file.stamp)
     except OSError as error:
         raise BuildError(
             f"{printable(file.path)} was there when the build began and cannot be found now "
             f"({error.strerror}); put it back, or run the command again without it"
         ) from error
-    if found != (file.size, file.mtime_ns):
+    if found != (file.size, file.mtime_ns) or replaced:
         raise BuildError(
             f"{printable(file.path)} changed while being read: it had {file.size} bytes when the build began "
-            f"and has {found[0]} now, or only a new modification time; leave the corpus alone and run the "
+            f"and has {found[0]} now, or only new times; leave the corpus alone and run the "
             f"same command again"
         )
 

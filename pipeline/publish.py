@@ -17,6 +17,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -69,15 +70,12 @@ class Aside:
         if self._digest is not None:
             self._digest.update(view)
         self.num_bytes += len(view)
-        try:
-            if len(view) < MAX_PENDING_BYTES:  # pyarrow writes a dozen paddings and headers per file
-                self._pending += view
-            if max(len(view), len(self._pending)) >= MAX_PENDING_BYTES:
-                self.flush()
-            if len(view) >= MAX_PENDING_BYTES:
-                self._write_through(view)
-        except OSError as error:
-            raise _cannot_write(self.final, error) from error
+        if len(view) < MAX_PENDING_BYTES:  # pyarrow writes a dozen paddings and headers per file
+            self._pending += view
+        if max(len(view), len(self._pending)) >= MAX_PENDING_BYTES:
+            self.flush()
+        if len(view) >= MAX_PENDING_BYTES:
+            self._write_through(view)
         return len(view)
 
     def flush(self) -> None:
@@ -87,8 +85,11 @@ class Aside:
             self._write_through(memoryview(pending))
 
     def _write_through(self, view: memoryview) -> None:
-        while len(view):  # one write(2) moves at most 2 GiB, and less on a nearly full disk
-            view = view[self._file.write(view) :]
+        try:
+            while len(view):  # one write(2) moves at most 2 GiB, and less on a nearly full disk
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise _cannot_write(self.final, error) from error
 
     def sha256(self) -> str:
         """Hex digest of everything written so far; only of a file opened with `hashed`."""
@@ -108,22 +109,28 @@ class Aside:
             make_folder(self.final.parent, self._flush_names)
             os.replace(self.path, self.final)  # noqa: PTH105 - a name that tests can stop the build at
             self._flush_names(self.final.parent)
-        except OSError as failure:
+        except BaseException as failure:
             self._drop()
-            raise _cannot_write(self.final, failure) from failure
+            if isinstance(failure, OSError):
+                raise _cannot_write(self.final, failure) from failure
+            raise
 
     def _drop(self) -> None:
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # what goes wrong here hides what went wrong before; the next run removes the file
+            self._file.close()
+            self.path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
     """Flush the names of a folder, so that a rename survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
 
 
 def make_folder(folder: Path, flush_names: Callable[[Path], object] = sync_folder) -> None:
@@ -139,11 +146,18 @@ def make_folder(folder: Path, flush_names: Callable[[Path], object] = sync_folde
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole folder if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Remove a file or a whole folder if it is there.
+
+    Raises:
+        BuildError: that is not possible.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def _cannot_write(path: Path, error: OSError) -> BuildError:

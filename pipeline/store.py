@@ -13,6 +13,7 @@ of very much text gives several parts, each of which but the last says that anot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ import pyarrow as pa
 import xxhash
 
 from curriculum.errors import BuildError
+from pipeline.checked_parts import CHECKED, PartFacts
 from pipeline.files.contract import Files
 from pipeline.layout import read_object, write_object
 
@@ -114,7 +116,7 @@ def claim_store(store: Files) -> None:
 
 def remove_store(store: Files) -> None:
     """Remove what a store consists of, and the folder if nothing else is in it."""
-    for name in ("corpora", "merged", "parts", "tokenizers", "aside", "cluster", MARKER):
+    for name in ("corpora", "merged", "parts", "tokenizers", "aside", "cluster", CHECKED, MARKER):
         store.remove(name)
     store.remove_empty_folders("")
 
@@ -201,16 +203,28 @@ def _unreadable(store: Files, name: str, error: Exception) -> BuildError:
     )
 
 
-def usable_part(store: Files, name: str, itemsize: int) -> PartSummary | None:
-    """Summary of a part that is complete and undamaged, or None after removing what is left of it."""
+def parts_facts(store: Files, names: Sequence[str]) -> tuple[PartFacts | None, ...]:
+    """Sizes and stamps of the files of each part; None if one of the two is missing."""
+    found = [(store.facts(tokens_name(name)), store.facts(index_name(name))) for name in names]
+    return tuple(
+        None if tokens is None or index is None else PartFacts(tokens=tokens, index=index) for tokens, index in found
+    )
+
+
+def usable_part(store: Files, name: str, itemsize: int, checked: PartFacts | None = None) -> PartSummary | None:
+    """Summary of a part that is complete and undamaged, or None after removing what is left of it.
+
+    Args:
+        checked: the part's files when their digests were last compared; unchanged ones are believed.
+    """
     if store.facts(index_name(name)) is None:
         return None
     try:
+        (facts,) = parts_facts(store, [name])
         summary, index = read_part(store, name)
-        tokens = store.facts(tokens_name(name))
         num_bytes = summary.tokens * itemsize
-        complete = tokens is not None and tokens.num_bytes == num_bytes and index.digest() == summary.index_digest
-        if complete and _digest(store, tokens_name(name), num_bytes) == summary.tokens_digest:
+        complete = facts is not None and facts.tokens.num_bytes == num_bytes
+        if complete and (facts == checked or _digests_agree(store, summary, index, num_bytes)):
             return summary
     except BuildError:
         pass  # the index is damaged: as good as missing
@@ -219,15 +233,29 @@ def usable_part(store: Files, name: str, itemsize: int) -> PartSummary | None:
     return None
 
 
-def usable_parts(store: Files, unit: str, itemsize: int) -> tuple[PartSummary, ...] | None:
-    """Summaries of all parts of a unit, or None if one of them is missing or damaged."""
+def _digests_agree(store: Files, summary: PartSummary, index: PartIndex, num_bytes: int) -> bool:
+    return (
+        index.digest() == summary.index_digest
+        and _digest(store, tokens_name(summary.name), num_bytes) == summary.tokens_digest
+    )
+
+
+def usable_parts(
+    store: Files, unit: str, itemsize: int, checked: tuple[PartFacts, ...] = ()
+) -> tuple[tuple[PartSummary, ...], tuple[PartFacts | None, ...]]:
+    """Summaries of all parts of a unit, and their files as they were before they were read; both empty if a part is
+    missing or damaged."""
     parts: list[PartSummary] = []
+    files: list[PartFacts | None] = []
     while not parts or parts[-1].continues:
-        part = usable_part(store, numbered(unit, len(parts)), itemsize)
+        number = len(parts)
+        # Before they are read: what changes meanwhile is read again next time.
+        files += parts_facts(store, [numbered(unit, number)])
+        part = usable_part(store, numbered(unit, number), itemsize, checked[number] if number < len(checked) else None)
         if part is None:
-            return None
+            return (), ()
         parts.append(part)
-    return tuple(parts)
+    return tuple(parts), tuple(files)
 
 
 def read_tokens(store: Files, name: str, start: int, out: np.ndarray[Any, Any]) -> None:

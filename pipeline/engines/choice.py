@@ -14,6 +14,8 @@ from pipeline.engines.local import local_workers
 from pipeline.engines.workers import Workers
 from pipeline.layout import ASIDE
 from pipeline.options import Options
+from pipeline.units import MAX_UNIT_BYTES
+from pipeline.windows import MAX_WINDOW_TOKENS
 
 SAMPLED_FILES = 3
 
@@ -42,7 +44,7 @@ def open_workers(
     if encodes:
         wait_for_orphans(options.store_files(), say)
     if options.engine == "local":
-        with local_workers(options.num_workers()) as workers:
+        with local_workers(options.num_workers(), lambda stage: what_to_lower(options, stage)) as workers:
             yield workers
         return
     from pipeline.engines.node_checks import SharedFolder
@@ -65,3 +67,19 @@ def check_engine(options: Options) -> None:
         from pipeline.engines.ray_connection import import_ray
 
         import_ray()
+
+
+def what_to_lower(options: Options, stage: str) -> str:
+    """The options whose smaller values make a stage need less memory, with their values now, as a clause.
+
+    Args:
+        stage: the module of its tasks.
+    """
+    workers = f"fewer --workers (now {options.num_workers():,})"
+    unit = f"up to {MAX_UNIT_BYTES:,}" if options.unit_bytes is None else f"{options.unit_bytes:,}"
+    window = f"up to {MAX_WINDOW_TOKENS:,}" if options.shuffle_window is None else f"{options.shuffle_window:,}"
+    smaller = {
+        "pipeline.corpus": f"a smaller --unit-bytes (now {unit})",
+        "pipeline.cut": f"a smaller --shuffle-window (now {window})",
+    }
+    return f"{workers} or {smaller[stage]} need less" if stage in smaller else f"{workers} need less"

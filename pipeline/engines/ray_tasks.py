@@ -16,8 +16,8 @@ from typing import Any
 
 from curriculum.errors import BuildError
 from pipeline.engines.fence import behind
-from pipeline.engines.local import one_thread_per_worker
 from pipeline.engines.node_checks import NodeCheck
+from pipeline.engines.worker_process import one_thread_per_worker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -84,6 +84,8 @@ class DiskFiles:
             return (self.root / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:  # EIO comes without a name
+            raise _cannot_read(self.root / name, error) from error
 
     def read_into(self, name: str, start: int, out: memoryview) -> int:
         """Read, not mapped: a truncated file ends in a sentence, not in SIGBUS."""

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: the same command continues and ends in the same bytes, with nothing left over."""
+"""kill -9, or a failing disk, at any moment: the same command continues, ends in the same bytes, leaves no rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 import curriculum
 from small_corpus import dataset_files, real_texts
 
-SCRIPT = Path(__file__).with_name("kill_everywhere.py")
 ROOT = Path(__file__).parents[2]
 
 
@@ -40,19 +39,34 @@ def write_corpus(folder: Path, scenario: str) -> None:
         (folder / f"{i}.txt").write_text(texts[20 + i][:200])
 
 
-@pytest.mark.parametrize(
-    "scenario", ["fresh", "overwrite-finished", "overwrite-unfinished", "skip-and-drop-store", "packed", "mixture"]
-)
+SCENARIOS = ["fresh", "overwrite-finished", "overwrite-unfinished", "skip-and-drop-store", "packed"]
+
+
+@pytest.mark.parametrize("scenario", [*SCENARIOS, "mixture"])
 def test_killed_at_every_effect_on_the_disk(memory: Path, scenario: str) -> None:
     """Preempted nodes are daily life: a rerun must neither differ, nor stop, nor leave half-written files."""
+    disturb(memory, "kill_everywhere.py", scenario, stride=2)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_effect_on_the_disk_fails(memory: Path, scenario: str) -> None:
+    """A full, broken, read-only disk, a quota, or SIGTERM, there: one sentence with a path, nothing half-written, and
+    the rerun gives the same bytes."""
+    disturb(memory, "fail_everywhere.py", scenario, stride=2 if scenario == "fresh" else 6)
+
+
+def disturb(memory: Path, script: str, scenario: str, *, stride: int) -> None:
+    """Two processes that try every `stride`-th effect each; a stride of 2 is all of them."""
     running = []
-    for first in (1, 2):  # odd and even effects, one process each
+    for first in (1, 2):
         folder = memory / str(first)
         write_corpus(folder / "corpus", scenario)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache")}
-        command = [sys.executable, str(SCRIPT), str(folder), scenario, str(first), "2"]
+        arguments = [str(Path(__file__).with_name(script)), str(folder), scenario, str(first), str(stride)]
         running.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
         )
     for child in running:
         out, err = child.communicate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -148,6 +149,33 @@ def test_no_merge_is_repeated_and_a_damaged_part_is_merged_anew(
     assert_same(memory / "first", memory / "second")
     again = [path for path in merged if path.stat().st_mtime_ns != stamps[path]]
     assert again == merged[:2]
+
+
+def test_a_build_that_ends_in_the_middle_of_a_merge_goes_on(
+    build_lines: Build, memory: Path, small_merges: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens without an index are no part: the next run writes that one again, and keeps those before it."""
+    build_lines(memory / "whole", many=True)
+    shutil.rmtree(memory / "many" / "merged")
+    write = pipeline.merge.write_index
+    written: list[Any] = []
+
+    def stopped(*arguments: Any) -> None:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        write(*arguments)
+        written.append(arguments)
+
+    monkeypatch.setattr(pipeline.merge, "write_index", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        build_lines(memory / "stopped", many=True)
+    kept = {path: path.stat().st_mtime_ns for path in (memory / "many" / "merged").rglob("*.arrow")}
+    assert len(kept) == 3
+    assert len(list((memory / "many" / "merged").rglob("*.tokens"))) == 4
+    monkeypatch.setattr(pipeline.merge, "write_index", write)
+    build_lines(memory / "stopped", many=True)
+    assert_same(memory / "whole", memory / "stopped")
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
 
 
 def test_without_room_the_parts_are_read_as_they_are(

@@ -1,0 +1,120 @@
+"""SIGTERM, Ctrl-C and a closed terminal end a build within seconds, in one sentence; the same command continues."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from running_build import ROOT, dataset_bytes, end, finish, start, wait_for, workers_of, write_slow_corpus
+
+TIDY_SECONDS = 5.0
+"""Slurm and Kubernetes give 30; the machine may be busy."""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus, and the dataset of an undisturbed build."""
+    place = tmp_path_factory.mktemp("undisturbed")
+    write_slow_corpus(place / "corpus")
+    finish(place)
+    return place
+
+
+@pytest.fixture
+def place(built: Path, tmp_path: Path) -> Path:
+    """The same corpus (a link, so that it stays the same corpus), nothing built."""
+    (tmp_path / "corpus").symlink_to(built / "corpus")
+    return tmp_path
+
+
+def test_a_signal_ends_a_build_tidily(built: Path, place: Path) -> None:
+    """To the build alone or to its workers too: a sentence, the exit code of shells, nobody left, nothing lost. Each
+    build goes on where the one before it was interrupted."""
+    kill, kill_group = os.kill, os.killpg  # Slurm and a terminal signal the whole group
+    for stage, send, number in (
+        ("start", kill, signal.SIGTERM),
+        ("encode", kill_group, signal.SIGTERM),
+        ("more", kill_group, signal.SIGHUP),
+        ("more", kill_group, signal.SIGINT),
+        ("cut", kill, signal.SIGTERM),
+    ):
+        build = start(place)
+        wait_for(place, stage, build)
+        began = time.monotonic()
+        send(build.pid, number)
+        code, said = end(build)
+        assert time.monotonic() - began < TIDY_SECONDS
+        assert said == f"curriculum: interrupted by {number.name}. Run the same command again to continue.\n"
+        assert code == 128 + number
+        assert not (place / "out" / "manifest.json").exists()
+    assert finish(place) == dataset_bytes(built)
+    assert list((place / "out.store").glob("aside/*")) == []
+
+
+def test_ctrl_c_twice_ends_at_once(place: Path) -> None:
+    """Also while a worker tidies up or hangs: here all workers are stopped and answer nobody."""
+    build = start(place)
+    wait_for(place, "encode", build)
+    for worker in workers_of(build):
+        os.kill(worker, signal.SIGSTOP)
+    os.killpg(build.pid, signal.SIGINT)
+    time.sleep(0.4)
+    began = time.monotonic()
+    os.killpg(build.pid, signal.SIGINT)
+    build.wait(5)
+    assert time.monotonic() - began < 1
+    assert build.returncode == 130
+    os.killpg(build.pid, signal.SIGCONT)  # now the workers see that their parent is gone
+    assert end(build)[1].startswith("curriculum: interrupted by SIGINT.")
+
+
+def test_a_signal_reaches_a_process_that_is_in_native_code(tmp_path: Path) -> None:
+    """The training of a tokenizer takes seconds without a moment for an exception: the process ends all the same."""
+    code = (
+        "import hashlib\n"
+        "from pipeline import interruption\n"
+        "interruption.GRACE_SECONDS = 0.5\n"
+        "with interruption.ending_on_signals():\n"
+        "    print('ready', flush=True)\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 1_000_000_000)\n"
+    )
+    script = tmp_path / "busy.py"
+    script.write_text(code)
+    busy = subprocess.Popen(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert busy.stdout is not None
+    assert busy.stdout.readline() == "ready\n"
+    time.sleep(0.5)  # it enters the native code
+    busy.terminate()
+    _, said = busy.communicate(timeout=10)
+    assert (busy.returncode, said) == (
+        143,
+        "curriculum: interrupted by SIGTERM. Run the same command again to continue.\n",
+    )
+
+
+def test_a_signal_that_was_ignored_stays_ignored_and_a_copy_is_no_second_one(place: Path, built: Path) -> None:
+    """`nohup` outlives its terminal; `timeout` signals the command and then its group."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does
+    try:
+        build = start(place)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for(place, "start", build)
+    os.kill(build.pid, signal.SIGHUP)
+    wait_for(place, "encode", build)
+    os.kill(build.pid, signal.SIGTERM)
+    os.killpg(build.pid, signal.SIGTERM)
+    code, said = end(build)
+    assert (code, said.count("interrupted by SIGTERM")) == (143, 1)

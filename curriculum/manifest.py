@@ -8,8 +8,8 @@ a required feature that this version does not know is refused before any shard i
     {"format": "curriculum-dataset", "version": 1, "requires": [], "id": "sha256:...", "plan": {...}, ...}
 
 `requires` is how the format grows: a release that does not know a name in it refuses the dataset in one sentence,
-instead of training on padding. It is [], or ["packed"] where rows are packed (mode document and best-fit), or
-["mixture"] where they come from several sources.
+instead of training on padding. It holds "packed" where rows are packed (mode document and best-fit), "mixture" where
+they come from several sources, and "extended" after an extension.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from curriculum.accounting import Accounting as Accounting
 from curriculum.accounting import read_accounting, require_adds_up
 from curriculum.budget import FULL
 from curriculum.errors import DataError
+from curriculum.extension import Extension, read_extensions
 from curriculum.json_object import JsonObject
 from curriculum.mixture import Mixture
 from curriculum.mixture_entry import read_mixture, require_mixture_fits
@@ -40,7 +41,9 @@ PACKED = "packed"
 PACKED_MODES = ("document", "best-fit")
 MIXTURE = "mixture"
 """Rows come from several sources: each has a stream of its own, and `build.mixture` says how many rows it gives."""
-KNOWN_FEATURES: frozenset[str] = frozenset({PACKED, MIXTURE})
+EXTENDED = "extended"
+"""Steps were added to a finished dataset: windows begin anew there, `build.extensions` names the datasets before."""
+KNOWN_FEATURES: frozenset[str] = frozenset({EXTENDED, MIXTURE, PACKED})
 """Names that `requires` may hold; later versions of the format add some."""
 FILE_NAME = "manifest.json"
 
@@ -80,6 +83,10 @@ class SourceEntry:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
+OPTIONAL = ("fill", "mixture", "extensions")
+"""Keys of `build` that are there only where they say something."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildEntry:
     """Choices of the builder that change the bytes and are not part of the plan."""
@@ -93,11 +100,13 @@ class BuildEntry:
     """best-fit mode: parts per million of the slots of each phase that the stream was to fill; () and no key else"""
     mixture: Mixture | None = None
     """of several sources: the weight of each in every phase; None, and no key, of a single one"""
+    extensions: tuple[Extension, ...] = ()
+    """one for each time that the dataset was extended, the first one first; () and no key if it never was"""
 
     def to_json(self) -> dict[str, Any]:
         """The object of the manifest."""
-        optional = {"fill": self.fill, "mixture": self.mixture.weights if self.mixture else ()}
-        return {name: value for name, value in {**asdict(self), **optional}.items() if value or name not in optional}
+        values = asdict(self) | {"mixture": self.mixture.weights if self.mixture else ()}
+        return {name: value for name, value in values.items() if value or name not in OPTIONAL}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +142,11 @@ class Manifest:
         """Bytes per stored token."""
         return token_itemsize(self.dtype)
 
+    def continues(self, dataset_id: str, step: int) -> bool:
+        """Whether training that stands at a step of that dataset can go on here: it is this one, or one before."""
+        parents = {entry.parent: entry.first_step for entry in self.build.extensions}
+        return dataset_id == self.id or step <= parents.get(dataset_id, -1)
+
     @property
     def entries(self) -> tuple[PhaseEntry, ...]:
         """All phases, and the held-out rows after them if there are any."""
@@ -161,9 +175,10 @@ class Manifest:
         }
 
 
-def required_features(mode: str, *, mixture: bool = False) -> tuple[str, ...]:
-    """What `requires` lists for a plan of this mode, of several sources or one."""
-    return (*((MIXTURE,) if mixture else ()), *((PACKED,) if mode in PACKED_MODES else ()))
+def required_features(plan: Plan, *, mixture: bool = False) -> tuple[str, ...]:
+    """What `requires` lists for a dataset of this plan, of several sources or one."""
+    needed = {EXTENDED: plan.num_extensions > 0, MIXTURE: mixture, PACKED: plan.mode in PACKED_MODES}
+    return tuple(name for name, is_needed in needed.items() if is_needed)
 
 
 def canonical_json(value: Any) -> bytes:
@@ -248,11 +263,12 @@ def check_consistent(manifest: Manifest, where: str) -> None:
         DataError: names the first contradiction.
     """
     plan = manifest.plan
-    required = required_features(plan.mode, mixture=manifest.build.mixture is not None)
+    required = required_features(plan, mixture=manifest.build.mixture is not None)
     if manifest.requires != required:
         raise DataError(
             f"{where}: requires is {list(manifest.requires)}, but a dataset of mode {plan.mode!r} "
-            f"{'of several sources ' if manifest.build.mixture else ''}requires {list(required)}. The manifest was "
+            f"{'of several sources ' if manifest.build.mixture else ''}requires {list(required)}"
+            f"{f' after {plan.num_extensions} extensions' if plan.num_extensions else ''}. The manifest was "
             f"edited or damaged: copy it again."
         )
     require_mixture_fits(manifest.build.mixture, manifest.sources, where)
@@ -295,6 +311,7 @@ def _build(o: JsonObject, plan: Plan) -> BuildEntry:
         bos=o.one_of("bos", ("none", "document")),
         fill=tuple(o.integers("fill", least=1, most=FULL)) if plan.mode == "best-fit" and "fill" in o.raw else (),
         mixture=read_mixture(o, len(plan.phases)) if "mixture" in o.raw else None,
+        extensions=read_extensions(o.objects("extensions") if "extensions" in o.raw else (), plan),
     )
     o.no_others()
     if entry.fill and len(entry.fill) != len(plan.phases):

@@ -143,14 +143,14 @@ class Reader:
 
     def _start(self, start: int | Cursor) -> tuple[int, int]:
         if isinstance(start, Cursor):
-            if start.dataset_id != self._id:
-                raise CursorError(
-                    f"{self.where}: the cursor belongs to dataset {start.dataset_id}, this one is {self._id}. "
-                    f"Resume with the dataset that the run was started on."
-                )
             step, row = start.step, start.row
             if not all(isinstance(value, int) and not isinstance(value, bool) for value in (step, row)):
                 raise CursorError(f"{self.where}: step {step!r}, row {row!r} of the cursor: both are integers.")
+            if not self.manifest.continues(start.dataset_id, step):
+                raise CursorError(
+                    f"{self.where}: the cursor belongs to dataset {start.dataset_id}, this one is {self._id}. "
+                    f"Resume with the dataset that the run was started on, or an extension of it."
+                )
         else:
             step, row = operator.index(start), 0
         if not 0 <= step <= len(self) or row < 0 or (step == len(self) and row):

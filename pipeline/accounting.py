@@ -25,7 +25,7 @@ def account(
     taken: Sequence[tuple[int, int]] = (),
 ) -> Accounting:
     """The accounting of a finished build; of a mixture `taken` is (training tokens, tokens used up) of every source."""
-    packed = PACKED in required_features(plan.mode)
+    packed = PACKED in required_features(plan)
     trained = plan.total_tokens - counts.padding_tokens
     truncated = counts.dropped_tokens if packed else plan.dropped_tokens
     unused, repeated, context = left_over(taken or [(tokenized.tokens - held_out_tokens, trained + truncated)])

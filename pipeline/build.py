@@ -9,40 +9,35 @@ either tokenizer backend. Killed at any moment, the same command continues and e
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curriculum.errors import BuildError, PlanError
+from curriculum.errors import PlanError
 from curriculum.manifest import (
-    FILE_NAME,
-    PACKED,
     BuildEntry,
     Manifest,
     PhaseEntry,
-    ShardEntry,
     SourceEntry,
     TokenizerEntry,
     required_features,
 )
 from curriculum.plan import Plan
-from curriculum.shard_format import row_bytes, token_itemsize
 from pipeline.accounting import account
 from pipeline.build_log import BuildLog
-from pipeline.card import dataset_card
 from pipeline.corpus import Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, StoredSource, plan_corpus
-from pipeline.cut import CutJob, WindowTask, cut_window, finished_windows
+from pipeline.cut import CutJob
+from pipeline.cut_stage import cut_windows
 from pipeline.cut_validation import cut_validation
 from pipeline.engines.choice import check_engine, open_workers
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.holdout import HeldOut
-from pipeline.layout import LOG_NAME, WORK_FOLDER, read_build_log, write_bytes, write_object
+from pipeline.layout import read_build_log, write_bytes
 from pipeline.merge import merge_parts
 from pipeline.options import Options
-from pipeline.output import prepare, sweep
+from pipeline.output import finish, prepare
 from pipeline.progress import Progress
 from pipeline.store import ALGORITHM, claim_store, remove_store
 from pipeline.stream import MergedParts
@@ -179,46 +174,18 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
         streams=planned.mixed.streams() if planned.mixed else (),
     )
     with log.stage("cut"):
-        phases, counts = _cut(job, planned, options, workers, progress)
+        tasks = window_tasks(job, planned, shard_bytes=options.shard_bytes)
+        shards, counts = cut_windows(job, tasks, workers, progress)
+        phases = tuple(PhaseEntry(seq_len=p.seq_len, shards=of) for p, of in zip(plan.phases, shards, strict=True))
         validation = None
         if held_out.tokens:
             of_validation = (job.dataset, job.stream, plan.max_seq_len, options.shard_bytes)
-            ((_, shards),) = workers.run(cut_validation, of_validation, [()])
-            validation = PhaseEntry(seq_len=plan.max_seq_len, shards=shards)
+            ((_, held_out_shards),) = workers.run(cut_validation, of_validation, [()])
+            validation = PhaseEntry(seq_len=plan.max_seq_len, shards=held_out_shards)
     manifest = _manifest(options, job, tokenized, planned, counts, phases, validation)
     facts = log.to_json(manifest, tokenized, corpus, options, held_out.below, counts.summary(plan))
     _finish(options, manifest, Path(tokenized.tokenizer.path), facts)
     return manifest
-
-
-def _cut(
-    job: CutJob, planned: CorpusPlan, options: Options, workers: Workers, progress: Progress
-) -> tuple[tuple[PhaseEntry, ...], WindowCounts]:
-    """Cut all windows that an earlier run did not finish; the shards of each phase in row order."""
-    plan, itemsize = job.plan, token_itemsize(job.stream.dtype)
-    tasks = window_tasks(job, planned, shard_bytes=options.shard_bytes)
-    done = finished_windows(job, tasks)
-    left = [task for task in tasks if task.window.index not in done]
-    _check_space(job, left)
-    total, to_do = (sum(task.window.num_tokens for task in some) for some in (tasks, left))
-    with progress.stage("cut", total=total * itemsize, unit="B") as advance:
-        advance((total - to_do) * itemsize)
-        for number, _ in workers.run(cut_window, (job,), [(task,) for task in left]):
-            done |= finished_windows(job, [left[number]])  # now: a record of a store takes 20 ms, a job has 75,000
-            advance(left[number].window.num_tokens * itemsize)
-    shards: list[list[ShardEntry]] = [[] for _ in plan.phases]
-    counts = WindowCounts()
-    for task in tasks:
-        finished = done.get(task.window.index)
-        if finished is None:
-            raise BuildError(
-                f"{job.dataset.where}: the record of window {task.window.index} vanished. Run the same command again."
-            )
-        counts += finished.counts
-        for slot, entry in zip(task.slots, finished.shards, strict=True):
-            shards[slot.phase].append(entry)
-    phases = zip(plan.phases, shards, strict=True)
-    return tuple(PhaseEntry(seq_len=phase.seq_len, shards=tuple(of_phase)) for phase, of_phase in phases), counts
 
 
 def _manifest(
@@ -256,7 +223,7 @@ def _manifest(
         accounting=account(
             plan, tokenized, planned.held_out.tokens, counts, planned.mixed.taken if planned.mixed else ()
         ),
-        requires=required_features(plan.mode, mixture=job.mixture is not None),
+        requires=required_features(plan, mixture=job.mixture is not None),
     )
 
 
@@ -281,16 +248,10 @@ def _sources(job: CutJob, tokenized: TokenizedCorpus, planned: CorpusPlan) -> tu
 
 
 def _finish(options: Options, manifest: Manifest, tokenizer: Path, facts: dict[str, Any]) -> None:
-    """Everything beside the shards; the manifest last, since its presence says that all the rest is there."""
     root = options.out_files()
     write_bytes(root, "tokenizer.json", tokenizer.read_bytes())
-    write_bytes(root, "README.md", dataset_card(manifest).encode())
-    write_object(root, LOG_NAME, facts)
-    sweep(root, manifest)
-    # The manifest keeps the order of its keys: it is read by people too.
-    write_bytes(root, FILE_NAME, json.dumps(manifest.to_json(), indent=1, ensure_ascii=False).encode() + b"\n")
+    finish(root, manifest, facts)
     options.store_files().forget_unfinished()
-    root.remove(WORK_FOLDER)
 
 
 def _request(options: Options, corpus: Corpus) -> dict[str, Any]:
@@ -308,19 +269,4 @@ def _check_validation(plan: Plan, held_out: HeldOut) -> None:
         raise PlanError(
             f"The held-out documents have {held_out.tokens:,} tokens, which is no row of {plan.max_seq_len:,} "
             f"(and the token after it). Hold out more with --validation-tokens or --validation-frac."
-        )
-
-
-def _check_space(job: CutJob, tasks: list[WindowTask]) -> None:
-    slots = [slot for task in tasks for slot in task.slots]
-    packed = PACKED in required_features(job.plan.mode)
-    needed = sum(
-        (slot.stop_row - slot.first_row) * row_bytes(job.plan.phases[slot.phase].seq_len, job.stream.dtype, packed)
-        for slot in slots
-    )
-    free = job.dataset.free_bytes()
-    if free is not None and needed > free:
-        raise BuildError(
-            f"{job.dataset.where}: the shards need {needed / 1e6:,.1f} MB, the disk has {free / 1e6:,.1f} MB left. "
-            f"Free space or give --out on another disk, then run again: the token store is used again."
         )

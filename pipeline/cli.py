@@ -143,6 +143,47 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
 @main.command()
 @_dataset
 @_as_json
+@click.option("--steps", type=int, default=None, help="This many steps more.  [default: all unused tokens]")
+@click.option("--tokens", type=int, default=None, help="Steps that train at most this many tokens more.")
+@click.option("--epochs", type=click.IntRange(min=1), default=None, help="Passes over the corpus, in all.")
+@click.option("--store", type=str, default=None, help="Folder or address of its token store, if it was moved.")
+@click.option("--workers", type=click.IntRange(min=1), default=None, help="Tasks at once.  [default: one per core]")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", help="Where the work is done.")
+@click.option("--ray-address", type=str, default=None, help="Address of a Ray cluster.")
+@storage_option
+def extend(
+    dataset: str,
+    as_json: bool,
+    steps: int | None,
+    tokens: int | None,
+    epochs: int | None,
+    storage_option: tuple[str, ...],
+    **flags: Any,
+) -> None:
+    """Add steps at the maximum length to DATASET, from tokens of its corpus that no step has used.
+
+    Its shards stay as they are, and a run that was trained to its end resumes with the new steps.
+
+    \b
+    curriculum extend my-dataset --steps 1000
+    curriculum extend my-dataset --tokens 10_000_000_000 --epochs 2
+    """
+    from pipeline.extend import extend as run
+    from pipeline.longer_plan import Extent
+    from pipeline.progress import Terminal
+    from pipeline.report import build_report
+
+    options = _options(None, {**flags, "out": dataset, "storage_option": storage_option})
+    result = run(options, Extent(steps=steps, tokens=tokens, epochs=epochs), Terminal())
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        build_report(result)
+
+
+@main.command()
+@_dataset
+@_as_json
 @click.option("--quick", is_flag=True, help="Check sizes and footers only.")
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Worker processes.  [default: one per core]")
 def verify(dataset: str, as_json: bool, quick: bool, workers: int | None) -> None:
@@ -267,7 +308,8 @@ def doctor(dataset: str, as_json: bool, **flags: Any) -> None:
 def _options(config: Path | None, flags: dict[str, Any]) -> Any:
     from pipeline.option_sources import load_imported, load_options
 
-    imports = {name: path for name in IMPORTERS if (path := flags.pop(f"from_{name.replace('-', '_')}")) is not None}
+    keys = {name: f"from_{name.replace('-', '_')}" for name in IMPORTERS}
+    imports = {name: path for name, key in keys.items() if (path := flags.pop(key, None)) is not None}
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
     if "storage_option" in given:
         given["storage_option"] = _storage(given["storage_option"])

@@ -14,12 +14,14 @@ unfinished build continues only when it was asked for the same things.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, FORMAT, Manifest, parse_manifest
+from pipeline.card import dataset_card
 from pipeline.files.contract import Files
-from pipeline.layout import LOG_NAME, REQUEST_NAME, WINDOWS_FOLDER, WORK_FOLDER, read_object, write_object
+from pipeline.layout import LOG_NAME, REQUEST_NAME, WINDOWS_FOLDER, WORK_FOLDER, read_object, write_bytes, write_object
 
 OURS = ("README.md", "tokenizer.json", LOG_NAME, "phases", "validation")
 """What a build writes besides the manifest and the work folder."""
@@ -100,6 +102,16 @@ def _finished(root: Files, request: dict[str, Any]) -> Manifest:
             raise DataError(f"{address}: missing or damaged. Give --overwrite to build the dataset again.")
     root.remove(WORK_FOLDER)
     return manifest
+
+
+def finish(root: Files, manifest: Manifest, facts: dict[str, Any]) -> None:
+    """Everything beside shards and tokenizer; the manifest last, since its presence says that all the rest is there."""
+    write_bytes(root, "README.md", dataset_card(manifest).encode())
+    write_object(root, LOG_NAME, facts)
+    sweep(root, manifest)
+    # The manifest keeps the order of its keys: it is read by people too.
+    write_bytes(root, FILE_NAME, json.dumps(manifest.to_json(), indent=1, ensure_ascii=False).encode() + b"\n")
+    root.remove(WORK_FOLDER)
 
 
 def sweep(root: Files, manifest: Manifest) -> None:

@@ -67,7 +67,7 @@ class PlanOutcome:
     @property
     def packed(self) -> bool:
         """Rows are pieces of documents: with padding, and with more columns."""
-        return PACKED in required_features(self.plan.mode)
+        return PACKED in required_features(self.plan)
 
     @property
     def shard_bytes(self) -> int:

@@ -18,18 +18,16 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from curriculum.errors import ConfigError, CurriculumError
 from curriculum.manifest import Manifest
-from pipeline.files.address import is_url, store_files
+from pipeline.built_streams import built_stream, require_same_tokens
 from pipeline.files.contract import Files
 from pipeline.layout import read_build_log
-from pipeline.store import index_name, read_part
+from pipeline.store import read_part
 from pipeline.stream import (
     StreamPiece,
     StreamSpec,
-    count_partitions,
     lay_out_stream,
     partition_totals,
     piece_documents,
@@ -76,7 +74,7 @@ def document_sources(
         found: dict[int, Source] = {}
         for number, of_source in wanted.items():
             first = manifest.sources[number].first_document or 0
-            spec = _stream_spec(root, manifest, number, log, store)
+            spec = built_stream(root, manifest, number, log, store)
             local = [ordinal - first for ordinal in of_source]
             pieces = lay_out_stream(spec, _stop(spec, manifest, number, local))
             found |= {first + ordinal: source for ordinal, source in _look_up(spec, pieces, local).items()}
@@ -90,45 +88,10 @@ def document_sources(
         ) from error
 
 
-def _own_store(root: Files, log: dict[str, Any]) -> Files:
-    """The store of the build; one in an object store is asked only by who has its options, for a dataset there."""
-    if not is_url(log["store"]):
-        return store_files(log["store"])
-    if not is_url(root.where):
-        raise ConfigError(f"its token store is {log['store']}: give it as --store.")
-    return store_files(log["store"], root.options)
-
-
 def source_of_document(manifest: Manifest, ordinal: int) -> int:
     """Index of the source that a document of the common numbering belongs to."""
     firsts = [source.first_document or 0 for source in manifest.sources]
     return bisect_right(firsts, ordinal) - 1  # of equal firsts, only the last source has rows
-
-
-def _training_tokens(manifest: Manifest, number: int) -> int:
-    """Of one epoch of a source."""
-    source, accounting = manifest.sources[number], manifest.accounting
-    held_out = accounting.validation_tokens if source.validation_tokens is None else source.validation_tokens
-    return source.tokens - held_out
-
-
-def _stream_spec(root: Files, manifest: Manifest, number: int, log: dict[str, Any], store: Files | None) -> StreamSpec:
-    """The stream that the build cut of a source, from the manifest and its log."""
-    name = manifest.sources[number].name
-    listed = log["parts"] if len(manifest.sources) == 1 else log["source_parts"][name]
-    files, parts = store or _own_store(root, log), tuple(str(part) for part in listed)
-    for part in parts:
-        if files.facts(index_name(part)) is None:
-            raise ConfigError(f"its part {part} is missing.")
-    return StreamSpec(
-        store=files,
-        parts=parts,
-        dtype=manifest.dtype,
-        seed=manifest.seed,
-        held_out_below=int(log["held_out_below"]),
-        num_partitions=count_partitions(_training_tokens(manifest, number)),
-        source=name,
-    )
 
 
 def _stop(spec: StreamSpec, manifest: Manifest, number: int, ordinals: Sequence[int]) -> int:
@@ -138,9 +101,7 @@ def _stop(spec: StreamSpec, manifest: Manifest, number: int, ordinals: Sequence[
         ConfigError: the store was changed since the build and would name other files.
     """
     documents, tokens = (int(counts.sum()) for counts in partition_totals(spec))
-    expected = _training_tokens(manifest, number)
-    if tokens != expected:
-        raise ConfigError(f"its parts hold {tokens:,} training tokens, the dataset was cut from {expected:,}.")
+    require_same_tokens(tokens, manifest, number)
     return (max(ordinals, default=0) // documents + 1) * tokens
 
 

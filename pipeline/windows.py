@@ -59,29 +59,40 @@ def window_size(plan: Plan, asked: int | None) -> int:
 def split_windows(plan: Plan, size: int, fill: Sequence[int] = ()) -> tuple[Window, ...]:
     """Windows in step order; border k is the first step whose cumulative consumption reaches k * total / n.
 
+    The steps of each extension have windows of their own: those of the steps before stay what they were.
+
     Args:
         plan: the plan.
         size: window size in consumed tokens.
         fill: best-fit mode: parts per million of the slots of each phase that the stream is to fill; () for all.
     """
     of_phase = [tokens_per_step(plan, phase, fill) for phase in range(len(plan.phases))]
-    per_step = [of_phase[phase] for phase, _ in plan.order]
-    total = sum(each * steps for each, (_, steps) in zip(per_step, plan.order, strict=True))
-    count = max(1, round(Fraction(total, size)))
-    run_steps = [0, *accumulate(steps for _, steps in plan.order)]
-    run_tokens = [0, *accumulate(each * steps for each, (_, steps) in zip(per_step, plan.order, strict=True))]
-
-    def border(k: int) -> tuple[int, int]:
-        wanted = -(-k * total // count)
-        run = max(bisect_left(run_tokens, wanted), 1) - 1
-        steps = -(-(wanted - run_tokens[run]) // per_step[run])
-        return run_steps[run] + steps, run_tokens[run] + steps * per_step[run]
-
-    borders = [(0, 0), *(border(k) for k in range(1, count)), (plan.total_steps, total)]
+    first_runs = [0, *range(len(plan.order) - plan.num_extensions, len(plan.order) + 1)]
+    borders = [(0, 0)]
+    for first, stop in pairwise(first_runs):
+        runs = [(of_phase[phase], num_steps) for phase, num_steps in plan.order[first:stop]]
+        step, offset = borders[-1]
+        borders += [(step + steps, offset + tokens) for steps, tokens in _borders(runs, size)]
     return tuple(
         Window(index=i, first_step=first, stop_step=stop, offset=offset, num_tokens=end - offset)
         for i, ((first, offset), (stop, end)) in enumerate(pairwise(borders))
     )
+
+
+def _borders(runs: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """(steps, tokens) at the end of each window of some runs, given as (tokens of a step, number of steps)."""
+    run_steps = [0, *accumulate(steps for _, steps in runs)]
+    run_tokens = [0, *accumulate(each * steps for each, steps in runs)]
+    total = run_tokens[-1]
+    count = max(1, round(Fraction(total, size)))
+
+    def border(k: int) -> tuple[int, int]:
+        wanted = -(-k * total // count)
+        run = max(bisect_left(run_tokens, wanted), 1) - 1
+        steps = -(-(wanted - run_tokens[run]) // runs[run][0])
+        return run_steps[run] + steps, run_tokens[run] + steps * runs[run][0]
+
+    return [*(border(k) for k in range(1, count)), (run_steps[-1], total)]
 
 
 def tokens_per_step(plan: Plan, phase: int, fill: Sequence[int]) -> int:

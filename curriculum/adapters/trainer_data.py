@@ -173,12 +173,12 @@ class CurriculumCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 f"compiled dataset, or without CurriculumCallback. Start anew, or resume with the data that it had."
             )
         cursor = Cursor.from_state_dict(saved)
-        if cursor.dataset_id != dataset_id:
+        if not self._data.reader.manifest.continues(cursor.dataset_id, cursor.step):
             raise CursorError(
                 f"{where}: the checkpoint belongs to dataset {cursor.dataset_id}, this one is {dataset_id}. Resume "
                 f"with the dataset that the run was started on."
             )
-        if cursor != Cursor(dataset_id, state.global_step):
+        if (cursor.step, cursor.row) != (state.global_step, 0):
             raise CursorError(
                 f"{where}: the checkpoint is of Trainer's step {state.global_step}, but its cursor stands at step "
                 f"{cursor.step}, row {cursor.row}. One of them was edited; resume from another checkpoint."

@@ -1,0 +1,221 @@
+"""A finished dataset goes on: nothing of it changes, its cursors are good, and what is new is proved like the rest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import curriculum
+import pipeline.extend
+from curriculum.cursor import Cursor
+from curriculum.errors import BuildError, ConfigError, CurriculumError, CursorError, PlanError
+from pipeline.build import BuildResult
+from pipeline.cli import main
+from pipeline.extend import extend
+from pipeline.longer_plan import Extent
+from pipeline.option_sources import load_options
+from pipeline.progress import Silent
+from pipeline.verify import verify_dataset
+from small_corpus import dataset_files
+
+Build = Callable[..., BuildResult]
+SOURCES = {"corpus": (), "weight": ("a=2", "b=1")}
+
+
+def grow(dataset: Path, workers: int = 1, store: Path | None = None, **extent: Any) -> BuildResult:
+    own = {"out": str(dataset), "workers": workers, **({"store": str(store)} if store else {})}
+    return extend(load_options(None, own), Extent(**extent), Silent())
+
+
+def verify(dataset: Path) -> Any:
+    return verify_dataset(dataset, quick=False, workers=1, progress=Silent())
+
+
+def shards(dataset: Path) -> dict[str, bytes]:
+    return {p.relative_to(dataset).as_posix(): p.read_bytes() for p in sorted(dataset.rglob("*.arrow"))}
+
+
+@pytest.fixture(scope="module")
+def cases(build_small: Build, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A short dataset of each kind; treat them as read-only."""
+    folder = tmp_path_factory.mktemp("extend")
+    sources = (f"a={corpus / 'a.jsonl'}", f"b={corpus / 'sub'}")
+    options: dict[str, dict[str, Any]] = {
+        "segment": {"validation_tokens": 6_000},
+        "truncate": {"mode": "truncate"},
+        "best-fit": {"mode": "best-fit"},
+        "mixture": {**SOURCES, "source": sources, "validation_tokens": 6_000},
+        "cyclic": {"phases": "8:20,64:10,16:30", "max_length": None, "start_length": None, "steps": None},
+    }
+    for name, own in options.items():
+        build_small(folder / name, **{"steps": 60, **own})
+    return {name: folder / name for name in options}
+
+
+@pytest.fixture
+def copy(cases: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a case, beside a copy of nothing: the log names the store of the original."""
+    return lambda name: Path(shutil.copytree(cases[name], tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["segment", "truncate", "best-fit", "mixture", "cyclic"])
+def test_old_shards_stay_and_new_ones_are_proved(copy: Callable[[str], Path], name: str) -> None:
+    """Whoever trained on the dataset must find every row of it where it was."""
+    dataset = copy(name)
+    before, old = shards(dataset), curriculum.open(dataset)
+    grow(dataset, steps=7)
+    grow(dataset, steps=3)
+    after, new = shards(dataset), curriculum.open(dataset, check=True)
+    assert before.items() <= after.items()
+    assert len(after) > len(before)
+    assert (len(new), new.plan.num_extensions) == (len(old) + 10, 2)
+    assert [entry.first_step for entry in new.manifest.build.extensions] == [len(old), len(old) + 7]
+    assert new.manifest.build.extensions[0].parent == old.id
+    for step in range(len(old)):
+        assert np.array_equal(new[step].tokens, old[step].tokens)
+    assert all(new[step].seq_len == 64 for step in range(len(old), len(new)))
+    assert verify(dataset).notes == verify(dataset).notes
+    assert not (dataset / ".build").exists()
+
+
+def test_new_steps_train_what_no_step_has_used(copy: Callable[[str], Path]) -> None:
+    """In segment mode every token of the stream is a target at most once, and the rows go on where they stopped."""
+    dataset = copy("segment")
+    used = curriculum.open(dataset).plan.consumed_tokens
+    grow(dataset, steps=5)
+    reader = curriculum.open(dataset)
+    offsets = np.sort(np.concatenate([reader[step].offset for step in range(60, 65)]))
+    assert offsets.tolist() == [used + 64 * row for row in range(5 * 8)]
+
+
+def test_all_unused_tokens(copy: Callable[[str], Path]) -> None:
+    """The largest number of whole steps, and not one more."""
+    dataset = copy("segment")
+    grow(dataset)
+    left = curriculum.open(dataset).manifest.accounting
+    assert 1 <= left.unused_tokens <= 8 * 64
+    with pytest.raises(PlanError, match=r"1 more steps of 512 tokens .* last for 0\. .* allow more --epochs"):
+        grow(dataset, steps=1)
+    grow(dataset, steps=4, epochs=2)
+    assert curriculum.open(dataset).manifest.accounting.repeated_tokens > 0
+    verify(dataset)
+
+
+def test_any_number_of_workers_gives_the_same_bytes(copy: Callable[[str], Path], tmp_path: Path) -> None:
+    one = copy("mixture")
+    two = Path(shutil.copytree(one, tmp_path / "two"))
+    grow(one, steps=40)
+    grow(two, workers=2, steps=40)
+    assert dataset_files(one) == dataset_files(two)
+
+
+def test_a_run_resumes_on_the_longer_dataset(copy: Callable[[str], Path]) -> None:
+    """The cursor of a finished run points at the step after its end, which is there now."""
+    dataset = copy("segment")
+    old = curriculum.open(dataset).id
+    grow(dataset, steps=5)
+    reader = curriculum.open(dataset)
+    (first, *rest) = reader.steps(start=Cursor(old, 60))
+    assert (first.step, len(rest), first.cursor) == (60, 4, Cursor(reader.id, 61))
+    assert next(iter(reader.steps(start=Cursor(old, 31)))).step == 31
+    for cursor in (Cursor(old, 61), Cursor("sha256:" + "0" * 64, 5)):
+        with pytest.raises(CursorError, match="or an extension of it"):
+            next(iter(reader.steps(start=cursor)))
+
+
+class Stop(Exception):
+    """What ends an attempt."""
+
+
+@pytest.mark.parametrize("name", ["segment", "best-fit"])
+def test_interrupted_anywhere_it_continues(
+    copy: Callable[[str], Path], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before every file that it publishes the dataset is either the old one or the new one, and the rerun ends it."""
+    whole = Path(shutil.copytree(copy(name), tmp_path / "whole"))
+    grow(whole, steps=30)
+    dataset = tmp_path / name
+    old, expected = curriculum.open(dataset).id, dataset_files(whole)
+    real = pipeline.publish.os.replace
+    for fatal in range(1, 100):
+        attempt = Path(shutil.copytree(dataset, tmp_path / "attempt"))
+        count = 0
+
+        def replace(source: Any, target: Any, *, fatal: int = fatal) -> None:
+            nonlocal count
+            count += 1
+            if count == fatal:
+                raise Stop
+            real(source, target)
+
+        monkeypatch.setattr(pipeline.publish.os, "replace", replace)
+        try:
+            grow(attempt, steps=30)
+        except Stop:
+            assert curriculum.open(attempt, check=True).id == old
+        monkeypatch.setattr(pipeline.publish.os, "replace", real)
+        stopped = count >= fatal  # other threads may go on for a moment
+        if stopped:
+            grow(attempt, steps=30)
+        assert dataset_files(attempt) == expected
+        shutil.rmtree(attempt)
+        if not stopped:
+            break
+    assert fatal > 8
+
+
+def test_killed_after_its_manifest_it_is_not_extended_twice(copy: Callable[[str], Path]) -> None:
+    """The request is removed last; the same command then finds that nothing is left to do."""
+    dataset = copy("segment")
+    parent = curriculum.open(dataset).id
+    grow(dataset, steps=5)
+    request = {"extends": parent, "steps": 5, "tokens": None, "epochs": None}
+    (dataset / ".build").mkdir()
+    (dataset / ".build" / "request.json").write_text(json.dumps(request))
+    result = grow(dataset, steps=5)
+    assert (result.already_finished, result.manifest.plan.total_steps) == (True, 65)
+    assert grow(dataset, steps=5).manifest.plan.total_steps == 70
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda d: (d / "build-log.json").unlink(), ConfigError, r"build-log\.json is missing"),
+        (lambda d: (d / "manifest.json").unlink(), BuildError, "no finished dataset to extend"),
+        (lambda d: None, ConfigError, r"is not the token store of .* is missing"),
+    ],
+)
+def test_what_cannot_be_extended_says_why(
+    copy: Callable[[str], Path], tmp_path: Path, change: Any, error: type[CurriculumError], message: str
+) -> None:
+    dataset = copy("segment")
+    change(dataset)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(error, match=message):
+        grow(dataset, steps=1, store=tmp_path / "other")
+
+
+def test_a_dataset_of_documents_is_refused(build_small: Build, tmp_path: Path) -> None:
+    build_small(tmp_path / "d", mode="document", steps=40)
+    with pytest.raises(PlanError, match="mode document cannot be extended"):
+        grow(tmp_path / "d", steps=1)
+
+
+def test_the_command(copy: Callable[[str], Path], corpus: Path) -> None:
+    """And a build of the original command does not take the longer dataset for its own."""
+    dataset = copy("segment")
+    run = CliRunner().invoke(main, ["extend", str(dataset), "--tokens", "2000", "--workers", "1", "--json"])
+    assert run.exit_code == 0, run.output
+    found = json.loads(run.stdout)
+    assert (found["total_steps"], found["already_finished"]) == (63, False)
+    run = CliRunner().invoke(main, ["extend", str(dataset), "--steps", "2", "--tokens", "9"])
+    assert (run.exit_code, "contradict" in run.stderr) == (2, True)
+    run = CliRunner().invoke(main, ["extend", str(dataset), "--steps", "1"])
+    assert (run.exit_code, "64 steps" in run.stdout) == (0, True)

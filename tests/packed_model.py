@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from curriculum.manifest import Manifest, load_manifest
+from pipeline.files.address import store_files
 from pipeline.stream import StreamSpec, count_partitions, lay_out_stream, piece_documents
 from pipeline.windows import Window, split_windows
 from small_corpus import real_texts
@@ -113,7 +114,7 @@ def read_stream(root: Path, *, epochs: int = 1) -> Stream:
     manifest, log = load_manifest(root), json.loads((root / "build-log.json").read_bytes())
     tokens_per_epoch = manifest.accounting.corpus_tokens - manifest.accounting.validation_tokens
     spec = StreamSpec(
-        store=log["store"],
+        store=store_files(log["store"]),
         parts=tuple(log["parts"]),
         dtype=manifest.dtype,
         seed=manifest.seed,

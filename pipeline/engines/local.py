@@ -18,6 +18,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -163,7 +164,8 @@ class LocalWorkers:
 def _started() -> _Worker:
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=work, args=(theirs,), daemon=True)
-    process.start()
+    with ThreadPoolExecutor(1) as aside:  # a signal must not stop it half-way: the child would complain of its orders
+        aside.submit(process.start).result()
     theirs.close()
     return _Worker(process=process, orders=ours)
 

@@ -53,6 +53,10 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, int | None]] =
 }
 
 
+THREADS = 4
+"""Shards settle in threads, which may make one folder twice: the number of effects differs by a few."""
+
+
 class Effects:
     """Counts effects; kills the process at number `fatal`."""
 
@@ -169,7 +173,8 @@ def main(folder: Path, scenario: str, first: int, stride: int) -> None:
     wrong = {}
     for fatal in range(first, total + 1, stride):
         if attempt(folder, scenario, fatal) != -1:
-            wrong[fatal] = "the build was not killed"
+            if fatal < total - THREADS:
+                wrong[fatal] = "the build was not killed"
             continue
         run_build(folder, SCENARIOS[scenario][0], None)
         found = snapshot(folder)

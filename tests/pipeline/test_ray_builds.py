@@ -139,7 +139,7 @@ def test_an_interrupted_build_leaves_no_task_behind(
     assert soon(lambda: at_work(out, "encode", cluster.nodes))
     build.send_signal(signal.SIGINT)
     _, stderr = build.communicate(timeout=60)
-    assert build.returncode == 1
+    assert build.returncode == 130
     assert stderr.endswith("curriculum: interrupted. Run the same command again to continue.\n")
     left = at_work(out, "encode", cluster.nodes)
     go_on(out, "encode")

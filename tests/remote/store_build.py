@@ -66,14 +66,18 @@ def build_few(corpus: object, out: object, options: dict[str, Any], progress: An
     return build(load_options(None, values), progress or Silent())
 
 
+OWN = ("build-log.json", "checked.json")
+"""Times and hosts; stamps of files."""
+
+
 def files_below(folder: Path) -> dict[str, bytes]:
-    """All files of a folder, the log of the build aside."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != "build-log.json")
+    """All files of a folder but what differs between equal builds."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name not in OWN)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def objects_below(client: Any, prefix: str) -> dict[str, bytes]:
-    """All objects below a prefix, the log of the build aside."""
+    """All objects below a prefix but what differs between equal builds."""
     client.invalidate_cache()
-    names = [name for name in client.find(prefix) if not name.endswith("/build-log.json")]
+    names = [name for name in client.find(prefix) if name.rpartition("/")[2] not in OWN]
     return {name.removeprefix(f"{prefix}/"): bytes(data) for name, data in client.cat(names).items()}

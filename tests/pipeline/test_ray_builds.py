@@ -140,7 +140,7 @@ def test_an_interrupted_build_leaves_no_task_behind(
     build.send_signal(signal.SIGINT)
     _, stderr = build.communicate(timeout=60)
     assert build.returncode == 130
-    assert stderr.endswith("curriculum: interrupted. Run the same command again to continue.\n")
+    assert stderr.endswith("curriculum: interrupted by SIGINT. Run the same command again to continue.\n")
     left = at_work(out, "encode", cluster.nodes)
     go_on(out, "encode")
     time.sleep(0.5)

@@ -28,6 +28,7 @@ def main() -> None:
     """Build once, with a watch at the tasks."""
     import pipeline.build
     import pipeline.corpus
+    import pipeline.cut_stage
     import pipeline.merge
     import pipeline.merge_layout
     from gpt2 import gpt2_tokenizer_json
@@ -54,7 +55,7 @@ def main() -> None:
     pipeline.merge_layout.FEW_SLICES = 0
     pipeline.corpus.ensure_parts = watched("encode", pipeline.corpus.ensure_parts)
     pipeline.merge.merge_range = watched("merge", pipeline.merge.merge_range)
-    pipeline.build.cut_window = watched("cut", pipeline.build.cut_window)
+    pipeline.cut_stage.cut_window = watched("cut", pipeline.cut_stage.cut_window)
     with tempfile.TemporaryDirectory(dir=asked.folder) as place:
         folder = Path(place)
         text = write_corpus(folder / "corpus", asked.corpus_mb)

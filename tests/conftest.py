@@ -22,9 +22,10 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 settings.register_profile("any machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("any machine")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts what runs in its background so, and what tests start would inherit it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell ignores SIGINT for what runs in its background, nohup SIGHUP; what tests start would inherit that.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

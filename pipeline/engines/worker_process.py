@@ -58,6 +58,7 @@ def work(orders: Connection) -> None:
     _be_a_worker()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent closed it: it needs no more answers
         _serve(orders)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # on the way out nothing is left to remove
 
 
 def _serve(orders: Connection) -> None:
@@ -114,6 +115,7 @@ def _be_a_worker() -> None:
 
 
 def _end(number: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a group and a parent may both send it: once is enough
     raise SystemExit(128 + number)  # unwinds, so that an unfinished file is removed
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import pipeline.build
+import pipeline.cut_stage
 import pipeline.stream
 from forged_shards import verify
 from packed_model import write_short_documents
@@ -82,7 +82,7 @@ def test_an_interrupted_build_continues(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Finished windows are kept, with what they counted: neither bytes nor accounting tell of the interruption."""
-    cut, windows = pipeline.build.cut_window, []
+    cut, windows = pipeline.cut_stage.cut_window, []
 
     def cut_some(job: Any, task: Any) -> None:
         windows.append(task.window.index)
@@ -90,7 +90,7 @@ def test_an_interrupted_build_continues(
             raise KeyboardInterrupt
         cut(job, task)
 
-    monkeypatch.setattr(pipeline.build, "cut_window", cut_some)
+    monkeypatch.setattr(pipeline.cut_stage, "cut_window", cut_some)
     request = {"mode": mode, "corpus": (short_corpus,), **OPTIONS}
     with pytest.raises(KeyboardInterrupt):
         build_small(tmp_path / "out", **request)

@@ -57,10 +57,10 @@ BARE = """if True:
 
 STAGES: dict[str, tuple[tuple[str, int], ...]] = {
     "load the tokenizer, check the backend": (("choose_backend", 1), ("_tokenizer", 1)),
-    "read and parse records": (("_batches", 1), ("_note", -1)),
+    "read and parse records": (("_encode", 1), ("_encode_batch", -1), ("_note", -1)),
     "document keys and hashes": (("_note", 1),),
-    "encode": (("_encode", 1), ("_batches", -1)),
-    "sort, write and hash the token store": (("encode_unit", 1), ("_encode", -1)),
+    "encode": (("_encode_batch", 1),),
+    "sort, write and hash the token store": (("write_part", 1),),
     "cut: read the stream": (("read_interval", 1),),
     "cut: deal rows": (("deal_rows", 1),),
     "cut: gather rows": (("cut_rows", 1),),

@@ -45,8 +45,7 @@ SCENARIOS = ["fresh", "overwrite-finished", "overwrite-unfinished", "skip-and-dr
 @pytest.mark.parametrize("scenario", [*SCENARIOS, "mixture"])
 def test_killed_at_every_effect_on_the_disk(memory: Path, scenario: str) -> None:
     """Preempted nodes are daily life: a rerun must neither differ, nor stop, nor leave half-written files."""
-    # Every effect of a first build; of the others, which share most of them, every second one.
-    disturb(memory, "kill_everywhere.py", scenario, stride=2 if scenario == "fresh" else 4)
+    disturb(memory, "kill_everywhere.py", scenario, stride=2)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

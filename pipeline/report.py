@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from curriculum.plan import Plan
+from pipeline.files.address import is_url
 from pipeline.report_packing import packing_lines
 from pipeline.report_sources import source_lines, source_sentences
 
@@ -82,7 +83,7 @@ def build_report(result: BuildResult) -> None:
     manifest, plan = result.manifest, result.manifest.plan
     state = "is finished already; nothing to do" if result.already_finished else "is finished"
     lines = [
-        f"{result.path} {state}.",
+        f"{result.files.where} {state}.",
         f"  id      {manifest.id}",
         f"  plan    {plan.total_steps:,} steps, {manifest.accounting.trained_tokens:,} trained tokens, "
         f"{len(plan.phases)} phases up to length {plan.max_seq_len:,}",
@@ -90,9 +91,15 @@ def build_report(result: BuildResult) -> None:
         f"{manifest.accounting.unused_tokens:,} unused",
         *(f"  rows    {line}" for line in packing_lines(manifest, result.packing)),
         *(f"  source  {line}" for line in source_sentences(manifest)),
-        f"  next    curriculum verify {result.path}",
+        f"  next    {_next(result)}",
     ]
     console.print("\n".join(lines), markup=False)
+
+
+def _next(result: BuildResult) -> str:
+    """`verify` reads folders; of an address, `inspect` does."""
+    command = "inspect" if is_url(result.files.where) else "verify"
+    return f"curriculum {command} {result.files.where}"
 
 
 def length_chart(plan: Plan) -> Iterator[str]:

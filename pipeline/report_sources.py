@@ -55,6 +55,8 @@ def _phase_lines(use: MixtureUse, all_phases: bool) -> Iterator[str]:
                 yield f"{'...':>7}{f'{hidden:,} more phases, in --json':>36}"
             continue
         for source, name in enumerate(use.names):
+            if not rows[source]:
+                continue
             share = 100 * rows[source] / sum(rows)
             yield (
                 f"{phase:>7,}{use.plan.phases[phase].seq_len:>10,}  {_short(name):<{NAME_COLUMNS}}"

@@ -34,7 +34,7 @@ from pipeline.layout import LOG_NAME, REQUEST_NAME, WORK_FOLDER, read_object, wr
 from pipeline.longer_plan import Extent, Longer, account_longer, longer_plan
 from pipeline.merge import merge_parts
 from pipeline.mixed_text import NumberedStream
-from pipeline.new_source import add_source, built_tokenizer
+from pipeline.new_source import TOKENIZER, add_source, built_tokenizer
 from pipeline.options import Options
 from pipeline.output import finish
 from pipeline.progress import Progress
@@ -85,7 +85,8 @@ def extend(options: Options, extent: Extent, progress: Progress, *, sources: tup
         extend_plan(manifest.plan, 1)  # what cannot be extended is refused before anything is read
         name = "" if number is None or request.is_new else manifest.sources[number].name
         store = own_store(root, log, name) if options.store is None else options.store_files()
-        options = replace(options, store=store.where, bos=manifest.build.bos)
+        tokenizer = root.address(TOKENIZER)
+        options = replace(options, store=store.where, tokenizer=tokenizer, bos=manifest.build.bos)
         with store.held(), _workers(options, request, store, progress) as workers:
             root.forget_unfinished()
             if request.corpus is not None:

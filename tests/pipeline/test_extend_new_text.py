@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 import curriculum
 import pipeline.merge_layout
+import pipeline.publish
 import pipeline.stream
 from curriculum.cursor import Cursor
 from curriculum.errors import BuildError, ConfigError, CurriculumError, DataError, PlanError
@@ -104,6 +105,25 @@ def test_rows_are_those_of_the_new_files(copy: Callable[[str], Path], new: Path,
     )
     assert found_rows(reader, range(len(old), len(reader))) == expected
     assert len(expected) == (len(stream) - 1) // (8 * 64) * 8, "as many whole steps as the text lasts for"
+    verify(dataset)
+
+
+def test_two_passes_have_an_order_each(copy: Callable[[str], Path], new: Path) -> None:
+    """More steps than the text lasts for are refused, with --epochs allowed, and counted as repeated."""
+    dataset = copy("named")
+    with pytest.raises(PlanError, match=r"900 more steps of 512 .* source 'new' last for \d+\. .* allow more --epochs"):
+        grow(dataset, f"new={new}", steps=900)
+    grow(dataset, f"new={new}", epochs=2)
+    reader = curriculum.open(dataset)
+    source = reader.manifest.sources[-1]
+    stream = stream_of(new, "new", seed=0, below=0, epochs=2)
+    first = source.first_document or 0
+    expected = rows_of_extension(
+        reader.manifest, len(reader.manifest.phases) - 1, stream, used=0, offset=source.offset, document=first
+    )
+    assert found_rows(reader, range(STEPS, len(reader))) == expected
+    assert len(expected) == (len(stream) - 1) // (8 * 64) * 8
+    assert reader.manifest.accounting.repeated_tokens == 64 * len(expected) - source.tokens
     verify(dataset)
 
 
@@ -385,6 +405,44 @@ def test_the_same_command_again_has_nothing_to_do(copy: Callable[[str], Path], n
         grow(dataset, f"new={new}", steps=2)
 
 
+class Stop(Exception):
+    """What ends an attempt."""
+
+
+@pytest.mark.parametrize("fatal", [6, 9, 12])
+@pytest.mark.parametrize("then", ["other text", "unused"])
+def test_stopped_half_way_it_may_become_something_else(
+    cases: dict[str, Path], new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str, fatal: int
+) -> None:
+    """The text is edited, or another extension is wanted: nothing of the one that was stopped is left."""
+    dataset, clean = (copy_of(cases["segment"], tmp_path / name) for name in ("dataset", "clean"))
+    text = tmp_path / "n.jsonl"
+    shutil.copy(new, text)
+    real, count = pipeline.publish.os.replace, 0
+
+    def replace_file(source: Any, target: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == fatal:
+            raise Stop
+        real(source, target)
+
+    monkeypatch.setattr(pipeline.publish.os, "replace", replace_file)
+    with pytest.raises(Stop):
+        grow(dataset, f"new={text}", steps=30, store=tmp_path / "store")
+    monkeypatch.setattr(pipeline.publish.os, "replace", real)
+    assert (dataset / ".build" / "request.json").exists() == (fatal > 6)
+    if then == "other text":
+        write_texts(text, new_texts(140, 37))
+        grow(dataset, f"new={text}", steps=30, store=tmp_path / "store")
+        grow(clean, f"new={text}", steps=30, store=tmp_path / "other-store")
+    else:
+        grow(dataset, steps=4)
+        grow(clean, steps=4)
+    assert bytes_of(dataset) == bytes_of(clean)
+    verify(dataset)
+
+
 @pytest.mark.parametrize(
     ("name", "texts", "sources", "extent", "error", "message"),
     [
@@ -527,6 +585,19 @@ def test_lies_about_new_rows_are_found(longer: Path, tmp_path: Path, lie: str) -
             columns.tokens[row, 0] = 65 if columns.tokens[row, 0] != 65 else 66
         write_columns(dataset, shard.path, columns)
     with pytest.raises(DataError, match=LIES[lie]):
+        verify(dataset)
+
+
+def test_documents_of_packed_new_text_are_counted_from_their_first(copy: Callable[[str], Path], new: Path) -> None:
+    """Where rows are packed no window shows it alone; the gaps of the source's stream do."""
+    dataset = copy("best-fit")
+    grow(dataset, f"new={new}", steps=8)
+    for shard in load_manifest(dataset).phases[-1].shards:
+        columns = columns_of(dataset, shard.path)
+        columns.document = columns.document + np.uint64(1)
+        columns.piece_document = [[one + 1 for one in row] for row in columns.piece_document or []]
+        write_columns(dataset, shard.path, columns)
+    with pytest.raises(DataError, match=r"accounting: (truncated|context)_tokens is \d+, the shards give"):
         verify(dataset)
 
 

@@ -21,7 +21,7 @@ from pipeline.corpus import Corpus, TokenizedSource
 from pipeline.files.contract import Files
 from pipeline.layout import LOG_NAME, REQUEST_NAME, read_object
 from pipeline.longer_plan import Extent
-from pipeline.options import Options
+from pipeline.options import DEFAULTS, Options
 
 READING = ("text_key", "on_bad_record", "tokenized", "ids_dtype", "ids_key")
 """Options that say how a new source is read."""
@@ -66,6 +66,12 @@ def extension_request(options: Options, extent: Extent, sources: tuple[str, ...]
     if len({*sources, *(options.source_names if options.source else ())}) > 1:
         raise ConfigError("several sources are given; an extension is of one: give it, and extend again by the next.")
     reading = {name: getattr(options, name) for name in READING}
+    useless = [name for name, value in reading.items() if corpus is None and value != DEFAULTS[name]]
+    if useless:
+        raise ConfigError(
+            f"{useless[0]} is given, which says how new text is read, and there is none: add --source NAME=PATH, or "
+            f"leave it out."
+        )
     return Request(extent=extent, known=sources[0] if sources else None, corpus=corpus, reading=reading)
 
 

@@ -37,7 +37,7 @@ class MixtureUse:
         return consumed_by_source(self.plan, self.rows, self.fill)
 
     def trained(self, source: int, phase: int | None = None) -> int:
-        """Trained tokens of a source, in one phase or in all."""
+        """Trained tokens of a source, in one phase or in all; where rows are packed, slots."""
         phases = range(len(self.rows)) if phase is None else (phase,)
         return sum(self.plan.phases[number].seq_len * self.rows[number][source] for number in phases)
 

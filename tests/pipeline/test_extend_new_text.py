@@ -681,5 +681,7 @@ def test_the_command(copy: Callable[[str], Path], new: Path, tmp_path: Path) -> 
     assert (found["total_steps"], [source["name"] for source in found["sources"]]) == (63, ["corpus", "new"])
     run = CliRunner().invoke(main, ["extend", str(dataset), "--source", "new", "--steps", "1", "--workers", "1"])
     assert (run.exit_code, "64 steps" in run.stdout) == (0, True)
+    run = CliRunner().invoke(main, ["extend", str(dataset), "--text-key", "body"])
+    assert (run.exit_code, "text_key is given, which says how new text is read" in run.stderr) == (2, True)
     run = CliRunner().invoke(main, ["extend", str(dataset), "--source", "=x"])
     assert (run.exit_code, "write NAME=PATH" in run.stderr) == (2, True)

@@ -25,7 +25,7 @@ from curriculum.manifest import (
 from curriculum.plan import Plan
 from pipeline.accounting import account
 from pipeline.build_log import BuildLog
-from pipeline.corpus import Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
+from pipeline.corpus import Corpus, find_corpus
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, StoredSource, plan_corpus
 from pipeline.cut import CutJob
 from pipeline.cut_stage import cut_windows
@@ -41,6 +41,8 @@ from pipeline.output import finish, prepare
 from pipeline.progress import Progress
 from pipeline.store import ALGORITHM, claim_store, remove_store
 from pipeline.stream import MergedParts
+from pipeline.tokenize_stage import tokenize_corpus
+from pipeline.tokenized_corpus import TokenizedCorpus
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
 from pipeline.window_counts import WindowCounts
 from pipeline.window_tasks import window_tasks

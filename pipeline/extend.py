@@ -21,7 +21,7 @@ from curriculum.manifest import FILE_NAME, Manifest, PhaseEntry, parse_manifest,
 from curriculum.plan import Plan
 from pipeline.build import BuildResult
 from pipeline.built_streams import built_stream, own_store, require_same_tokens
-from pipeline.corpus import Corpus, TokenizedSource, find_corpus, tokenize_corpus
+from pipeline.corpus import Corpus, find_corpus
 from pipeline.cut import CutJob
 from pipeline.cut_stage import cut_windows
 from pipeline.engines.choice import check_engine, open_workers
@@ -40,6 +40,8 @@ from pipeline.output import finish
 from pipeline.progress import Progress
 from pipeline.store import ALGORITHM, claim_store, read_part
 from pipeline.stream import StreamSpec, partition_totals
+from pipeline.tokenize_stage import tokenize_corpus
+from pipeline.tokenized_corpus import TokenizedSource
 from pipeline.window_counts import WindowCounts
 from pipeline.window_tasks import tasks_of_extension
 

@@ -17,11 +17,12 @@ from typing import Any
 from curriculum.errors import ConfigError
 from curriculum.extension import added_sources
 from curriculum.manifest import Manifest
-from pipeline.corpus import Corpus, TokenizedSource
+from pipeline.corpus import Corpus
 from pipeline.files.contract import Files
 from pipeline.layout import LOG_NAME, REQUEST_NAME, read_object
 from pipeline.longer_plan import Extent
 from pipeline.options import DEFAULTS, Options
+from pipeline.tokenized_corpus import TokenizedSource
 
 READING = ("text_key", "on_bad_record", "tokenized", "ids_dtype", "ids_key")
 """Options that say how a new source is read."""

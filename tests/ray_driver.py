@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pipeline.build
-import pipeline.corpus
-from pipeline.corpus import ensure_parts, sample_unit
+from pipeline.corpus_tokenizer import sample_unit
 from pipeline.cut import cut_window
+from pipeline.tokenize_stage import ensure_parts
 
 WAIT_SECONDS = 100.0
 

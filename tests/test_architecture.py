@@ -12,7 +12,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STAGES = {
     "corpus",
+    "corpus_backend",
+    "corpus_tokenizer",
     "corpus_plan",
+    "tokenize_stage",
     "cut",
     "cut_packed",
     "verify",
@@ -26,14 +29,15 @@ STAGES = {
 }
 """Each does one thing with files and shares only values and pure functions with the others."""
 ALLOWED = {
-    "build": {"corpus", "corpus_plan", "cut", "cut_packed", "output", "holdout"},  # the wiring
-    "extend": {"corpus", "cut", "output", "holdout"},  # the wiring of `extend`
+    "build": {"corpus", "tokenize_stage", "corpus_plan", "cut", "cut_packed", "output", "holdout"},  # the wiring
+    "extend": {"corpus", "tokenize_stage", "cut", "output", "holdout"},  # the wiring of `extend`
     "extension_request": {"corpus"},  # the values that it remembers
-    "new_source": {"corpus", "holdout"},  # the values that it places
+    "new_source": {"holdout"},  # the values that it places
+    "tokenize_stage": {"corpus", "corpus_backend", "corpus_tokenizer"},  # all units, with one tokenizer and backend
+    "corpus_tokenizer": {"corpus"},  # the files that it may be trained on
     "cut_stage": {"cut"},  # many windows
     "output": {"card"},  # one of the files that it publishes
     "build_log": {"corpus"},  # the values it reports
-    "accounting": {"corpus"},  # the same
     "corpus_plan": {"holdout"},
     "window_tasks": {"corpus_plan", "cut", "cut_packed"},  # the tasks that they do
     "cut": {"cut_packed"},  # one window, in whatever mode

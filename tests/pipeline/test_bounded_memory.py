@@ -17,7 +17,7 @@ import pytest
 import curriculum
 import pipeline.build
 import pipeline.census
-import pipeline.corpus
+import pipeline.corpus_backend
 import pipeline.cut_validation
 import pipeline.encode
 import pipeline.part
@@ -57,7 +57,7 @@ def peak_of(action: Callable[[], object]) -> int:
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What bounds memory, at a thousandth of its size, so that a corpus of some MB is many times as large."""
     monkeypatch.setattr(pipeline.part, "PART_BYTES", 50_000)
-    monkeypatch.setattr(pipeline.corpus, "SAMPLED_UNITS", 2)
+    monkeypatch.setattr(pipeline.corpus_backend, "SAMPLED_UNITS", 2)
     monkeypatch.setattr(pipeline.encode, "BATCH_CHARS", 10_000)
     monkeypatch.setattr(pipeline.stream, "PARTITION_TOKENS", 40_000)
     monkeypatch.setattr(pipeline.stream, "MAX_READ_TOKENS", 20_000)

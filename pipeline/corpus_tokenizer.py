@@ -2,12 +2,13 @@
 
 In:  what the options name: a tokenizer.json, `bytes`, or `train:N` and the corpus to train on.
 Out: the name of the file in the store, and what it says of itself.
-Guarantee: what happens to the original file later does not matter. A trained tokenizer depends on the documents alone:
-it is trained on those with the smallest keys, whatever the units and the workers.
+Guarantee: what happens to the original file later does not matter, and a file of the store is believed for its bytes,
+not for its name: a damaged one is written again. A trained tokenizer depends on the documents alone: it is trained on
+those with the smallest keys, whatever the units and the workers.
 
     --tokenizer bytes            tokenizers/bytes.json
     --tokenizer gpt2.json        tokenizers/<its sha256>.json
-    --tokenizer train:8192       tokenizers/trained-<fingerprint of the corpus and 8192>.json
+    --tokenizer train:8192       tokenizers/trained-<fingerprint of the corpus and 8192>.json, beside it .sha256
 """
 
 from __future__ import annotations
@@ -51,26 +52,41 @@ def corpus_tokenizer(
     if kind == "file":
         return keep_tokenizer(store, load_tokenizer(str(value), eos=options.eos, bos=options.bos))
     if kind == "bytes":
-        name = _stored_tokenizer("bytes")
-        text = byte_tokenizer
+        name, data = _stored_tokenizer("bytes"), byte_tokenizer().encode()
+        _keep(store, name, data, hashlib.sha256(data).hexdigest())
     else:
         what = [ALGORITHM, value, corpus.stamp, options.text_key, corpus.on_bad_record]
         name = _stored_tokenizer(f"trained-{hashlib.sha256(orjson.dumps(what)).hexdigest()[:32]}")
-
-        def text() -> str:
-            return _train(int(value or 0), options, corpus, units, workers, progress)
-
-    if store.facts(name) is None:
-        write_bytes(store, name, text().encode())
+        digest_name = f"{name.removesuffix('.json')}.sha256"
+        if not _holds(store, name, (store.read(digest_name) or b"").decode(errors="replace")):
+            data = _train(int(value or 0), options, corpus, units, workers, progress).encode()
+            write_bytes(store, name, data)
+            write_bytes(store, digest_name, hashlib.sha256(data).hexdigest().encode())
     return name, load_tokenizer(str(store.local(name)), eos=options.eos, bos=options.bos)
 
 
 def keep_tokenizer(store: Files, info: TokenizerInfo) -> tuple[str, TokenizerInfo]:
-    """A copy of the tokenizer in the store."""
+    """A copy of the tokenizer in the store.
+
+    Raises:
+        BuildError: the file is not the one any more that its digest was taken of.
+    """
     name = _stored_tokenizer(info.sha256)
-    if store.facts(name) is None:
-        write_bytes(store, name, Path(info.path).read_bytes())
+    _keep(store, name, Path(info.path).read_bytes(), info.sha256)
     return name, replace(info, path=str(store.local(name)))
+
+
+def _keep(store: Files, name: str, data: bytes, sha256: str) -> None:
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise BuildError("The tokenizer was written to while it was read. Run the same command again.")
+    if not _holds(store, name, sha256):
+        write_bytes(store, name, data)
+
+
+def _holds(store: Files, name: str, sha256: str) -> bool:
+    """Whether the store has just these bytes under that name: a name alone proves nothing."""
+    data = store.read(name)
+    return data is not None and hashlib.sha256(data).hexdigest() == sha256
 
 
 def _stored_tokenizer(name: str) -> str:

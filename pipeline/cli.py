@@ -22,6 +22,9 @@ from curriculum.errors import ConfigError, CurriculumError, DataError, PlanError
 from pipeline.cli_options import IMPORTERS, model_size_options, plan_options, reading_options, storage_option
 from pipeline.interruption import Interrupted, ending_on_signals
 
+_CONCEAL = "pipeline.cli.conceal"
+"""What takes the secrets of a command out of its last sentence, in the meta of its context."""
+
 
 class _Group(click.Group):
     """Turns the project's errors, and signals, into one sentence and an exit code."""
@@ -35,7 +38,7 @@ class _Group(click.Group):
             except OSError as error:
                 if error.errno == errno.EPIPE:
                     raise
-                _end(ctx, f"{error.filename or 'the disk'}: {error.strerror or error}.", 1)
+                _end(ctx, _os_error(error), 1)
             except MemoryError:
                 _end(
                     ctx,
@@ -49,7 +52,17 @@ class _Group(click.Group):
                 _end(ctx, str(Interrupted(signal.SIGINT)), Interrupted(signal.SIGINT).exit_code)
 
 
+def _os_error(error: OSError) -> str:
+    """Libraries of networks call their errors OSErrors too: those have no number, or a type of their own."""
+    if error.errno is not None and type(error).__module__ == "builtins":
+        return f"{error.filename or 'the disk'}: {error.strerror or error}."
+    from curriculum.remote.failures import reason
+
+    return f"the system or a store failed ({reason(error)})."
+
+
 def _end(ctx: click.Context, sentence: str, exit_code: int) -> NoReturn:
+    sentence = ctx.meta.get(_CONCEAL, str)(sentence)
     with suppress(OSError):  # the terminal may be gone
         click.echo(f"curriculum: {sentence}", err=True)
     ctx.exit(exit_code)
@@ -332,17 +345,25 @@ def _options(config: Path | None, flags: dict[str, Any]) -> Any:
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
     if "storage_option" in given:
         given["storage_option"] = _storage(given["storage_option"])
-    if not imports:
-        return load_options(config, given)
-    options, line = load_imported(config, given, imports)
-    click.echo(line, err=True)
+    if imports:
+        options, line = load_imported(config, given, imports)
+        click.echo(line, err=True)
+    else:
+        options = load_options(config, given)
+    _conceal(options.storage_option)
     return options
 
 
 def _storage(given: tuple[str, ...]) -> Any:
     from pipeline.files.storage_options import parse_storage_options
 
-    return parse_storage_options(given)
+    return _conceal(parse_storage_options(given))
+
+
+def _conceal(options: Any) -> Any:
+    """Whatever ends the command later, its sentence holds no secret of these options."""
+    click.get_current_context().meta[_CONCEAL] = options.conceal
+    return options
 
 
 def _show(report: Any, as_text: Callable[[Any], str], as_json: bool) -> None:

@@ -18,6 +18,7 @@ from curriculum.errors import DataError
 from curriculum.manifest import FILE_NAME, Manifest, load_manifest, parse_manifest
 from pipeline.files.address import dataset_files, is_url
 from pipeline.files.object_store import ObjectFiles
+from pipeline.files.retries import FIRST_CONTACT
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.layout import read_build_log
 from pipeline.manifest_checks import all_shards
@@ -133,7 +134,7 @@ def summarize(root: Path | str, options: StorageOptions = NO_OPTIONS) -> Summary
 
 def _summarize_remote(files: ObjectFiles) -> Summary:
     """The same by one listing."""
-    text = files.read(FILE_NAME)
+    text = files.read(FILE_NAME, FIRST_CONTACT)
     if text is None:
         raise DataError(f"{files.where}: not a curriculum dataset, it has no {FILE_NAME}; that is written last.")
     manifest = parse_manifest(text, files.address(FILE_NAME))

@@ -10,7 +10,7 @@ Guarantee: what is missing or forbidden is never tried again; what is unknown is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 
 from curriculum.errors import CurriculumError, DataError
@@ -30,6 +30,7 @@ _FINAL = (
     ImportError,
 )
 _PASSING_STATUS = frozenset({408, 425, 429})
+REASON_CHARS = 200
 RESUME = "Then resume from the last cursor."
 
 
@@ -89,12 +90,18 @@ def final_error(error: BaseException, what: str) -> DataError:
     return DataError(f"{what}: cannot be read ({reason(error)}).")
 
 
-def reason(error: BaseException) -> str:
-    """Type and text of an error in one short line."""
+def reason(error: BaseException, conceal: Callable[[str], str] = str) -> str:
+    """Type and text of an error in one short line.
+
+    Args:
+        conceal: takes secrets out of the whole text, before it is cut.
+    """
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
         error = error.__cause__  # says more than the path
-    text = " ".join(str(error).split()).rstrip(".")
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+    text = " ".join(conceal(str(error)).split()).rstrip(".")
+    if len(text) > REASON_CHARS:  # at a space: nobody recognizes half of a secret any more
+        text = f"{text[:REASON_CHARS].rpartition(' ')[0]} ..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

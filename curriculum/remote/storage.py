@@ -18,10 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from curriculum.errors import ConfigError, DataError
+from curriculum.errors import ConfigError, CurriculumError, DataError
 from curriculum.manifest import FILE_NAME, Manifest, parse_manifest
 from curriculum.remote.cache_folder import CacheFolder
 from curriculum.remote.cached_shard import CachedShard
+from curriculum.remote.failures import final_error
 from curriculum.remote.fetcher import Fetcher, Job
 from curriculum.remote.guess import Pattern, continuing, following
 from curriculum.remote.read_ahead import ReadAhead
@@ -80,7 +81,12 @@ class RemoteStorage:
         )
         self._verify = verify
         self._pid = os.getpid()
-        self._store = Store(url, storage_options or {})
+        try:
+            self._store = Store(url, storage_options or {})
+        except CurriculumError:
+            raise
+        except Exception as error:  # some clients connect while they are made
+            raise final_error(error, url) from error
         self.where = self._store.url
         self._fetcher = Fetcher(timeout_seconds)
         weakref.finalize(self, self._fetcher.close)

@@ -22,6 +22,10 @@ STORE_ASIDE = "aside"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SECRET = re.compile(r"^[^/]*://[^/@[]*:(?![0-9]+(/|$))[^@]*@")
 """A name, a colon, and what is no port number before an @; also behind NAME=, also where the secret holds a slash."""
+_COLON = re.compile(r"^[^/]*?(?<![A-Za-z0-9+.-])(s3a?|gc?s)://(?!arn:)[^/]*:", re.IGNORECASE)
+"""A colon where a bucket is named: as in s3://key:12/34@bucket, and in no name of a bucket."""
+_SIGNED = re.compile(r"://[^?]*\?(.*&)?[^/&=]*(sig|token|credential|secret|passw|key)[^/&=]*=", re.IGNORECASE)
+"""A query such as ?X-Amz-Signature=...; another ? is one of a glob."""
 _SAME = {"s3a": "s3", "gcs": "gs"}
 """Protocols that name the same store."""
 
@@ -44,16 +48,23 @@ def is_below(url: str, other: str) -> bool:
 
 
 def refuse_secret(what: str, address: str) -> None:
-    """Refuse an address with a password in it, without a word of it.
+    """Refuse an address with a password or a signature in it, without a word of it.
 
     Raises:
         ConfigError: there is one.
     """
     if _SECRET.match(address):
-        raise ConfigError(
-            f"{what} holds a name and a password before an @, and addresses are shown and written into files: give "
-            f"credentials in the environment or by --storage-option."
-        )
+        holds = "a name and a password before an @"
+    elif _COLON.match(address):
+        holds = "a colon in the name of its bucket, as if a name and a password or a port were given"
+    elif _SIGNED.search(address):
+        holds = "a token or a signature behind a ?"
+    else:
+        return
+    raise ConfigError(
+        f"{what} holds {holds}, and addresses are shown and written into files: give credentials in the environment or "
+        f"by --storage-option."
+    )
 
 
 def check_url(what: str, url: str) -> None:

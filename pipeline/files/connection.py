@@ -35,11 +35,13 @@ class Connection:
         """The result of an attempt that succeeds.
 
         Raises:
-            BuildError: as `persist`.
-            ConfigError: there is no client for this address.
+            BuildError, ConfigError: as `persist`.
         """
-        bucket = _bucket(self.url, self.options, os.getpid())
-        return persist(lambda: attempt(bucket), what, doing, patience=patience, options=self.options)
+
+        def connected() -> T:
+            return attempt(_bucket(self.url, self.options, os.getpid()))  # some clients connect while they are made
+
+        return persist(connected, what, doing, patience=patience, options=self.options)
 
 
 @lru_cache(maxsize=64)

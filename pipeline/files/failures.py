@@ -18,7 +18,14 @@ _FULL_STATUS = (413, 507)
 _FULL_CODES = ("EntityTooLarge", "QuotaExceeded", "InsufficientCapacity", "StorageFull")
 _PASSING_CODES = ("RequestTimeout", "NoSuchUpload", "BadDigest", "IncompleteBody", "OperationAborted")
 """Errors of S3 with a status that says the opposite: a connection that stalled, an upload that a restart forgot."""
-_WRONG_SETTINGS = ("ParamValidationError", "ProfileNotFound", "NoRegionError", "InvalidRegionError", "SSOToken")
+_WRONG_SETTINGS = (
+    "ParamValidationError",
+    "ProfileNotFound",
+    "NoRegionError",
+    "InvalidRegionError",
+    "EndpointResolutionError",
+    "SSOToken",
+)
 """Parts of the names of errors of clients that were set up wrongly; nothing was sent."""
 
 
@@ -55,7 +62,7 @@ def refusal(error: BaseException, what: str, doing: str, options: StorageOptions
         doing: "read", "written", "listed" or "removed".
         options: what must not appear in the sentence.
     """
-    why = options.conceal(reason(error))
+    why = reason(error, options.conceal)
     begin = f"{what}: cannot be {doing}"
     if isinstance(error, BuildError):
         return error
@@ -81,7 +88,7 @@ def gave_up(error: BaseException, what: str, doing: str, seconds: float, options
     """The sentence for a store that did not recover."""
     return BuildError(
         f"{what}: cannot be {doing}: tried for {seconds:,.0f} s, and the store or the network still fails "
-        f"({options.conceal(reason(error))}). Check them, then {AGAIN}"
+        f"({reason(error, options.conceal)}). Check them, then {AGAIN}"
     )
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from random import SystemRandom
 from typing import TypeVar
 
+from curriculum.errors import ConfigError
+from curriculum.remote.failures import reason
 from pipeline.files.failures import gave_up, passes, refusal
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 
@@ -59,12 +61,15 @@ def persist(
 
     Raises:
         BuildError: it failed for good, or for as long as `patience` lasts.
+        ConfigError: there is no client for such an address or such options.
     """
     failing_since: float | None = None
     pause, told = patience.first_pause, False
     while True:
         try:
             return attempt()
+        except ConfigError as error:
+            raise ConfigError(options.conceal(str(error))) from None
         except Exception as error:
             if not passes(error):
                 raise refusal(error, what, doing, options) from error
@@ -75,7 +80,7 @@ def persist(
                 raise gave_up(error, what, doing, failing, options) from error
             if failing >= TELL_AFTER_SECONDS and not told:
                 told = True
-                text = options.conceal(f"{type(error).__name__}: {error}"[:200])
+                text = reason(error, options.conceal)
                 _LOG.warning("%s: cannot be %s yet (%s); trying for %g s", what, doing, text, patience.seconds)
         patience.sleep(pause * _CHANCE.uniform(0.5, 1.0))
         pause = min(2 * pause, patience.longest_pause)

@@ -11,9 +11,11 @@ printing one. Values are read as JSON where they are JSON, else as text; dots in
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 from curriculum.errors import ConfigError
 
@@ -38,18 +40,29 @@ class StorageOptions:
 
     def conceal(self, message: str) -> str:
         """The message without any text that these options hold, but for addresses and regions."""
-        for secret in sorted(_secrets(self.values()), key=len, reverse=True):
-            message = message.replace(secret, "***")
+        secrets = {
+            written
+            for secret in _secrets(self.values())
+            for written in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret))  # as URLs write it
+        }
+        for written in sorted(secrets, key=len, reverse=True):
+            message = message.replace(written, "***")
         return message
 
 
 NO_OPTIONS = StorageOptions()
 _PUBLIC = ("endpoint", "region", "project", "url", "protocol", "profile", "version")
-"""Parts of the names of options that messages may repeat."""
+"""Parts of the names of options that messages may repeat, but for what stands before an @ or behind a ? in them."""
+_USER = re.compile(r"//([^/@:]*):(?![0-9]+(?:/|$))([^@]*)@")
 
 
 def storage_options(table: Mapping[str, Any]) -> StorageOptions:
-    """Options from a table of JSON values, integers and exact decimals."""
+    """Options from a table of JSON values, integers and exact decimals.
+
+    Raises:
+        ConfigError: an endpoint holds a password, which clients do not take. It names the key, never the value.
+    """
+    _check(table)
     return StorageOptions(text=json.dumps(table, sort_keys=True, default=float))
 
 
@@ -77,6 +90,17 @@ def parse_storage_options(given: Iterable[str]) -> StorageOptions:
     return storage_options(table)
 
 
+def _check(value: Any, key: str = "") -> None:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check(inner, f"{key}.{name}".lstrip("."))
+    elif "endpoint" in key and isinstance(value, str) and _USER.search(value):
+        raise ConfigError(
+            f"storage option {key} holds a name and a password before an @: give the address of the store alone, and "
+            f"the credentials as options of their own, such as key and secret."
+        )
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
@@ -99,7 +123,20 @@ def _secrets(value: Any, name: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _secrets(item, name)
-    elif not isinstance(value, bool) and value is not None and not any(part in name.lower() for part in _PUBLIC):
+    elif not isinstance(value, bool) and value is not None:
         text = str(value)
-        if len(text) >= MIN_SECRET_CHARS:
+        if any(part in name.lower() for part in _PUBLIC):
+            yield from _secrets_of_url(text)
+        elif len(text) >= MIN_SECRET_CHARS:
             yield text
+
+
+def _secrets_of_url(text: str) -> Iterator[str]:
+    """`bob:hunter2@`, and `hunter2` too, of http://bob:hunter2@host; `sig=x` of https://host?sig=x."""
+    user = _USER.search(text)
+    if user is not None:
+        yield f"{user[1]}:{user[2]}@"
+        yield from (word for word in (user[2],) if len(word) >= MIN_SECRET_CHARS)
+    _, question, query = text.partition("?")
+    if question and query:
+        yield query

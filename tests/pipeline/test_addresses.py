@@ -57,7 +57,36 @@ def test_a_port_a_version_and_an_at_in_a_path_are_no_password() -> None:
         "hf://datasets/me/data@main/x:y@z",
         "abfs://container@account.dfs.core.windows.net/x",
         "s3://bucket/a:b@c",
+        "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/mine/x",
+        "s3://bucket/year=2026/part-?.jsonl",
+        "s3://bucket/?/key=5/x-??.jsonl",
+        "https://host/download?name=a.jsonl",
+        "/folder/key?sig=1/x",
         "/folder/a:b@c",
     ):
         refuse_secret("corpus", address)
         refuse_secret("source", f"web={address}")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://mykey:12/hunter22@bucket/x",
+        "gs://bob:hunter22",
+        "https://host/a.jsonl?X-Amz-Credential=AKIA%2F2026&X-Amz-Signature=hunter22",
+        "https://host/a/b/*.jsonl?sv=2/3&sig=hunter22",
+        "s3://bucket/x.jsonl?AWSAccessKeyId=hunter22",
+    ],
+)
+@pytest.mark.parametrize(
+    "said", ["build ADDRESS", "build --source web=ADDRESS", "build --out ADDRESS", "inspect ADDRESS"]
+)
+def test_a_signature_or_what_may_be_a_password_is_refused_too(
+    said: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, said.replace("ADDRESS", address).split())
+    assert done.exit_code == 2
+    assert "give credentials in the environment or by --storage-option" in done.stderr
+    assert "hunter22" not in done.output
+    assert not list(tmp_path.iterdir())

@@ -87,6 +87,7 @@ FINAL = [
     (answered("XMinioStorageFull", 507), "full, a quota is used up"),
     (answered("InsufficientCapacity", 503), "full, a quota is used up"),
     (type("ParamValidationError", (Exception,), {})("bucket name"), "cannot be written"),
+    (type("EndpointResolutionError", (Exception,), {})("not a valid URI"), "cannot be written"),
 ]
 
 

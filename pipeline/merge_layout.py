@@ -81,7 +81,9 @@ def part_bytes(num_tokens: int, documents: int, itemsize: int) -> int:
 
 
 def lay_out_merge(parts: Sequence[StoredPart], num_partitions: int) -> MergeLayout | None:
-    """The rounds that it takes, or None if the parts are read as they are."""
+    """The rounds that it takes, or None if the parts are read as they are; a source without a unit has none."""
+    if not parts:
+        return None
     total = sum(part.num_bytes for part in parts)
     cells = [
         _Cell(

@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curriculum.errors import BuildError, PlanError
@@ -208,3 +210,19 @@ def test_the_largest_plan_is_one_that_no_longer_one_is(sources: tuple[str, ...],
         build_mixture(tmp_path / "more", sources, weight=BY_LENGTH, steps=steps + 2)
     assert "1 epoch of its" in str(caught.value)
     build_mixture(tmp_path / "more", sources, weight=BY_LENGTH, steps=steps + 2, source_epochs=("wiki=2",))
+
+
+@pytest.mark.parametrize("weights", [(), ("web=1", "code=1", "wiki=1", "none=0")], ids=["by tokens", "weight 0"])
+def test_a_source_without_any_unit_gives_nothing_and_takes_nothing(
+    sources: tuple[str, ...], weights: tuple[str, ...], tmp_path: Path
+) -> None:
+    """No bytes, no rows, no parts: the part that has some is cut as if the empty source were not named."""
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.jsonl").touch()
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none" / "b.parquet")
+    (tmp_path / "with").mkdir()
+    (tmp_path / "without").mkdir()
+    with_none = build_mixture(tmp_path / "with" / "d", (*sources, f"none={tmp_path / 'none'}"), weight=weights)
+    without = build_mixture(tmp_path / "without" / "d", sources, weight=weights[:3])
+    assert with_none.manifest.phases == without.manifest.phases
+    assert with_none.manifest.sources[3].tokens == 0

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from curriculum.errors import BuildError
 from pipeline.backends import load_reference
 from pipeline.tokenized.id_array import Ids
@@ -143,13 +145,19 @@ def _remarks(tokenizer: TokenizerInfo, documents: Sequence[Ids], special: dict[i
                 f"{count:,} of {len(filled):,} sampled documents begin with {special[number]!r}, which stays a "
                 f"token of their text. If it is their BOS, --bos document says so."
             )
-    inside = sum(bool((document[1:-1] == tokenizer.eos_id).any()) for document in filled)
+    inside = sum(_holds_inside(document, tokenizer.eos_id) for document in filled)
     if inside > len(filled) / 10:
         yield (
             f"{inside:,} of {len(filled):,} sampled documents hold the EOS {special[tokenizer.eos_id]!r} inside: "
             f"they may be packed rows of several documents, and no border is known where it stands. --tokenized "
             f"raw cuts at each EOS."
         )
+
+
+def _holds_inside(document: Ids, eos_id: int) -> bool:
+    """Between other ids: padding with EOS at the end is none."""
+    others = np.flatnonzero(document != eos_id)
+    return len(others) > 0 and bool((document[1 : int(others[-1])] == eos_id).any())
 
 
 def _foreign_eos(tokenizer: TokenizerInfo, documents: Sequence[Ids], special: dict[int, str]) -> str | None:

@@ -113,9 +113,13 @@ def read_megatron(file: MegatronFile, start: int, stop: int, block_tokens: int =
     if not 0 <= low <= high <= file.num_sequences or (np.diff(documents) < 0).any():
         raise _contradiction(file.index_path, f"the sequences of documents {first:,} to {last - 1:,} are not in order")
     lengths, begin = file.lengths(low, high), _token_border(file, low)
+    negative = np.flatnonzero(lengths < 0)
+    if len(negative):
+        at = int(negative[0])
+        raise _contradiction(file.index_path, f"sequence {low + at:,} has the length {int(lengths[at]):,}")
     borders = begin + np.concatenate(([0], np.cumsum(lengths)))
     pointers = np.append(file.pointers(low, high), _token_border(file, high) * file.ids.itemsize)
-    wrong = np.flatnonzero((pointers != borders * file.ids.itemsize) | np.append(lengths < 0, False))
+    wrong = np.flatnonzero(pointers != borders * file.ids.itemsize)
     if len(wrong):
         at = int(wrong[0])
         raise _contradiction(

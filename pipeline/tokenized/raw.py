@@ -82,7 +82,7 @@ def read_raw(array: IdArray, eos_id: int, start: int, stop: int, block_tokens: i
     """The documents that begin at a token `start <= t < stop`, each with its EOS; positions are these tokens.
 
     Raises:
-        BuildError: one of them does not end.
+        BuildError: one of them does not end, or too late.
     """
     stop = min(stop, array.num_tokens)
     begin = 0 if start == 0 else _after_eos(array, eos_id, start, stop)
@@ -99,15 +99,23 @@ def read_raw(array: IdArray, eos_id: int, start: int, stop: int, block_tokens: i
         starts = starts[starts < stop]
         ends = ends[: len(starts)]
         if len(ends):
+            longest = int(np.argmax(ends - starts))
+            _check_length(array, eos_id, int(starts[longest]), int(ends[longest] - starts[longest]))
             size = int(ends[-1]) - begin
             yield IdBlock(ids=pending[:size], lengths=ends - starts, positions=starts)
             pending, begin = pending[size:], int(ends[-1])
-        if len(pending) > MAX_DOCUMENT_TOKENS and begin < stop:
-            raise BuildError(
-                f"{printable(array.path)}: no EOS id {eos_id} in {len(pending):,} tokens from token {begin:,} on, "
-                f"and a document has at most {MAX_DOCUMENT_TOKENS:,}. Name the token that ends documents in this "
-                f"file with --eos."
-            )
+        if begin < stop:
+            _check_length(array, eos_id, begin, len(pending))
+
+
+def _check_length(array: IdArray, eos_id: int, begin: int, num_tokens: int) -> None:
+    """Whether a document ends or not may not depend on how it was read."""
+    if num_tokens > MAX_DOCUMENT_TOKENS:
+        raise BuildError(
+            f"{printable(array.path)}: no document ends within {num_tokens:,} tokens from token {begin:,} on, by the "
+            f"EOS id {eos_id}, and one has at most {MAX_DOCUMENT_TOKENS:,}. Name the token that ends documents in this "
+            f"file with --eos."
+        )
 
 
 def _after_eos(array: IdArray, eos_id: int, start: int, stop: int) -> int:

@@ -68,7 +68,7 @@ def check_stored_corpus(
 def _sample(units: Sequence[Unit], stored: Stored, tokenizer: TokenizerInfo) -> Iterator[Ids]:
     """Documents as they are stored, from the first block of each place."""
     chosen = units[:: -(-len(units) // PLACES) or 1]
-    each = PLACE_DOCUMENTS if stored.format in FLAT else max(PLACE_DOCUMENTS, COLUMN_DOCUMENTS // len(chosen))
+    each = PLACE_DOCUMENTS if stored.format in FLAT else max(PLACE_DOCUMENTS, COLUMN_DOCUMENTS // max(1, len(chosen)))
     for unit in chosen:
         for place in _places(unit, PLACES // len(chosen)):
             for block in _first_block(place, stored, tokenizer.eos_id):
@@ -119,6 +119,8 @@ def _require_eos(units: Sequence[Unit], stored: Stored, tokenizer: TokenizerInfo
         left -= stop - unit.start
         if left <= 0:
             break
+    if left == EOS_SEARCH_TOKENS:
+        return  # no ids at all: whoever counts the documents of the corpus says so
     raise BuildError(
         f"The EOS id {tokenizer.eos_id} does not occur in the first {EOS_SEARCH_TOKENS - left:,} ids of the "
         f"corpus, and nothing else tells where documents of a bare array end. Name the token that ends them with "

@@ -316,6 +316,29 @@ def test_packed_rows_are_remarked_upon(work: Work, tmp_path: Path) -> None:
     assert any("hold the EOS '<|endoftext|>' inside: they may be packed rows" in line for line in said.lines)
 
 
+def test_padding_with_eos_is_no_sign_of_packed_rows(work: Work, tmp_path: Path) -> None:
+    """Rows that were padded to one length end with many EOS ids, and hold none inside."""
+    rows = [(document + [EOS] * 600)[:600] for document in work.documents if len(document) < 600]
+    assert len(rows) > 40
+    parquet(tmp_path / "a.parquet", rows)
+    said = Said()
+    work.build(tmp_path / "out", tmp_path / "a.parquet", said, tokenized="input_ids")
+    assert not any("inside" in line for line in said.lines)
+
+
+def test_a_corpus_of_ids_without_any_holds_no_text(work: Work, tmp_path: Path) -> None:
+    """Not a division by zero, and not an EOS that was not found."""
+    for name in ("rows", "lists", "raw"):
+        (tmp_path / name).mkdir()
+    parquet(tmp_path / "rows" / "a.parquet", [])
+    parquet(tmp_path / "lists" / "a.parquet", [[], []])
+    (tmp_path / "raw" / "a.bin").touch()
+    column: dict[str, Any] = {"tokenized": "input_ids"}
+    for name, how in (("rows", column), ("lists", column), ("raw", {"tokenized": "raw", "ids_dtype": "uint16"})):
+        with pytest.raises(BuildError, match="holds no text"):
+            work.build(tmp_path / "out", tmp_path / name, **how)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -134,8 +134,28 @@ def test_a_document_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(raw, "MAX_DOCUMENT_TOKENS", 50)
     np.arange(1, 200, dtype=np.uint16).tofile(tmp_path / "a.bin")
     array = open_raw(str(tmp_path / "a.bin"), "uint16")
-    with pytest.raises(BuildError, match=r"a\.bin: no EOS id 0 in 80 tokens from token 0 on.*--eos"):
+    with pytest.raises(BuildError, match=r"a\.bin: no document ends within 80 tokens from token 0 on, .*--eos"):
         list(read_raw(array, 0, 0, 199, 20))
+
+
+@pytest.mark.parametrize("block_tokens", [7, 20, 49, 64, 1000])
+@pytest.mark.parametrize("last", [True, False])
+def test_how_a_file_is_read_does_not_decide_how_long_a_document_may_be(
+    block_tokens: int, last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose end came with the last block that was read was let through at any length."""
+    monkeypatch.setattr(raw, "MAX_DOCUMENT_TOKENS", 50)
+    monkeypatch.setattr(raw, "READ_ON_TOKENS", 16)
+    rest = [] if last else [7, 0]
+    for size, fits in ((50, True), (51, False), (59, False)):
+        np.array([*range(3, 23), 0, *[5] * (size - 1), 0, *rest], np.uint16).tofile(tmp_path / "a.bin")
+        array = open_raw(str(tmp_path / "a.bin"), "uint16")
+        read = read_raw(array, 0, 0, array.num_tokens, block_tokens)
+        if fits:
+            assert sum(len(block.lengths) for block in read) == 2 + bool(rest)
+        else:
+            with pytest.raises(BuildError, match=r"no document ends within \d+ tokens from token 21 on"):
+                list(read)
 
 
 def test_lists_of_any_layout(tmp_path: Path) -> None:
@@ -187,7 +207,7 @@ MEGATRON_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "other width": (lambda p: put(p.with_suffix(".idx"), 17, b"\4"), r"m\.idx: contradicts itself or its \.bin"),
     "a length": (lambda p: put(p.with_suffix(".idx"), 34, b"\3"), r"sequence 1 begins at byte 8, and by .* at byte 6"),
-    "negative": (lambda p: put(p.with_suffix(".idx"), 38, b"\xff" * 4), r"contradicts itself"),
+    "negative": (lambda p: put(p.with_suffix(".idx"), 38, b"\xff" * 4), r"sequence 1 has the length -1\."),
     "a pointer": (lambda p: put(p.with_suffix(".idx"), 34 + 16 + 16, b"\6"), r"sequence 2 begins at byte 6"),
     "odd pointer": (lambda p: put(p.with_suffix(".idx"), 34 + 16 + 16, b"\7"), r"sequence 2 begins at byte 7"),
     "borders": (lambda p: put(p.with_suffix(".idx"), 34 + 48 + 8, b"\3"), r"of documents 0 to 3 are not in order"),

@@ -104,7 +104,6 @@ def build(options: Options, progress: Progress) -> BuildResult:
         store.forget_unfinished()
         if finished is None:
             with open_workers(options, progress.say, encodes=True, cuts=True, files=corpus.sizes) as workers:
-                workers.prepare(_import_stages)
                 manifest = _build(options, corpus, workers, progress, log)
         if not options.keep_store:
             remove_store(store)
@@ -158,7 +157,9 @@ def _stored(tokenized: TokenizedCorpus, merged: list[MergedParts | None] | None)
 
 def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progress, log: BuildLog) -> Manifest:
     with log.stage("tokenize"):
-        tokenized = tokenize_corpus(options, corpus, workers, progress)
+        units = corpus.units(options.unit_bytes, options.stored())
+        workers.prepare(len(units), _import_stages)
+        tokenized = tokenize_corpus(options, corpus, workers, progress, units=units)
     with log.stage("merge"):
         merged = _merged(options, tokenized, workers, progress)
     with log.stage("plan"):

@@ -53,7 +53,7 @@ def corpus_backend(
     checked = f"corpora/{hashlib.sha256(orjson.dumps(what)).hexdigest()[:32]}.checked"
     if wanted != "tokenizers" and job.store.facts(checked) is not None:
         return "fastokens"
-    workers.prepare(open_encoder, job.tokenizer.path, wanted or "fastokens")
+    workers.prepare(len(units), open_encoder, job.tokenizer.path, wanted or "fastokens")
 
     def compare(path: str, sample: list[Expected]) -> str | None:
         name = _keep_sample(job.store, sample)

@@ -33,7 +33,13 @@ from pipeline.units import Unit
 
 
 def tokenize_corpus(
-    options: Options, corpus: Corpus, workers: Workers, progress: Progress, tokenizer: TokenizerInfo | None = None
+    options: Options,
+    corpus: Corpus,
+    workers: Workers,
+    progress: Progress,
+    tokenizer: TokenizerInfo | None = None,
+    *,
+    units: tuple[SourceUnit, ...] | None = None,
 ) -> TokenizedCorpus:
     """Encode every unit of the corpus that the store does not hold yet.
 
@@ -43,12 +49,13 @@ def tokenize_corpus(
         workers: who encodes.
         progress: where it is shown.
         tokenizer: that of a dataset which exists; None for the one that the options ask for.
+        units: those of the corpus, if they are known already.
 
     Raises:
         BadRecordError: a record cannot become a document and bad records are not skipped.
         BuildError: the corpus holds no text, or a file or the store cannot be read or written.
     """
-    units = corpus.units(options.unit_bytes, options.stored())
+    units = corpus.units(options.unit_bytes, options.stored()) if units is None else units
     jobs = _jobs(options, corpus, units, workers, progress, tokenizer)
     parts, skipped_examples = _encode(jobs, units, workers, progress)
     of_source: list[list[PartSummary]] = [[] for _ in corpus.sources]

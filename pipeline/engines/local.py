@@ -128,10 +128,11 @@ class LocalWorkers:
         lower = self._lower(self._stage)
         return BuildError(why(worker.process.exitcode, oom_kills_before=self._oom_kills, lower=lower))
 
-    def prepare(self, task: Callable[..., object], *arguments: Any) -> None:
-        """Start the workers and let each load something while this process goes on; what goes wrong is no error yet."""
-        if self.num_workers > 1:
-            self._start(self.num_workers)
+    def prepare(self, num_tasks: int, task: Callable[..., object], *arguments: Any) -> None:
+        """Start a worker for each task, at most `num_workers`; none for a single task, which this process does."""
+        num_workers = min(self.num_workers, num_tasks)
+        if num_workers > 1:
+            self._start(num_workers)
             for worker in self._workers:
                 with suppress(BrokenPipeError, ConnectionResetError):  # `run` will say it
                     worker.orders.send(Preparation(function=task, arguments=arguments))

@@ -105,7 +105,7 @@ class RayWorkers:
         finally:
             self.cancel()
 
-    def prepare(self, task: Callable[..., object], *arguments: Any) -> None:
+    def prepare(self, num_tasks: int, task: Callable[..., object], *arguments: Any) -> None:
         """Nothing: Ray starts its processes by itself, and each loads what it needs with its first task."""
 
     def _in_flight(self) -> int:

@@ -33,5 +33,11 @@ class Workers(Protocol):
             BuildError: workers died; or whatever the first failing task raised.
         """
 
-    def prepare(self, task: Callable[..., object], *arguments: Any) -> None:
-        """Let each worker load something while this process goes on; what goes wrong is no error yet."""
+    def prepare(self, num_tasks: int, task: Callable[..., object], *arguments: Any) -> None:
+        """Let each worker load something while this process goes on; what goes wrong is no error yet.
+
+        Args:
+            num_tasks: how many there will be: a worker more would load for nothing.
+            task: what loads it; a function of a module.
+            arguments: of `task`.
+        """

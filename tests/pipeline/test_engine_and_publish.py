@@ -17,16 +17,17 @@ from pathlib import Path
 import pytest
 
 from curriculum.errors import BadRecordError, BuildError
-from pipeline.build import BuildResult
+from pipeline.build import BuildResult, build
 from pipeline.corpus_tokenizer import sample_unit
 from pipeline.cut import cut_window
 from pipeline.document_rows import count_rows
 from pipeline.engines.choice import what_to_lower
 from pipeline.engines.deaths import count_oom_kills, why
-from pipeline.engines.local import local_workers
+from pipeline.engines.local import LocalWorkers, local_workers
 from pipeline.files.disk import DiskFiles
 from pipeline.layout import write_object
 from pipeline.option_sources import load_options
+from pipeline.progress import Silent
 from pipeline.publish import Aside
 from pipeline.tokenize_stage import ensure_parts
 
@@ -157,11 +158,32 @@ def test_memory_and_maps_that_fail_in_a_worker_are_sentences(tmp_path: Path) -> 
 def test_a_worker_killed_before_its_first_task_is_the_same_sentence() -> None:
     """While a tokenizer is trained the workers wait, and memory is scarcest."""
     with local_workers(2) as workers:
-        workers.prepare(die, 9)
+        workers.prepare(2, die, 9)
         time.sleep(1)
-        workers.prepare(square, 1)
+        workers.prepare(2, square, 1)
         with pytest.raises(BuildError, match="worker process was killed"):
             list(workers.run(square, (), [(1,), (2,)]))
+
+
+def test_no_worker_is_started_that_will_have_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 workers for a corpus of one unit took 20 s and 1.8 GB to start."""
+    started: list[int] = []
+    monkeypatch.setattr(LocalWorkers, "_start", lambda self, num_workers: started.append(num_workers))
+    for num_tasks in (0, 1, 2, 63, 100_000):
+        with local_workers(64) as workers:
+            workers.prepare(num_tasks, square, 1)
+    assert started == [2, 63, 64]
+
+
+def test_a_build_of_one_unit_and_one_window_starts_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever --workers says."""
+    started: list[int] = []
+    monkeypatch.setattr(LocalWorkers, "prepare", lambda self, num_tasks, *_: started.append(num_tasks))
+    monkeypatch.setattr(LocalWorkers, "_start", lambda self, num_workers: started.append(-num_workers))
+    (tmp_path / "a.txt").write_text("some text that is long enough for rows of eight tokens " * 20, "utf-8")
+    options = {"corpus": (str(tmp_path / "a.txt"),), "out": str(tmp_path / "out"), "workers": 64}
+    build(load_options(None, {**options, "tokenizer": "bytes", "start_length": 8, "max_length": 16}), Silent())
+    assert set(started) == {1}
 
 
 def test_who_killed_a_worker_is_said_as_far_as_the_system_tells(tmp_path: Path) -> None:

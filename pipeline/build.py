@@ -24,6 +24,7 @@ from curriculum.manifest import (
 )
 from curriculum.plan import Plan
 from pipeline.accounting import account
+from pipeline.build_identity import build_identity
 from pipeline.build_log import BuildLog
 from pipeline.corpus import Corpus, find_corpus
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, StoredSource, plan_corpus
@@ -39,6 +40,7 @@ from pipeline.merge import merge_parts
 from pipeline.options import Options
 from pipeline.output import finish, prepare
 from pipeline.progress import Progress
+from pipeline.requested_plan import check_requested
 from pipeline.store import ALGORITHM, claim_store, remove_store
 from pipeline.stream import MergedParts
 from pipeline.tokenize_stage import tokenize_corpus
@@ -91,7 +93,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
         PlanError, ConfigError: the request cannot work.
         BuildError: a stage could not finish; running again continues.
     """
-    options.check()
+    check_requested(options)
     check_engine(options)
     corpus = find_corpus(options, progress)
     request = _request(options, corpus)
@@ -122,7 +124,7 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
     Raises:
         PlanError, ConfigError, BuildError: as `build`.
     """
-    options.check()
+    check_requested(options)
     check_engine(options)
     corpus = find_corpus(options, progress)
     with options.store_files().held():
@@ -258,7 +260,7 @@ def _finish(options: Options, manifest: Manifest, tokenizer: Path, facts: dict[s
 
 def _request(options: Options, corpus: Corpus) -> dict[str, Any]:
     """What this build is asked for, as plain JSON values; two builds with equal requests give equal bytes."""
-    request = {**options.identity(), "corpus": corpus.digest, "algorithm": ALGORITHM}
+    request = {**build_identity(options), "corpus": corpus.digest, "algorithm": ALGORITHM}
     kind, value = parse_tokenizer_spec(options.tokenizer)
     if kind == "file":
         info = load_tokenizer(str(value), eos=options.eos, bos=options.bos)

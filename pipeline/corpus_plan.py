@@ -25,6 +25,7 @@ from pipeline.mixed_windows import number_streams, rows_by_source
 from pipeline.mixture_plan import SourceSize, plan_mixture
 from pipeline.options import Options
 from pipeline.progress import Progress
+from pipeline.requested_plan import compile_requested, curriculum_of, pacing_of
 from pipeline.source_use import MixtureUse
 from pipeline.sources import CORPUS
 from pipeline.stream import EVERY_KEY, MergedParts, StreamSpec, count_partitions, lay_out_stream
@@ -164,8 +165,8 @@ def plan_corpus(options: Options, corpus: StoredCorpus, workers: Workers, progre
     elif options.mode == "document":
         plan, document_rows = _plan_documents(options, stream, corpus_tokens, workers, progress)
     else:
-        fill = corpus_fill(stream, options.pacing().lengths) if options.mode == "best-fit" else None
-        plan = options.compile_plan(corpus_tokens, fill=fill)
+        fill = corpus_fill(stream, pacing_of(options).lengths) if options.mode == "best-fit" else None
+        plan = compile_requested(options, corpus_tokens, fill=fill)
     return CorpusPlan(
         plan=plan,
         stream=stream,
@@ -219,7 +220,7 @@ def _plan_documents(
     options: Options, stream: StreamSpec, corpus_tokens: int, workers: Workers, progress: Progress
 ) -> tuple[Plan, DocumentRows]:
     """Count rows of as many epochs as the budget needs, and plan by them."""
-    curriculum = options.curriculum()
+    curriculum = curriculum_of(options)
     assert curriculum is not None
     epochs = options.epochs if options.steps is None and options.tokens is None else 1
     while True:
@@ -228,7 +229,7 @@ def _plan_documents(
         pieces = lay_out_stream(stream, epochs * corpus_tokens)
         rows = count_document_rows(stream, pieces, curriculum.lengths, workers, progress)
         try:
-            return options.compile_plan(corpus_tokens, rows.rows_by_length), rows
+            return compile_requested(options, corpus_tokens, rows.rows_by_length), rows
         except PlanError:
             if epochs == options.epochs:
                 raise

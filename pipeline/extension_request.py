@@ -21,7 +21,8 @@ from pipeline.corpus import Corpus
 from pipeline.files.contract import Files
 from pipeline.layout import LOG_NAME, REQUEST_NAME, read_object
 from pipeline.longer_plan import Extent
-from pipeline.options import DEFAULTS, Options
+from pipeline.option_fields import DEFAULTS
+from pipeline.options import Options
 from pipeline.tokenized_corpus import TokenizedSource
 
 READING = ("text_key", "on_bad_record", "tokenized", "ids_dtype", "ids_key")

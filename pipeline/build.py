@@ -42,7 +42,7 @@ from pipeline.output import finish, prepare
 from pipeline.progress import Progress
 from pipeline.requested_plan import check_requested
 from pipeline.store import ALGORITHM, claim_store, remove_store
-from pipeline.stream import MergedParts
+from pipeline.stored_documents import PartFiles
 from pipeline.tokenize_stage import tokenize_corpus
 from pipeline.tokenized_corpus import TokenizedCorpus
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
@@ -138,13 +138,13 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
 
 def _merged(
     options: Options, tokenized: TokenizedCorpus, workers: Workers, progress: Progress
-) -> list[MergedParts | None]:
+) -> list[PartFiles | None]:
     """For every source the larger parts to read in place of its own."""
     store, dtype = options.store_files(), tokenized.tokenizer.dtype
     return [merge_parts(store, source.parts, dtype, workers, progress) for source in tokenized.sources]
 
 
-def _stored(tokenized: TokenizedCorpus, merged: list[MergedParts | None] | None) -> StoredCorpus:
+def _stored(tokenized: TokenizedCorpus, merged: list[PartFiles | None] | None) -> StoredCorpus:
     sources = tuple(
         StoredSource(
             name=one.name,

@@ -20,7 +20,6 @@ from pipeline.document_rows import DocumentRows, count_document_rows
 from pipeline.engines.workers import Workers
 from pipeline.fill import corpus_fill
 from pipeline.holdout import HeldOut, hold_out, measure
-from pipeline.mixed_text import NumberedStream
 from pipeline.mixed_windows import number_streams, rows_by_source
 from pipeline.mixture_plan import SourceSize, plan_mixture
 from pipeline.options import Options
@@ -28,7 +27,8 @@ from pipeline.progress import Progress
 from pipeline.requested_plan import compile_requested, curriculum_of, pacing_of
 from pipeline.source_use import MixtureUse
 from pipeline.sources import CORPUS
-from pipeline.stream import EVERY_KEY, MergedParts, StreamSpec, count_partitions, lay_out_stream
+from pipeline.stored_documents import PartFiles
+from pipeline.stream import NumberedStream, StreamSpec, count_partitions, lay_out_stream
 from pipeline.windows import consumed_tokens, window_size
 
 MAX_PIECES = 1 << 22
@@ -43,13 +43,13 @@ class StoredSource:
     parts: tuple[str, ...]
     tokens: int
     documents: int
-    merged: MergedParts | None = None
+    merged: PartFiles | None = None
     """larger parts to read in their place"""
 
     @property
-    def files(self) -> MergedParts:
+    def files(self) -> PartFiles:
         """What is read, and which keys it holds all of."""
-        return self.merged or MergedParts(names=self.parts, ranges=(EVERY_KEY,) * len(self.parts))
+        return self.merged or PartFiles.of_parts(self.parts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,12 +70,12 @@ class StoredCorpus:
         return sum(source.tokens for source in self.sources)
 
     @property
-    def merged(self) -> MergedParts | None:
+    def merged(self) -> PartFiles | None:
         """Larger parts of all sources to read in place of theirs; None if there are none."""
         if not any(source.merged for source in self.sources):
             return None
         files = [source.files for source in self.sources]
-        return MergedParts(
+        return PartFiles(
             names=tuple(name for one in files for name in one.names),
             ranges=tuple(keys for one in files for keys in one.ranges),
         )

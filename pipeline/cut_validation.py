@@ -22,7 +22,8 @@ from pipeline.order import IntArray
 from pipeline.segment import Rows, WindowText, cut_rows
 from pipeline.shard import write_shard
 from pipeline.store import read_index
-from pipeline.stream import Documents, StreamSpec, fill, held_out_documents, join
+from pipeline.stored_documents import Documents, fill, join
+from pipeline.stream import StreamSpec, held_out_documents
 
 DOCUMENTS_AT_ONCE = 2 << 20
 """Each takes about 200 bytes while it is sorted."""
@@ -73,7 +74,7 @@ class _Waiting:
             doc_positions=starts[inside],
             first_document=self._ordinal + int(inside[0]),
         )
-        fill(self.spec, self._documents.rows(inside), starts[inside] - low, text.tokens)
+        fill(self.spec.store, self.spec.files.names, self._documents.rows(inside), starts[inside] - low, text.tokens)
         return cut_rows(text, np.arange(first, stop, dtype=np.int64) * seq_len, seq_len)
 
     def _up_to(self, low: int, high: int) -> tuple[IntArray, IntArray]:
@@ -103,7 +104,7 @@ def _in_ranges(spec: StreamSpec, count: int) -> Iterator[Documents]:
 def _measure(spec: StreamSpec) -> tuple[int, int]:
     """(documents, tokens) that are held out."""
     documents = tokens = 0
-    for name in spec.files:
+    for name in spec.files.names:
         index = read_index(spec.store, name)
         held_out = index.text_hash < spec.held_out_below
         documents += int(np.count_nonzero(held_out))

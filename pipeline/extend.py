@@ -33,13 +33,12 @@ from pipeline.holdout import HeldOut, measure
 from pipeline.layout import LOG_NAME, REQUEST_NAME, WORK_FOLDER, read_object, write_object
 from pipeline.longer_plan import Extent, Longer, account_longer, longer_plan
 from pipeline.merge import merge_parts
-from pipeline.mixed_text import NumberedStream
 from pipeline.new_source import TOKENIZER, add_source, built_tokenizer
 from pipeline.options import Options
 from pipeline.output import finish
 from pipeline.progress import Progress
 from pipeline.store import ALGORITHM, claim_store, read_part
-from pipeline.stream import StreamSpec, partition_totals
+from pipeline.stream import NumberedStream, StreamSpec, partition_totals
 from pipeline.tokenize_stage import tokenize_corpus
 from pipeline.tokenized_corpus import TokenizedSource
 from pipeline.window_counts import WindowCounts

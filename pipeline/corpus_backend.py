@@ -12,7 +12,6 @@ no argument of theirs. One that was found equal before, by the same versions, is
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -28,6 +27,7 @@ from pipeline.files.contract import Files
 from pipeline.layout import write_bytes
 from pipeline.options import Options
 from pipeline.progress import Progress
+from pipeline.store_names import CORPORA, new_sample_name
 from pipeline.tokenized.formats import Stored
 from pipeline.tokenized.sample import check_stored_corpus
 from pipeline.tokenized.take import STORED
@@ -50,7 +50,7 @@ def corpus_backend(
     """
     wanted = None if options.backend == "auto" else options.backend
     what = [circumstances(job.tokenizer), [part_name(job, unit) for unit in units]]
-    checked = f"corpora/{hashlib.sha256(orjson.dumps(what)).hexdigest()[:32]}.checked"
+    checked = f"{CORPORA}/{hashlib.sha256(orjson.dumps(what)).hexdigest()[:32]}.checked"
     if wanted != "tokenizers" and job.store.facts(checked) is not None:
         return "fastokens"
     workers.prepare(open_encoder, job.tokenizer.path, wanted or "fastokens")
@@ -86,7 +86,7 @@ def check_stored(
 
 def _keep_sample(store: Files, sample: list[Expected]) -> str:
     """A file of the store with texts and their ids: workers may be on other machines, and are sent names only."""
-    name = f"aside/sample-{secrets.token_hex(8)}.json"
+    name = new_sample_name()
     write_bytes(store, name, orjson.dumps([[each.named, each.ids.tolist(), each.lengths.tolist()] for each in sample]))
     return name
 

@@ -19,10 +19,11 @@ from curriculum.shard_format import token_itemsize
 from pipeline.document_rows import DocumentRows, count_document_rows
 from pipeline.engines.workers import Workers
 from pipeline.fill import corpus_fill
-from pipeline.holdout import HeldOut, hold_out, measure
+from pipeline.holdout import HeldOut, hold_out
 from pipeline.mixed_windows import number_streams, rows_by_source
 from pipeline.mixture_plan import SourceSize, plan_mixture
 from pipeline.options import Options
+from pipeline.part_index import measure_below
 from pipeline.progress import Progress
 from pipeline.requested_plan import compile_requested, curriculum_of, pacing_of
 from pipeline.source_use import MixtureUse
@@ -183,7 +184,7 @@ def _plan_mixture(options: Options, corpus: StoredCorpus, stream: StreamSpec) ->
     """Measure each source without its held-out documents, and plan by all of them."""
     sources = []
     for source, named in zip(corpus.sources, options.sources(), strict=True):
-        documents, held_out_tokens = measure(stream.store, source.parts, stream.held_out_below)
+        documents, held_out_tokens = measure_below(stream.store, source.parts, stream.held_out_below)
         num_tokens = source.tokens - held_out_tokens
         sources.append(
             MixedSource(

@@ -13,7 +13,6 @@ it is trained on those with the smallest keys, whatever the units and the worker
 from __future__ import annotations
 
 import hashlib
-import secrets
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from pipeline.options import Options
 from pipeline.part import document_key
 from pipeline.progress import Progress
 from pipeline.store import ALGORITHM
+from pipeline.store_names import TOKENIZERS, new_sample_name
 from pipeline.tokenizer import TokenizerInfo, byte_tokenizer, load_tokenizer, parse_tokenizer_spec, train_tokenizer
 from pipeline.units import Unit
 
@@ -74,7 +74,7 @@ def keep_tokenizer(store: Files, info: TokenizerInfo) -> tuple[str, TokenizerInf
 
 
 def _stored_tokenizer(name: str) -> str:
-    return f"tokenizers/{name}.json"
+    return f"{TOKENIZERS}/{name}.json"
 
 
 def _train(
@@ -135,7 +135,7 @@ def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, s
             if num_bytes > 2 * TRAINING_BYTES:
                 kept = _smallest(kept)
                 num_bytes = sum(len(text.encode()) for _, text in kept)
-    name = f"aside/sample-{secrets.token_hex(8)}.json"
+    name = new_sample_name()
     write_bytes(store, name, orjson.dumps([[key.hex(), text] for key, text in _smallest(kept)]))
     return name
 

@@ -29,15 +29,16 @@ from pipeline.engines.workers import Workers
 from pipeline.extension_request import Request, extension_request, is_finished, longer_log, source_number
 from pipeline.files.contract import Files
 from pipeline.fill import corpus_fill
-from pipeline.holdout import HeldOut, measure
+from pipeline.holdout import HeldOut
 from pipeline.layout import LOG_NAME, REQUEST_NAME, WORK_FOLDER, read_object, write_object
 from pipeline.longer_plan import Extent, Longer, account_longer, longer_plan
 from pipeline.merge import merge_parts
 from pipeline.new_source import TOKENIZER, add_source, built_tokenizer
 from pipeline.options import Options
 from pipeline.output import finish
+from pipeline.part_index import measure_below, read_part
 from pipeline.progress import Progress
-from pipeline.store import ALGORITHM, claim_store, read_part
+from pipeline.store import ALGORITHM, claim_store
 from pipeline.stream import NumberedStream, StreamSpec, partition_totals
 from pipeline.tokenize_stage import tokenize_corpus
 from pipeline.tokenized_corpus import TokenizedSource
@@ -154,7 +155,7 @@ def _with_new_text(
     tokenized = tokenize_corpus(options, corpus, workers, progress, built_tokenizer(root, manifest))
     (source,) = tokenized.sources
     store, parts = options.store_files(), tuple(part.name for part in source.parts)
-    held_out = HeldOut(below=below, tokens=measure(store, parts, below)[1])
+    held_out = HeldOut(below=below, tokens=measure_below(store, parts, below)[1])
     merged = merge_parts(store, source.parts, manifest.dtype, workers, progress)
     new = add_source(manifest, source, store=store, held_out=held_out, merged=merged)
     fill, length = 0, manifest.plan.max_seq_len

@@ -21,10 +21,12 @@ from curriculum.shard_format import token_itemsize
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.merge_layout import MergeLayout, MergeTask, StoredPart, lay_out_merge, part_bytes
+from pipeline.part_index import PartIndex, PartSummary, fold_content, write_index
 from pipeline.progress import Progress
-from pipeline.store import PartIndex, PartSummary, fold_content, tokens_name, usable_part, write_index
+from pipeline.store_names import tokens_name
 from pipeline.stored_documents import Documents, PartFiles, collect, fill, sort_by_key
 from pipeline.stream import count_partitions
+from pipeline.usable_parts import usable_part
 
 BLOCK_TOKENS = 8 << 20
 

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pipeline.store import ALGORITHM, merged_name
+from pipeline.store import ALGORITHM
+from pipeline.store_names import merged_name
 from pipeline.stored_documents import EVERY_KEY, KeyRange, PartFiles
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]

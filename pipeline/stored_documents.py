@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.files.contract import Files
 from pipeline.order import IntArray
-from pipeline.store import INDEX_SCHEMA, PartIndex, read_index, read_tokens
+from pipeline.part_index import INDEX_SCHEMA, PartIndex, read_index, read_tokens
 
 MAX_READ_GAP_TOKENS = 128 << 10
 """Documents closer than this in a part are read together: reading 256 kB costs less than another call."""

@@ -25,9 +25,9 @@ import numpy as np
 from curriculum.errors import BuildError
 from pipeline.files.contract import Files
 from pipeline.order import IntArray, permutation
+from pipeline.part_index import read_index
 from pipeline.segment import WindowText
 from pipeline.sources import CORPUS
-from pipeline.store import read_index
 from pipeline.stored_documents import EVERY_KEY, Documents, PartFiles, collect, fill, join, sort_by_key
 
 PARTITION_TOKENS = 16 << 20

@@ -14,6 +14,7 @@ from pipeline.engines.local import local_workers
 from pipeline.engines.workers import Workers
 from pipeline.layout import ASIDE
 from pipeline.options import Options
+from pipeline.store_names import STORE_ASIDE
 from pipeline.units import MAX_UNIT_BYTES
 from pipeline.windows import MAX_WINDOW_TOKENS
 
@@ -50,7 +51,7 @@ def open_workers(
     from pipeline.engines.node_checks import SharedFolder
     from pipeline.engines.ray_cluster import Places, ray_workers
 
-    writes = [SharedFolder(files=options.store_files(), aside="aside")] if encodes else []
+    writes = [SharedFolder(files=options.store_files(), aside=STORE_ASIDE)] if encodes else []
     writes += [SharedFolder(files=options.out_files(), aside=ASIDE)] if cuts else []
     places = Places(writes=tuple(writes), reads=files[:: max(1, -(-len(files) // SAMPLED_FILES))])
     with ray_workers(address=options.ray_address, num_workers=options.workers, places=places, say=say) as cluster:

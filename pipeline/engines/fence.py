@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from curriculum.errors import BuildError
 from pipeline.files.contract import Files
 from pipeline.layout import read_object, write_object
+from pipeline.store_names import CLUSTER
 
-FOLDER = "cluster"
 LOOKS_PER_SECOND = 200
 """By all tasks together: a store must not notice that 16,000 of them look."""
 MIN_POLL_SECONDS = 2.0
@@ -41,7 +41,7 @@ class Fence:
     @property
     def name(self) -> str:
         """The file."""
-        return f"{FOLDER}/{self.token}.json"
+        return f"{CLUSTER}/{self.token}.json"
 
     def stands(self) -> bool:
         """Whether the file is there. Opened, not only looked up: NFS answers a look-up from memory for a minute."""
@@ -53,7 +53,7 @@ class Fence:
     def take_down(self) -> None:
         """The run has ended: no task of it may write any more."""
         self.store.remove(self.name)
-        self.store.remove_empty_folders(FOLDER)
+        self.store.remove_empty_folders(CLUSTER)
 
 
 def put_up(store: Files, *, num_tasks: int) -> Fence:
@@ -67,7 +67,7 @@ def put_up(store: Files, *, num_tasks: int) -> Fence:
 def wait_for_orphans(store: Files, say: Callable[[str], None]) -> None:
     """Until no task of an earlier run writes any more; the caller holds the store, so whoever sent them is gone."""
     seconds = 0.0
-    for name in store.names(FOLDER):
+    for name in store.names(CLUSTER):
         poll_seconds = (read_object(store, name) or {}).get("poll_seconds", MIN_POLL_SECONDS)
         seconds = max(seconds, 2 * float(poll_seconds))  # one look, and as long again for the look itself
         store.remove(name)

@@ -26,7 +26,9 @@ import pipeline.stream
 from pipeline.build import BuildResult
 from pipeline.census import take_census
 from pipeline.files.address import store_files
-from pipeline.store import index_name, numbered, read_part, usable_parts
+from pipeline.part_index import read_part
+from pipeline.store_names import index_name, numbered
+from pipeline.usable_parts import usable_parts
 from small_corpus import dataset_files, real_texts
 
 Build = Callable[..., BuildResult]

@@ -18,9 +18,9 @@ import pipeline.stored_documents
 import pipeline.stream
 from pipeline.build import BuildResult
 from pipeline.files.address import store_files
+from pipeline.part_index import read_index, read_part
 from pipeline.progress import Silent
 from pipeline.rows import cat_rows
-from pipeline.store import read_index, read_part
 from pipeline.verify import verify_dataset
 from small_corpus import dataset_files, real_texts
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline.files.address import store_files
-from pipeline.store import PartIndex, tokens_name
+from pipeline.part_index import PartIndex
+from pipeline.store_names import tokens_name
 from pipeline.stored_documents import Documents, fill
 
 PART = "ab" * 16

@@ -17,6 +17,7 @@ from pipeline.build import BuildResult, build
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 from small_corpus import real_texts
+from suite_order import Groups, install_meanwhile, sort_tests
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 settings.register_profile("any machine", deadline=None)  # a busy machine is no failure
@@ -26,6 +27,21 @@ settings.load_profile("any machine")
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long ones first."""
+    sort_tests(items)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    """What workers get."""
+    return Groups(config, log)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin with what some of the chosen tests will need."""
+    install_meanwhile(session.items)
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from curriculum.doctor.digests import row_digests, to_hex
 from packed_dataset import write_packed_dataset
 from titan_environment import ROOT, run_titan, titan_python
 
+INSTALLS = titan_python
 STOP_BEFORE = 4
 Run = tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]
 

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.build import BuildResult
 from remote.http_store import HttpStore, files_of
+from remote.swift_server import SwiftServer
 
 pytest.importorskip("aiohttp", reason="fsspec's http:// needs aiohttp, which s3fs brings: pip install s3fs")
 
@@ -21,6 +22,14 @@ def long_dataset(build_small: Callable[..., BuildResult], tmp_path_factory: pyte
     options: dict[str, Any] = {"start_length": 1024, "max_length": 1024, "batch_rows": 64, "steps": 20, "epochs": 8}
     build_small(out, **options, shard_bytes=64 << 20, shuffle_window=4 << 20)
     return out
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
+    """One store for all tests of s3://, which have buckets of their own."""
+    server = SwiftServer(tmp_path_factory.mktemp("swift"))
+    yield server
+    server.kill()
 
 
 @pytest.fixture

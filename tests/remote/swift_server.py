@@ -95,11 +95,16 @@ account_autocreate = true
 """
 
 
+def installed() -> Path:
+    """The folder of its programs."""
+    return environment("swift", *PACKAGES)
+
+
 class SwiftServer:
     """The four processes."""
 
     def __init__(self, folder: Path) -> None:
-        self._bin = environment("swift", *PACKAGES)
+        self._bin = installed()
         self._etc, self._log = folder / "etc", folder / "log"
         for path in (self._etc, self._log, folder / "devices" / "d1", folder / "cache"):
             path.mkdir(parents=True)

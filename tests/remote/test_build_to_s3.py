@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,12 @@ from pipeline.files.address import dataset_files
 from pipeline.files.lease import LEASE_NAME, Pace
 from pipeline.files.storage_options import storage_options
 from remote.store_build import FEW, At, build_few, files_below, objects_below, write_corpus
-from remote.swift_server import WRITER_SECRET, SwiftServer
+from remote.swift_server import WRITER_SECRET, SwiftServer, installed
 
 s3fs = pytest.importorskip("s3fs")
+INSTALLS = installed
 ROOT = Path(__file__).parents[2]
 QUICK = Pace(renew=2.0, watch=8.0, settle=0.05)
-
-
-@pytest.fixture(scope="module")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
-    server = SwiftServer(tmp_path_factory.mktemp("swift"))
-    yield server
-    server.kill()
 
 
 @pytest.fixture(scope="module")

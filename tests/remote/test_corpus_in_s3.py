@@ -19,17 +19,11 @@ from pipeline.files.storage_options import storage_options
 from pipeline.inputs import find_inputs, split_units
 from remote.stalling_proxy import StallingProxy
 from remote.store_build import build_few, files_below
-from remote.swift_server import SwiftServer
+from remote.swift_server import SwiftServer, installed
 from small_corpus import real_texts
 
 s3fs = pytest.importorskip("s3fs")
-
-
-@pytest.fixture(scope="module")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
-    server = SwiftServer(tmp_path_factory.mktemp("swift"))
-    yield server
-    server.kill()
+INSTALLS = installed
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ def long_dataset(build_small: Callable[..., BuildResult], tmp_path_factory: pyte
 
 
 @pytest.fixture(scope="session")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
-    """One store for all tests of s3://, which have buckets of their own."""
-    server = SwiftServer(tmp_path_factory.mktemp("swift"))
-    yield server
-    server.kill()
+def swift() -> Iterator[SwiftServer]:
+    """One store for all tests of s3://, which have buckets of their own; on a disk, for Swift needs its attributes."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = SwiftServer(Path(folder))
+        yield server
+        server.kill()
 
 
 @pytest.fixture

@@ -5,12 +5,17 @@ Guarantee: nothing before the first new step changes: phases, order, rows and th
 steps are a phase of their own, so that the shards of the old ones are left alone.
 
     8:100, 16:50 with 20 steps more     ->  phases 8:100, 16:50, 16:20; schedule ... "extensions": 1
+
+The new steps go on in the sources that the dataset was built from, or are rows of one source that was added: new text.
+
+    sources a, b; extended, then by `new`, then extended     phases of a and b, of a and b, of `new` alone, of a and b
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from curriculum.errors import DataError, PlanError
 from curriculum.json_object import JsonObject
@@ -26,6 +31,31 @@ class Extension:
     """id of the dataset before"""
     first_step: int
     """the first step that it did not have"""
+    source: str | None = None
+    """the source that its rows are of, added by it or by an extension before; None, and no key, where they go on in
+    those that the dataset was built from"""
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of the manifest."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def added_sources(extensions: Sequence[Extension]) -> tuple[str, ...]:
+    """Names of the sources that the dataset was not built from, in the order in which they came."""
+    return tuple(dict.fromkeys(entry.source for entry in extensions if entry.source is not None))
+
+
+def lone_sources(extensions: Sequence[Extension], names: Sequence[str], num_phases: int) -> tuple[int | None, ...]:
+    """[num_phases] index of the source that all rows of a phase are cut from alone; None where several are mixed.
+
+    Args:
+        extensions: the last so many phases.
+        names: of all sources, added ones last.
+        num_phases: of the plan.
+    """
+    built = 0 if len(names) - len(added_sources(extensions)) == 1 else None
+    of_extensions = [built if entry.source is None else names.index(entry.source) for entry in extensions]
+    return (*(built for _ in range(num_phases - len(of_extensions))), *of_extensions)
 
 
 def extend_plan(plan: Plan, num_steps: int) -> Plan:
@@ -69,7 +99,13 @@ def read_extensions(objects: Sequence[JsonObject], plan: Plan) -> tuple[Extensio
     """
     entries = []
     for o in objects:
-        entries.append(Extension(parent=o.string("parent"), first_step=o.integer("first_step", least=1)))
+        entries.append(
+            Extension(
+                parent=o.string("parent"),
+                first_step=o.integer("first_step", least=1),
+                source=o.string("source") if "source" in o.raw else None,
+            )
+        )
         o.no_others()
     count = plan.num_extensions
     phases = plan.phases[len(plan.phases) - count :]

@@ -9,7 +9,7 @@ a required feature that this version does not know is refused before any shard i
 
 `requires` is how the format grows: a release that does not know a name in it refuses the dataset in one sentence,
 instead of training on padding. It holds "packed" where rows are packed (mode document and best-fit), "mixture" where
-they come from several sources, and "extended" after an extension.
+they come from several sources, "extended" after an extension and "added-sources" if one of them brought new text.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from curriculum.accounting import Accounting as Accounting
 from curriculum.accounting import read_accounting, require_adds_up
 from curriculum.budget import FULL
 from curriculum.errors import DataError
-from curriculum.extension import Extension, read_extensions
+from curriculum.extension import Extension, added_sources, lone_sources, read_extensions
 from curriculum.json_object import JsonObject
 from curriculum.mixture import Mixture
-from curriculum.mixture_entry import read_mixture, require_mixture_fits
+from curriculum.mixture_entry import read_mixture, require_added_fit, require_mixture_fits
 from curriculum.phase_entry import PhaseEntry as PhaseEntry
 from curriculum.phase_entry import ShardEntry as ShardEntry
 from curriculum.phase_entry import check_shards, read_phase
@@ -43,7 +43,9 @@ MIXTURE = "mixture"
 """Rows come from several sources: each has a stream of its own, and `build.mixture` says how many rows it gives."""
 EXTENDED = "extended"
 """Steps were added to a finished dataset: windows begin anew there, `build.extensions` names the datasets before."""
-KNOWN_FEATURES: frozenset[str] = frozenset({EXTENDED, MIXTURE, PACKED})
+ADDED = "added-sources"
+"""An extension is of new text: `source` in its entry names it, and rows before it are dealt as if it were not there."""
+KNOWN_FEATURES: frozenset[str] = frozenset({ADDED, EXTENDED, MIXTURE, PACKED})
 """Names that `requires` may hold; later versions of the format add some."""
 FILE_NAME = "manifest.json"
 
@@ -105,7 +107,10 @@ class BuildEntry:
 
     def to_json(self) -> dict[str, Any]:
         """The object of the manifest."""
-        values = asdict(self) | {"mixture": self.mixture.weights if self.mixture else ()}
+        values = asdict(self) | {
+            "mixture": self.mixture.weights if self.mixture else (),
+            "extensions": tuple(entry.to_json() for entry in self.extensions),
+        }
         return {name: value for name, value in values.items() if value or name not in OPTIONAL}
 
 
@@ -142,6 +147,17 @@ class Manifest:
         """Bytes per stored token."""
         return token_itemsize(self.dtype)
 
+    @property
+    def num_built_sources(self) -> int:
+        """The first so many sources are those that the dataset was built from; extensions added the others."""
+        return len(self.sources) - len(added_sources(self.build.extensions))
+
+    @property
+    def lone_sources(self) -> tuple[int | None, ...]:
+        """[num_phases] the source that all rows of a phase are cut from alone; None where several are mixed."""
+        names = [source.name for source in self.sources]
+        return lone_sources(self.build.extensions, names, len(self.plan.phases))
+
     def continues(self, dataset_id: str, step: int) -> bool:
         """Whether training that stands at a step of that dataset can go on here: it is this one, or one before."""
         parents = {entry.parent: entry.first_step for entry in self.build.extensions}
@@ -175,9 +191,14 @@ class Manifest:
         }
 
 
-def required_features(plan: Plan, *, mixture: bool = False) -> tuple[str, ...]:
-    """What `requires` lists for a dataset of this plan, of several sources or one."""
-    needed = {EXTENDED: plan.num_extensions > 0, MIXTURE: mixture, PACKED: plan.mode in PACKED_MODES}
+def required_features(plan: Plan, *, mixture: bool = False, added: bool = False) -> tuple[str, ...]:
+    """What `requires` lists for a dataset of this plan, of several sources or one, some of them added or none."""
+    needed = {
+        ADDED: added,
+        EXTENDED: plan.num_extensions > 0,
+        MIXTURE: mixture,
+        PACKED: plan.mode in PACKED_MODES,
+    }
     return tuple(name for name, is_needed in needed.items() if is_needed)
 
 
@@ -263,15 +284,17 @@ def check_consistent(manifest: Manifest, where: str) -> None:
         DataError: names the first contradiction.
     """
     plan = manifest.plan
-    required = required_features(plan, mixture=manifest.build.mixture is not None)
+    build = manifest.build
+    required = required_features(plan, mixture=build.mixture is not None, added=bool(added_sources(build.extensions)))
     if manifest.requires != required:
         raise DataError(
             f"{where}: requires is {list(manifest.requires)}, but a dataset of mode {plan.mode!r} "
-            f"{'of several sources ' if manifest.build.mixture else ''}requires {list(required)}"
+            f"{'of several sources ' if build.mixture else ''}requires {list(required)}"
             f"{f' after {plan.num_extensions} extensions' if plan.num_extensions else ''}. The manifest was "
             f"edited or damaged: copy it again."
         )
-    require_mixture_fits(manifest.build.mixture, manifest.sources, where)
+    require_mixture_fits(build.mixture, manifest.sources, where)
+    require_added_fit(build.mixture, manifest.sources, build.extensions, where)
     if manifest.dtype != token_dtype(manifest.tokenizer.vocab_size):
         raise DataError(f"{where}: dtype {manifest.dtype} does not fit vocab_size {manifest.tokenizer.vocab_size}.")
     if len(manifest.phases) != len(plan.phases):

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from curriculum.errors import DataError
+from curriculum.extension import Extension, added_sources, lone_sources
 from curriculum.json_object import JsonObject
 from curriculum.mixture import Mixture, reduced
 
@@ -70,6 +71,34 @@ def require_mixture_fits(mixture: Mixture | None, sources: Sequence[PlacedSource
                 f"{where}: source {source.name!r} has validation_tokens {source.validation_tokens} and first_document "
                 f"{source.first_document}; those of a mixture have both, a single one has neither. {REMEDY}"
             )
+    _require_order(sources, where)
+
+
+def require_added_fit(
+    mixture: Mixture | None, sources: Sequence[PlacedSource], extensions: Sequence[Extension], where: str
+) -> None:
+    """Refuse extensions by new sources that contradict the sources, or the weights of the phases.
+
+    Raises:
+        DataError: names the first contradiction.
+    """
+    added, names = added_sources(extensions), [source.name for source in sources]
+    if not added:
+        return
+    if mixture is None or tuple(names[1:][-len(added) :]) != added:
+        raise DataError(f"{where}: extensions added {list(added)}, expected as the last of sources {names}. {REMEDY}")
+    built = len(names) - len(added)
+    lone = lone_sources(extensions, names, len(mixture.weights))
+    for phase, (source, weights) in enumerate(zip(lone, mixture.weights, strict=True)):
+        alone = tuple(int(number == source) for number in range(len(names)))
+        if (weights[built:] != (0,) * len(added)) if source is None else (weights != alone):
+            raise DataError(
+                f"{where}: mixture of phase {phase} is {list(weights)[:9]}, but its rows are of "
+                f"{f'the first {built} sources' if source is None else f'source {names[source]!r} alone'}. {REMEDY}"
+            )
+
+
+def _require_order(sources: Sequence[PlacedSource], where: str) -> None:
     for one, other in pairwise(sources):
         if one.offset > other.offset or (one.first_document or 0) > (other.first_document or 0):
             raise DataError(f"{where}: source {other.name!r} begins before source {one.name!r}. {REMEDY}")

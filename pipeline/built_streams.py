@@ -34,7 +34,7 @@ def built_stream(root: Files, manifest: Manifest, number: int, log: dict[str, An
     """
     name = manifest.sources[number].name
     listed = log["parts"] if len(manifest.sources) == 1 else log["source_parts"][name]
-    files, parts = store or own_store(root, log), tuple(str(part) for part in listed)
+    files, parts = store or own_store(root, log, name), tuple(str(part) for part in listed)
     for part in parts:
         if files.facts(index_name(part)) is None:
             raise ConfigError(f"its part {part} is missing.")
@@ -49,17 +49,19 @@ def built_stream(root: Files, manifest: Manifest, number: int, log: dict[str, An
     )
 
 
-def own_store(root: Files, log: dict[str, Any]) -> Files:
-    """The store of the build; one in an object store is asked only by who has its options, for a dataset there.
+def own_store(root: Files, log: dict[str, Any], source: str = "") -> Files:
+    """The store of the build, or the one that a source which was added later was tokenized into; one in an object
+    store is asked only by who has its options, for a dataset there.
 
     Raises:
         ConfigError: the options are missing.
     """
-    if not is_url(log["store"]):
-        return store_files(log["store"])
+    address = log.get("source_stores", {}).get(source, log["store"])
+    if not is_url(address):
+        return store_files(address)
     if not is_url(root.where):
-        raise ConfigError(f"its token store is {log['store']}: give it as --store.")
-    return store_files(log["store"], root.options)
+        raise ConfigError(f"its token store is {address}: give it as --store.")
+    return store_files(address, root.options)
 
 
 def training_tokens(manifest: Manifest, number: int) -> int:

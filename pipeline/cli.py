@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import click
 
 from curriculum.errors import ConfigError, CurriculumError, DataError, PlanError
-from pipeline.cli_options import IMPORTERS, model_size_options, plan_options, storage_option
+from pipeline.cli_options import IMPORTERS, model_size_options, plan_options, reading_options, storage_option
 from pipeline.interruption import Interrupted, ending_on_signals
 
 
@@ -143,38 +143,50 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
 @main.command()
 @_dataset
 @_as_json
+@click.option(
+    "--source",
+    multiple=True,
+    help="NAME=PATH: new text, as a source of its own; again with the same NAME for more paths. NAME: one that was "
+    "added before.  [default: what the dataset was built from]",
+)
 @click.option("--steps", type=int, default=None, help="This many steps more.  [default: all unused tokens]")
 @click.option("--tokens", type=int, default=None, help="Steps that train at most this many tokens more.")
-@click.option("--epochs", type=click.IntRange(min=1), default=None, help="Passes over the corpus, in all.")
+@click.option("--epochs", type=click.IntRange(min=1), default=None, help="Passes over the source, in all.")
 @click.option("--store", type=str, default=None, help="Folder or address of its token store, if it was moved.")
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Tasks at once.  [default: one per core]")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", help="Where the work is done.")
 @click.option("--ray-address", type=str, default=None, help="Address of a Ray cluster.")
+@reading_options
 @storage_option
 def extend(
     dataset: str,
     as_json: bool,
+    source: tuple[str, ...],
     steps: int | None,
     tokens: int | None,
     epochs: int | None,
     storage_option: tuple[str, ...],
     **flags: Any,
 ) -> None:
-    """Add steps at the maximum length to DATASET, from tokens of its corpus that no step has used.
+    """Add steps at the maximum length to DATASET: from tokens of its corpus that no step has used, or from new text.
 
     Its shards stay as they are, and a run that was trained to its end resumes with the new steps.
 
     \b
     curriculum extend my-dataset --steps 1000
     curriculum extend my-dataset --tokens 10_000_000_000 --epochs 2
+    curriculum extend my-dataset --source news=corpora/news       new text: all of it, once
+    curriculum extend my-dataset --source news --epochs 2         the same text once more
     """
     from pipeline.extend import extend as run
     from pipeline.longer_plan import Extent
     from pipeline.progress import Terminal
     from pipeline.report import build_report
 
-    options = _options(None, {**flags, "out": dataset, "storage_option": storage_option})
-    result = run(options, Extent(steps=steps, tokens=tokens, epochs=epochs), Terminal())
+    paths, names = (tuple(one for one in source if ("=" in one) == is_path) for is_path in (True, False))
+    own = {"out": dataset, "source": paths, "tokenizer": f"{dataset.rstrip('/')}/tokenizer.json"}
+    options = _options(None, {**flags, **own, "storage_option": storage_option})
+    result = run(options, Extent(steps=steps, tokens=tokens, epochs=epochs), Terminal(), sources=names)
     if as_json:
         _print_json(result.to_json())
     else:

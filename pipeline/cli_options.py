@@ -113,6 +113,26 @@ SOURCE_OPTIONS = (
 )
 
 
+READING = (
+    "--text-key",
+    "--tokenized",
+    "--ids-dtype",
+    "--ids-key",
+    "--tokenizer-check",
+    "--on-bad-record",
+    "--unit-bytes",
+    "--backend",
+)
+"""How a corpus is read, whatever is made of it."""
+
+
+def reading_options(command: Command) -> Command:
+    """Those of the options above that say how a new source is read."""
+    for flag, kind, help_text in reversed([option for option in PLAN_OPTIONS if option[0] in READING]):
+        command = click.option(flag, type=kind, default=None, help=f"With --source NAME=PATH: {help_text}")(command)
+    return command
+
+
 def storage_option(command: Command) -> Command:
     """Options of the client of a store."""
     return click.option(

@@ -252,8 +252,17 @@ def _without_output(inputs: Inputs, options: Options, progress: Progress) -> Inp
     return replace(inputs, files=files)
 
 
-def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress: Progress) -> TokenizedCorpus:
+def tokenize_corpus(
+    options: Options, corpus: Corpus, workers: Workers, progress: Progress, tokenizer: TokenizerInfo | None = None
+) -> TokenizedCorpus:
     """Encode every unit of the corpus that the store does not hold yet.
+
+    Args:
+        options: how to read it.
+        corpus: its files.
+        workers: who encodes.
+        progress: where it is shown.
+        tokenizer: that of a dataset which exists; None for the one that the options ask for.
 
     Raises:
         BadRecordError: a record cannot become a document and bad records are not skipped.
@@ -262,7 +271,10 @@ def tokenize_corpus(options: Options, corpus: Corpus, workers: Workers, progress
     store = options.store_files()
     stored = options.stored()
     units = corpus.units(options.unit_bytes, stored)
-    name, tokenizer = _tokenizer(options, corpus, units, workers, progress)
+    if tokenizer is None:
+        name, tokenizer = _tokenizer(options, corpus, units, workers, progress)
+    else:
+        name, tokenizer = _kept(store, tokenizer)
     plain = tuple(one.unit for one in units)
     job = EncodeJob(
         store=store,
@@ -464,11 +476,7 @@ def _tokenizer(
     store = options.store_files()
     kind, value = parse_tokenizer_spec(options.tokenizer)
     if kind == "file":
-        info = load_tokenizer(str(value), eos=options.eos, bos=options.bos)
-        name = _stored_tokenizer(info.sha256)
-        if store.facts(name) is None:
-            write_bytes(store, name, Path(info.path).read_bytes())
-        return name, replace(info, path=str(store.local(name)))
+        return _kept(store, load_tokenizer(str(value), eos=options.eos, bos=options.bos))
     if kind == "bytes":
         name = _stored_tokenizer("bytes")
         text = byte_tokenizer
@@ -482,6 +490,14 @@ def _tokenizer(
     if store.facts(name) is None:
         write_bytes(store, name, text().encode())
     return name, load_tokenizer(str(store.local(name)), eos=options.eos, bos=options.bos)
+
+
+def _kept(store: Files, info: TokenizerInfo) -> tuple[str, TokenizerInfo]:
+    """A copy of the tokenizer in the store."""
+    name = _stored_tokenizer(info.sha256)
+    if store.facts(name) is None:
+        write_bytes(store, name, Path(info.path).read_bytes())
+    return name, replace(info, path=str(store.local(name)))
 
 
 def _stored_tokenizer(name: str) -> str:

@@ -1,6 +1,7 @@
-"""Extend a finished dataset: more steps at its maximum length, from tokens of its corpus that no step has used.
+"""Extend a finished dataset: more steps at its maximum length, from tokens that no step has used, or from new text.
 
-In:  a dataset, its token store, a number of steps or tokens.   Out: the same dataset with more steps, and a new id.
+In:  a dataset, its token store, a number of steps or tokens; the files of a new source.
+Out: the same dataset with more steps, and a new id.
 Guarantee: no shard that is there is written or moved. Until the new manifest takes the place of the old one the dataset
 is what it was; killed at any moment, the same command continues. A cursor of the dataset before goes on in this one.
 
@@ -9,73 +10,102 @@ is what it was; killed at any moment, the same command continues. A cursor of th
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from curriculum.errors import BuildError, ConfigError
-from curriculum.extension import Extension
+from curriculum.extension import Extension, added_sources, extend_plan
 from curriculum.manifest import FILE_NAME, Manifest, PhaseEntry, parse_manifest, required_features
+from curriculum.plan import Plan
 from pipeline.build import BuildResult
-from pipeline.built_streams import built_stream, own_store, require_same_tokens, training_tokens
-from pipeline.corpus_plan import CorpusPlan
+from pipeline.built_streams import built_stream, own_store, require_same_tokens
+from pipeline.corpus import Corpus, TokenizedSource, find_corpus, tokenize_corpus
 from pipeline.cut import CutJob
 from pipeline.cut_stage import cut_windows
 from pipeline.engines.choice import check_engine, open_workers
+from pipeline.engines.workers import Workers
+from pipeline.extension_request import Request, extension_request, is_finished, longer_log, source_number
 from pipeline.files.contract import Files
-from pipeline.holdout import HeldOut
+from pipeline.fill import corpus_fill
+from pipeline.holdout import HeldOut, measure
 from pipeline.layout import LOG_NAME, REQUEST_NAME, WORK_FOLDER, read_object, write_object
-from pipeline.longer_plan import Extent, account_longer, longer_fill, longer_mixture, longer_plan
+from pipeline.longer_plan import Extent, Longer, account_longer, longer_plan
+from pipeline.merge import merge_parts
 from pipeline.mixed_text import NumberedStream
+from pipeline.new_source import TOKENIZER, add_source, built_tokenizer
 from pipeline.options import Options
 from pipeline.output import finish
 from pipeline.progress import Progress
-from pipeline.store import ALGORITHM
-from pipeline.stream import partition_totals
+from pipeline.store import ALGORITHM, claim_store, read_part
+from pipeline.stream import StreamSpec, partition_totals
 from pipeline.window_counts import WindowCounts
-from pipeline.window_tasks import window_tasks
+from pipeline.window_tasks import tasks_of_extension
 
 PARENT_LOG = ".build/parent-log.json"
 """The build log of the dataset before, until the extension is finished: it names the parts of the store."""
 
 
-def extend(options: Options, extent: Extent, progress: Progress) -> BuildResult:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """What the new steps are cut from."""
+
+    longer: Longer
+    streams: tuple[NumberedStream, ...]
+    """of every source, if the steps are of several; else of their source"""
+    added: TokenizedSource | None
+
+
+def extend(options: Options, extent: Extent, progress: Progress, *, sources: tuple[str, ...] = ()) -> BuildResult:
     """Extend the dataset at `options.out`, or continue an interrupted extension.
 
     Args:
-        options: where the dataset and the store are, and who works; nothing else is looked at.
+        options: where the dataset and the store are, who works, and a new source: its path and how to read it.
+            Nothing else is looked at.
         extent: how far to go.
         progress: where it is shown.
+        sources: the name of a source that the dataset has, to go on in it alone; none for those that it was built from.
 
     Raises:
         PlanError, ConfigError: the request cannot work, or the store is not that of the dataset.
         BuildError: a stage could not finish; running again continues.
     """
-    if extent.steps is not None and extent.tokens is not None:
-        raise ConfigError("steps and tokens are both given; they contradict each other: give one.")
+    corpus = find_corpus(options, progress) if options.source else None
+    request = extension_request(options, extent, sources, corpus)
     check_engine(options)
     root = options.out_files()
     with root.held():
         manifest = _read_manifest(root)
-        if _is_finished(root, manifest, extent):
+        if is_finished(root, manifest, request):
             root.remove(WORK_FOLDER)
             return BuildResult(files=root, manifest=manifest, already_finished=True)
         log = _parent_log(root, manifest)
-        store = own_store(root, log) if options.store is None else options.store_files()
-        with store.held():
+        number = source_number(manifest, request)
+        extend_plan(manifest.plan, 1)  # what cannot be extended is refused before anything is read
+        name = "" if number is None or request.is_new else manifest.sources[number].name
+        store = own_store(root, log, name) if options.store is None else options.store_files()
+        tokenizer = root.address(TOKENIZER)
+        options = replace(options, store=store.where, tokenizer=tokenizer, bos=manifest.build.bos)
+        with store.held(), _workers(options, request, store, progress) as workers:
             root.forget_unfinished()
-            streams = _streams(root, manifest, log, store)
-            job, planned = _job(root, manifest, streams, extent)
-            write_object(root, PARENT_LOG, log)
-            write_object(root, REQUEST_NAME, {"extends": manifest.id, **extent.to_json()})
-            tasks = window_tasks(job, planned, shard_bytes=manifest.build.shard_bytes)
-            new = [task for task in tasks if task.window.first_step >= manifest.plan.total_steps]
-            with open_workers(replace(options, store=store.where), progress.say, cuts=True) as workers:
-                shards, counts = cut_windows(job, new, workers, progress)
-            added = PhaseEntry(seq_len=job.plan.max_seq_len, shards=shards[-1])
-            longer = _extended(manifest, job, added, counts)
-            finish(root, longer, _log_of(log, longer, manifest, extent))
+            if request.corpus is not None:
+                ready = _with_new_text(root, manifest, log, request.corpus, options, workers, progress)
+            else:
+                ready = _with_known(root, manifest, log, store, number, workers, progress)
+            longer = _extend(root, manifest, ready, request, log, workers, progress)
+            finish(root, longer, longer_log(log, longer, manifest, request, ready.added, store))
     return BuildResult(files=root, manifest=longer, already_finished=False)
+
+
+@contextmanager
+def _workers(options: Options, request: Request, store: Files, progress: Progress) -> Iterator[Workers]:
+    if request.is_new:
+        claim_store(store)
+        store.forget_unfinished()
+    sizes = request.corpus.sizes if request.corpus else ()
+    with open_workers(options, progress.say, encodes=True, cuts=True, files=sizes) as workers:
+        yield workers
 
 
 def _read_manifest(root: Files) -> Manifest:
@@ -93,12 +123,6 @@ def _read_manifest(root: Files) -> Manifest:
     return manifest
 
 
-def _is_finished(root: Files, manifest: Manifest, extent: Extent) -> bool:
-    """Whether the last thing that happened here is this extension, killed after its manifest was there."""
-    parents = [entry.parent for entry in manifest.build.extensions]
-    return bool(parents) and read_object(root, REQUEST_NAME) == {"extends": parents[-1], **extent.to_json()}
-
-
 def _parent_log(root: Files, manifest: Manifest) -> dict[str, Any]:
     for name in (LOG_NAME, PARENT_LOG):
         log = read_object(root, name)
@@ -106,78 +130,140 @@ def _parent_log(root: Files, manifest: Manifest) -> dict[str, Any]:
             return log
     raise ConfigError(
         f"{root.where}: its {LOG_NAME} is missing or of another build, and nothing else says which parts of the token "
-        f"store it was cut from. Copy it back, or build the dataset anew with more steps."
+        f"store it was cut from, and what was held out. Copy it back, or build the dataset anew with more steps."
     )
 
 
-def _streams(root: Files, manifest: Manifest, log: dict[str, Any], store: Files) -> tuple[NumberedStream, ...]:
-    """The streams that the dataset was cut from, checked against its counts."""
-    streams = []
-    for number, source in enumerate(manifest.sources):
-        try:
-            spec = built_stream(root, manifest, number, log, store)
-            require_same_tokens(int(partition_totals(spec)[1].sum()), manifest, number)
-        except ConfigError as error:
-            raise ConfigError(
-                f"{store.where}: is not the token store of {root.where}: {error} Give the store that it was built with "
-                f"as --store, or build the dataset anew with more steps."
-            ) from error
-        first = source.first_document or 0
-        streams.append(NumberedStream(spec=spec, offset=source.offset, first_document=first))
-    return tuple(streams)
+def _with_new_text(
+    root: Files,
+    manifest: Manifest,
+    log: dict[str, Any],
+    corpus: Corpus,
+    options: Options,
+    workers: Workers,
+    progress: Progress,
+) -> Ready:
+    """The new source, tokenized like the rest of the dataset and placed behind it."""
+    below, built_from_ids = int(log["held_out_below"]), log["request"].get("tokenized") is not None
+    if below and built_from_ids != (options.tokenized is not None):
+        progress.say(
+            "The dataset has held-out documents, chosen by a hash of what they were read from, texts or ids; this "
+            "source is read from the other, so a text that it shares with them is not recognized."
+        )
+    tokenized = tokenize_corpus(options, corpus, workers, progress, built_tokenizer(root, manifest))
+    (source,) = tokenized.sources
+    store, parts = options.store_files(), tuple(part.name for part in source.parts)
+    held_out = HeldOut(below=below, tokens=measure(store, parts, below)[1])
+    merged = merge_parts(store, source.parts, manifest.dtype, workers, progress)
+    new = add_source(manifest, source, store=store, held_out=held_out, merged=merged)
+    fill, length = 0, manifest.plan.max_seq_len
+    if manifest.build.fill:
+        fill = corpus_fill(new.stream.spec, (length,))[length]
+    longer = Longer(manifest=new.manifest, source=len(manifest.sources), alike=(), new_fill=fill)
+    return Ready(longer=longer, streams=(new.stream,), added=source)
 
 
-def _job(
-    root: Files, manifest: Manifest, streams: tuple[NumberedStream, ...], extent: Extent
-) -> tuple[CutJob, CorpusPlan]:
-    """What all windows share once the plan is longer."""
-    plan = longer_plan(manifest, extent)
-    spec, build = streams[0].spec, manifest.build
-    fill, mixture = longer_fill(manifest), longer_mixture(manifest)
+def _with_known(
+    root: Files,
+    manifest: Manifest,
+    log: dict[str, Any],
+    store: Files,
+    number: int | None,
+    workers: Workers,
+    progress: Progress,
+) -> Ready:
+    """What the new steps go on in: the streams that the dataset was cut from, checked against its counts."""
+    numbers = range(manifest.num_built_sources) if number is None else (number,)
+    specs = [_checked_stream(root, manifest, k, log, store, workers, progress) for k in numbers]
+    if number is None:  # sources that were added give no row
+        rest = manifest.sources[len(specs) :]
+        specs += [replace(specs[0], parts=(), merged=None, source=source.name) for source in rest]
+    sources = manifest.sources if number is None else (manifest.sources[number],)
+    streams = tuple(
+        NumberedStream(spec=spec, offset=source.offset, first_document=source.first_document or 0)
+        for spec, source in zip(specs, sources, strict=True)
+    )
+    lone = manifest.lone_sources
+    alike = tuple(phase for phase, _ in reversed(manifest.plan.order) if lone[phase] == number)
+    return Ready(longer=Longer(manifest=manifest, source=number, alike=alike), streams=streams, added=None)
+
+
+def _checked_stream(
+    root: Files,
+    manifest: Manifest,
+    number: int,
+    log: dict[str, Any],
+    store: Files,
+    workers: Workers,
+    progress: Progress,
+) -> StreamSpec:
+    """The stream of a source, read from larger parts where a build would."""
+    try:
+        spec = built_stream(root, manifest, number, log, store)
+        parts = tuple(read_part(store, part)[0] for part in spec.parts)
+        spec = replace(spec, merged=merge_parts(store, parts, manifest.dtype, workers, progress))
+        require_same_tokens(int(partition_totals(spec)[1].sum()), manifest, number)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{store.where}: is not the token store of {root.where}: {error} Give the store that it was built with "
+            f"as --store, or build the dataset anew with more steps."
+        ) from error
+    return spec
+
+
+def _extend(
+    root: Files,
+    manifest: Manifest,
+    ready: Ready,
+    request: Request,
+    log: dict[str, Any],
+    workers: Workers,
+    progress: Progress,
+) -> Manifest:
+    """Plan, cut, and describe the longer dataset."""
+    longer = ready.longer
+    plan = longer_plan(longer, request.extent)
     job = CutJob(
         dataset=root,
         plan=plan,
-        stream=spec,
-        window_tokens=build.window_tokens,
+        stream=ready.streams[0].spec,
+        window_tokens=manifest.build.window_tokens,
         eos_id=manifest.tokenizer.eos_id,
-        fill=fill,
-        mixture=mixture,
-        streams=streams if mixture else (),
+        fill=longer.fill,
+        mixture=longer.mixture if longer.source is None else None,
+        streams=ready.streams,
     )
-    planned = CorpusPlan(
-        plan=plan,
-        stream=spec,
-        held_out=HeldOut(below=spec.held_out_below, tokens=manifest.accounting.validation_tokens),
-        corpus_tokens=training_tokens(manifest, 0),
-        document_rows=None,
-        fill_by_length=None,
-        fill=fill,
-        mixed=None,
+    write_object(root, PARENT_LOG, log)
+    write_object(root, REQUEST_NAME, request.to_json(manifest.id))
+    tasks = tasks_of_extension(
+        job,
+        first_step=manifest.plan.total_steps,
+        used=longer.consumed(manifest.plan)[longer.source or 0],
+        shard_bytes=manifest.build.shard_bytes,
     )
-    return job, planned
+    shards, counts = cut_windows(job, tasks, workers, progress)
+    added = PhaseEntry(seq_len=plan.max_seq_len, shards=shards[-1])
+    return _extended(manifest, longer, plan, added, counts)
 
 
-def _extended(manifest: Manifest, job: CutJob, added: PhaseEntry, counts: WindowCounts) -> Manifest:
-    extension = Extension(parent=manifest.id, first_step=manifest.plan.total_steps)
+def _extended(parent: Manifest, longer: Longer, plan: Plan, added: PhaseEntry, counts: WindowCounts) -> Manifest:
+    before, name = longer.manifest, None
+    if longer.source is not None and longer.source >= parent.num_built_sources:
+        name = before.sources[longer.source].name
+    extension = Extension(parent=parent.id, first_step=parent.plan.total_steps, source=name)
     build = replace(
-        manifest.build,
-        fill=job.fill,
-        mixture=job.mixture,
-        extensions=(*manifest.build.extensions, extension),
+        before.build,
+        fill=longer.fill,
+        mixture=longer.mixture,
+        extensions=(*before.build.extensions, extension),
     )
     return replace(
-        manifest,
-        plan=job.plan,
+        before,
+        plan=plan,
         build=build,
-        phases=(*manifest.phases, added),
-        accounting=account_longer(manifest, job.plan, counts),
-        requires=required_features(job.plan, mixture=job.mixture is not None),
+        phases=(*before.phases, added),
+        accounting=account_longer(longer, plan, counts),
+        requires=required_features(
+            plan, mixture=build.mixture is not None, added=bool(added_sources(build.extensions))
+        ),
     )
-
-
-def _log_of(log: dict[str, Any], longer: Manifest, parent: Manifest, extent: Extent) -> dict[str, Any]:
-    """The log goes on: a build of the original request must not take the longer dataset for its own."""
-    request = dict(log["request"])
-    request["extensions"] = [*request.get("extensions", []), {"extends": parent.id, **extent.to_json()}]
-    finished = datetime.now(UTC).isoformat(timespec="seconds")
-    return {**log, "id": longer.id, "request": request, "finished": finished, "packing": None}

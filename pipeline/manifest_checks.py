@@ -24,6 +24,7 @@ from curriculum.errors import CurriculumError, DataError
 from curriculum.manifest import FILE_NAME, Manifest, PhaseEntry, load_manifest
 from curriculum.schedule import DOCUMENT_CURRICULA
 from curriculum.shard_format import shard_path
+from pipeline.lone_windows import place_windows
 from pipeline.mixed_checks import check_sources
 from pipeline.mixed_windows import MixedWindow, split_sources
 from pipeline.shard_checks import ShardPlace, TokenRules
@@ -38,6 +39,9 @@ class WindowShards:
     """The shards that a window wrote, in the order of the manifest."""
 
     window: Window
+    """of one source alone: at its place among the streams of all"""
+    lone: int | None
+    """the source that it is cut from alone; None if it takes of several"""
     places: tuple[ShardPlace, ...]
     slots: tuple[ShardSlot, ...]
     """as arithmetic has them, one for each place"""
@@ -73,9 +77,10 @@ def window_shards(manifest: Manifest, root: Path) -> tuple[WindowShards, ...]:
         _compare_shards(phase, of_phase, f"{root / FILE_NAME}: phase {index}")
     mixture = manifest.build.mixture
     mixed = split_sources(plan, mixture, layout) if mixture else [None] * len(windows)
+    placed = place_windows(plan, windows, manifest.lone_sources, [source.offset for source in manifest.sources])
     return tuple(
-        WindowShards(window=window, places=tuple(places), slots=slots, mixed=part)
-        for window, places, slots, part in zip(windows, members, layout, mixed, strict=True)
+        WindowShards(window=window, lone=lone, places=tuple(places), slots=slots, mixed=part if lone is None else None)
+        for (window, lone), places, slots, part in zip(placed, members, layout, mixed, strict=True)
     )
 
 
@@ -100,7 +105,7 @@ def validation_shards(manifest: Manifest, root: Path) -> tuple[ShardPlace, ...]:
     Raises:
         DataError: the manifest lists others.
     """
-    held_out, seq_len = manifest.accounting.validation_tokens, manifest.plan.max_seq_len
+    held_out, seq_len = _stored_validation_tokens(manifest), manifest.plan.max_seq_len
     where = f"{root / FILE_NAME}: validation"
     if manifest.validation is None or held_out == 0:
         if manifest.validation is not None or held_out:
@@ -117,6 +122,12 @@ def validation_shards(manifest: Manifest, root: Path) -> tuple[ShardPlace, ...]:
     expected = [(shard_path("validation", number, count), of_shard) for number, of_shard in enumerate(rows)]
     _compare_shards(manifest.validation, expected, where)
     return tuple(shard_place(manifest, -1, number) for number in range(count))
+
+
+def _stored_validation_tokens(manifest: Manifest) -> int:
+    """Tokens of the held-out documents that rows are made of: those of sources that were added later are left out."""
+    added = manifest.sources[manifest.num_built_sources :]
+    return manifest.accounting.validation_tokens - sum(source.validation_tokens or 0 for source in added)
 
 
 def check_document_order(manifest: Manifest, root: Path) -> None:
@@ -152,11 +163,11 @@ def check_accounting(manifest: Manifest, root: Path) -> None:
     # What packing leaves out and where documents begin is seen in the shards: `packed_proof` compares it.
     truncated = found.truncated_tokens if packed else plan.dropped_tokens
     use = use_of(manifest)
+    taken = [(found.corpus_tokens - found.validation_tokens, trained + truncated)]
     if use is not None and use.sizes is not None:
         check_sources(manifest, use, root)
-        taken = list(zip(use.sizes, use.consumed, strict=True))
-    else:
-        taken = [(found.corpus_tokens - found.validation_tokens, trained + truncated)]
+        if not packed:  # there, what rows leave out of a source, only all of them together tell
+            taken = list(zip(use.sizes, use.consumed, strict=True))
     unused, repeated, context = left_over(taken)
     expected = {
         "trained_tokens": trained,

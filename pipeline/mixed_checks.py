@@ -111,11 +111,29 @@ def prove_sources(table: RowTable, manifest: Manifest, mixed: MixedWindow) -> Fa
         proof = prove_tiling(table, source.offset + mixed.offsets[number], mixed.num_tokens[number], rows)
         if isinstance(proof, Fault):
             return proof
-        if mixed.offsets[number] == 0 and proof.first_document != source.first_document:
-            problem = f"begins source {source.name!r} in document {proof.first_document}"
-            return _fault(proof, f"{problem}, the manifest says {source.first_document}")
+        if (fault := _first_document_fault(manifest, number, proof)) is not None:
+            return fault
         ends.append(proof)
     return tuple(ends)
+
+
+def prove_lone(table: RowTable, manifest: Manifest, window: Window, number: int) -> Fault | tuple[Ends | None, ...]:
+    """The same of a window that is cut from one source alone."""
+    proof = prove_tiling(table, window.offset, window.num_tokens)
+    if isinstance(proof, Fault):
+        return proof
+    fault = _first_document_fault(manifest, number, proof)
+    return fault or tuple(proof if source == number else None for source in range(len(manifest.sources)))
+
+
+def _first_document_fault(manifest: Manifest, number: int, ends: Ends) -> Fault | None:
+    """Documents of a source are counted on from where the source begins."""
+    source = manifest.sources[number]
+    first = source.first_document or 0
+    if ends.offset != source.offset or ends.first_document == first:
+        return None
+    problem = f"begins source {source.name!r} in document {ends.first_document}"
+    return _fault(ends, f"{problem}, the manifest says {first}")
 
 
 def compare_sources(manifest: Manifest, windows: Sequence[Sequence[Ends | None]]) -> list[Fault]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from curriculum.mixture import Mixture, apportion
 from curriculum.plan import Plan
-from pipeline.windows import ShardSlot, lay_out_shards, split_windows
+from pipeline.windows import ShardSlot, lay_out_shards, split_windows, tokens_per_step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,10 +72,22 @@ def rows_by_source(
     return tuple(map(tuple, rows))
 
 
-def consumed_by_source(plan: Plan, rows: Iterable[Sequence[int]]) -> tuple[int, ...]:
-    """[num_sources] tokens of its stream that every source gives, from `rows_by_source`."""
-    weighed = [[plan.consumed_per_row(phase) * count for count in of_phase] for phase, of_phase in enumerate(rows)]
+def consumed_by_source(plan: Plan, rows: Iterable[Sequence[int]], fill: Sequence[int] = ()) -> tuple[int, ...]:
+    """[num_sources] tokens of its stream that every source gives, from `rows_by_source`.
+
+    Args:
+        plan: the plan.
+        rows: [num_phases][num_sources].
+        fill: best-fit mode, where a phase is of one source: how full its rows are to get; () in other modes.
+    """
+    weighed = [[consumed_in_phase(plan, phase, count, fill) for count in of] for phase, of in enumerate(rows)]
     return tuple(map(sum, zip(*weighed, strict=True)))
+
+
+def consumed_in_phase(plan: Plan, phase: int, num_rows: int, fill: Sequence[int] = ()) -> int:
+    """Stream tokens of so many rows of a phase; in best-fit mode of all or of none."""
+    of_all = tokens_per_step(plan, phase, fill) * plan.phases[phase].num_steps
+    return of_all * num_rows // plan.phases[phase].num_rows
 
 
 def epochs_begun(consumed: int, tokens_per_epoch: int) -> int:

@@ -42,6 +42,7 @@ from pipeline.piece_table import (
     join,
 )
 from pipeline.shard_checks import ShardPlace, TokenRules, open_place
+from pipeline.source_use import use_of
 from pipeline.store import ALGORITHM
 from pipeline.tiling import Fault
 from pipeline.windows import Window, consumed_tokens
@@ -139,12 +140,13 @@ def shortest_row(plan: Plan) -> int:
     return shortest if isinstance(shortest, int) and shortest > 0 else 1
 
 
-def stream_faults(manifest: Manifest, stretches: Sequence[Stretch], rules: TokenRules) -> list[Fault]:
-    """Faults inside stretches, or else where they meet."""
-    faults = [stretch.fault for stretch in stretches if stretch.fault is not None]
+def stream_faults(manifest: Manifest, streams: Sequence[Sequence[Stretch]], rules: TokenRules) -> list[Fault]:
+    """Faults inside the stretches of each source's stream, or else where they meet."""
+    faults = [stretch.fault for stretches in streams for stretch in stretches if stretch.fault is not None]
     if faults:
         return faults
-    found = [check_neighbours(border, rules, shortest_row(manifest.plan)) for border in _borders(stretches)]
+    borders = [border for stretches in streams for border in _borders(stretches)]
+    found = [check_neighbours(border, rules, shortest_row(manifest.plan)) for border in borders]
     return [fault for fault in found if fault is not None]
 
 
@@ -154,25 +156,39 @@ def _borders(stretches: Sequence[Stretch]) -> list[PieceTable]:
     return [join([before.select([-1]), after.select([0])]) for before, after in pairwise(ends)]
 
 
-def check_left_out(root: Path, manifest: Manifest, stretches: Sequence[Stretch], rules: TokenRules) -> None:
-    """Compare what the shards leave out of the stream with the accounting.
+def check_left_out(root: Path, manifest: Manifest, streams: Sequence[Sequence[Stretch]], rules: TokenRules) -> None:
+    """Compare what the shards leave out of the streams with the accounting.
+
+    Args:
+        root: place of the dataset.
+        manifest: its manifest.
+        streams: the stretches of each source's stream.
+        rules: what ids mean.
 
     Raises:
         DataError: it differs.
     """
-    ends = [stretch.ends for stretch in stretches if len(stretch.ends)]
-    gaps = sum((stretch.gaps for stretch in stretches), count_gap_before(ends[0]))
-    gaps = sum((count_gaps(border) for border in _borders(stretches)), gaps)
-    accounting = manifest.accounting
-    bounds = {"context_tokens": [min(n, accounting.unused_tokens) for n in (gaps.begun_least, gaps.begun_most)]}
-    if manifest.plan.mode == "document":
-        bounds["truncated_tokens"] = [0, 0]
-    else:
-        after = consumed_tokens(manifest.plan, manifest.build.fill) - int(ends[-1].last[-1])
+    use, accounting = use_of(manifest), manifest.accounting
+    consumed = (consumed_tokens(manifest.plan, manifest.build.fill),) if use is None else use.consumed
+    gaps, least, most = Gaps(), 0, 0
+    for source, used, stretches in zip(manifest.sources, consumed, streams, strict=True):
+        ends = [stretch.ends for stretch in stretches if len(stretch.ends)]
+        if not ends:
+            continue
+        of_source = count_gap_before(ends[0], source.offset, source.first_document or 0)
+        of_source = sum((stretch.gaps for stretch in stretches), of_source)
+        of_source = sum((count_gaps(border) for border in _borders(stretches)), of_source)
+        gaps += of_source
+        after = source.offset + used - int(ends[-1].last[-1])
         ended = bool(ends[-1].last_token[-1] == rules.eos_id)
         # Documents may begin after the last piece; one does if it ends its own, and it goes on if it does not.
-        least = gaps.dropped + (rules.eos_only_ends and not ended and after > 0)
-        bounds["truncated_tokens"] = [least, max(least, gaps.dropped + after - (rules.eos_only_ends and ended))]
+        dropped = of_source.dropped + (rules.eos_only_ends and not ended and after > 0)
+        least += dropped
+        most += max(dropped, of_source.dropped + after - (rules.eos_only_ends and ended))
+    bounds = {
+        "context_tokens": [min(n, accounting.unused_tokens) for n in (gaps.begun_least, gaps.begun_most)],
+        "truncated_tokens": [0, 0] if manifest.plan.mode == "document" else [least, most],
+    }
     for name, (least, most) in bounds.items():
         claimed = getattr(accounting, name)
         if not least <= claimed <= most:

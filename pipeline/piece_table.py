@@ -179,9 +179,10 @@ def count_gaps(table: PieceTable) -> Gaps:
     return _gaps(dropped, documents)
 
 
-def count_gap_before(table: PieceTable) -> Gaps:
-    """The same for what lies before the first piece of the stream, where document 0 begins at 0."""
-    return _gaps(table.offset[:1] - table.document[:1], table.document[:1] + 1)
+def count_gap_before(table: PieceTable, offset: int = 0, document: int = 0) -> Gaps:
+    """The same for what lies before the first piece of the stream, where `document` begins at `offset`."""
+    documents = table.document[:1] - document
+    return _gaps(table.offset[:1] - offset - documents, documents + 1)
 
 
 def _gaps(dropped: IntArray, documents: IntArray) -> Gaps:

@@ -92,12 +92,23 @@ def summary_report(summary: Summary) -> str:
     ]
     for source in manifest.sources:
         lines += _fact("source", f"{source.name}: {source.documents:,} documents, {source.tokens:,} tokens")
+    for line in _lineage(manifest):
+        lines += _fact("extended", line)
     for line in packing_lines(manifest, (summary.build or {}).get("packing")):
         lines += _fact("packing", line)
     lines += [*_build_lines(summary.build), "", *_accounting_table(summary), "", *_phase_table(summary)]
     if summary.use is not None:
         lines += ["", *map(printable_text, source_lines(summary.use))]
     return "\n".join(lines)
+
+
+def _lineage(manifest: Manifest) -> Iterator[str]:
+    """A line for each time that the dataset was extended."""
+    extensions = manifest.build.extensions
+    phases = manifest.plan.phases[len(manifest.plan.phases) - len(extensions) :]
+    for entry, phase in zip(extensions, phases, strict=True):
+        of = "" if entry.source is None else f" of source {entry.source}"
+        yield f"{phase.num_steps:,} steps{of} from step {entry.first_step:,} on, to {entry.parent}"
 
 
 def cat_report(rows: Sequence[CatRow]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from curriculum.manifest import Manifest
 from curriculum.mixture import Mixture
 from curriculum.plan import Plan
-from pipeline.mixed_windows import consumed_by_source, rows_by_source
+from pipeline.mixed_windows import consumed_by_source, consumed_in_phase, rows_by_source
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,14 +28,16 @@ class MixtureUse:
     """[num_phases][num_sources]"""
     sizes: tuple[int, ...] | None
     """[num_sources] training tokens of one epoch; None without data"""
+    fill: tuple[int, ...] = ()
+    """[num_phases] of best-fit mode: how full rows are to get, in parts per million; () in other modes"""
 
     @property
     def consumed(self) -> tuple[int, ...]:
         """[num_sources] tokens of each stream that the plan uses up."""
-        return consumed_by_source(self.plan, self.rows)
+        return consumed_by_source(self.plan, self.rows, self.fill)
 
     def trained(self, source: int, phase: int | None = None) -> int:
-        """Trained tokens of a source, in one phase or in all."""
+        """Trained tokens of a source, in one phase or in all; where rows are packed, slots."""
         phases = range(len(self.rows)) if phase is None else (phase,)
         return sum(self.plan.phases[number].seq_len * self.rows[number][source] for number in phases)
 
@@ -44,7 +46,7 @@ class MixtureUse:
         if self.sizes is None or not self.sizes[source]:
             return None
         phases = range(len(self.rows)) if phase is None else (phase,)
-        consumed = sum(self.plan.consumed_per_row(number) * self.rows[number][source] for number in phases)
+        consumed = sum(consumed_in_phase(self.plan, number, self.rows[number][source], self.fill) for number in phases)
         return consumed / self.sizes[source]
 
     def share(self, source: int) -> float:
@@ -92,4 +94,5 @@ def use_of(manifest: Manifest) -> MixtureUse | None:
             itemsize=manifest.itemsize,
         ),
         sizes=tuple(source.tokens - (source.validation_tokens or 0) for source in manifest.sources),
+        fill=build.fill,
     )

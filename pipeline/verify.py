@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +33,10 @@ from pipeline.manifest_checks import (
     window_shards,
 )
 from pipeline.mixed_checks import compare_sources
-from pipeline.packed_proof import check_left_out, prove_spans, stream_faults
+from pipeline.packed_proof import Stretch, check_left_out, prove_spans, stream_faults
 from pipeline.progress import Progress
 from pipeline.shard_checks import REPAIR, ShardPlace, TokenRules, open_place
-from pipeline.tiling import Fault, compare_ends
+from pipeline.tiling import Fault
 from pipeline.window_checks import VALIDATION, WindowFindings, absolute, check_window
 
 MAX_NAMED = 3
@@ -110,7 +109,7 @@ def verify_dataset(root: Path, *, quick: bool, workers: int, progress: Progress)
         _raise_first([fault for found in findings for fault in found.faults])
         _raise_first(_compare_windows(root, manifest, findings))
         if manifest.packed:
-            _check_packed(root, manifest, findings, rules, workers)
+            _check_packed(root, manifest, windows, findings, rules, workers)
         counts = merge_counts([found.counts for found in findings])
     extra = extra_files(manifest, root)
     return VerifyReport(
@@ -175,31 +174,33 @@ def _check_windows(
 
 
 def _compare_windows(root: Path, manifest: Manifest, findings: Sequence[WindowFindings]) -> list[Fault]:
-    """Faults at the borders of neighbouring windows; the held-out rows begin anew at 0."""
-    mixed = compare_sources(manifest, [found.source_ends for found in findings])
-    faults = [absolute(str(root), fault) for fault in mixed]
-    for before, after in pairwise(findings):
-        if before.ends and after.ends and after.ends.offset:
-            fault = compare_ends(before.ends, after.ends)
-            if fault is not None:
-                faults.append(Fault(rank=fault.rank, path=fault.path, sentence=f"{root}/{fault.sentence}"))
-    return faults
+    """Faults at the borders of neighbouring windows of a source."""
+    found = compare_sources(manifest, [window.source_ends for window in findings])
+    return [absolute(str(root), fault) for fault in found]
 
 
 def _check_packed(
-    root: Path, manifest: Manifest, findings: Sequence[WindowFindings], rules: TokenRules, workers: int
+    root: Path,
+    manifest: Manifest,
+    windows: Sequence[WindowShards],
+    findings: Sequence[WindowFindings],
+    rules: TokenRules,
+    workers: int,
 ) -> None:
     """What no window can say alone: that pieces fit together everywhere, and what all of them leave out."""
-    stretches = [window.stretch for window in findings if window.stretch is not None]
+    streams: list[list[Stretch]] = [[] for _ in manifest.sources]
+    for window, found in zip(windows, findings, strict=False):  # held-out rows come last and are not packed
+        if found.stretch is not None:
+            streams[window.lone or 0].append(found.stretch)
     if manifest.plan.mode == "document":
-        spans = [span for window in findings for span in window.spans]
-        stretches = prove_spans(root, manifest, spans, rules, workers)
-    _raise_first([absolute(str(root), fault) for fault in stream_faults(manifest, stretches, rules)])
-    check_left_out(root, manifest, stretches, rules)
-    found, claimed = sum(window.padding_tokens for window in findings), manifest.accounting.padding_tokens
-    if found != claimed:
+        spans = [span for found in findings for span in found.spans]
+        streams = [prove_spans(root, manifest, spans, rules, workers)]
+    _raise_first([absolute(str(root), fault) for fault in stream_faults(manifest, streams, rules)])
+    check_left_out(root, manifest, streams, rules)
+    padding, claimed = sum(found.padding_tokens for found in findings), manifest.accounting.padding_tokens
+    if padding != claimed:
         raise DataError(
-            f"{root / FILE_NAME}: accounting: padding_tokens is {claimed}, the shards have {found} places without a "
+            f"{root / FILE_NAME}: accounting: padding_tokens is {claimed}, the shards have {padding} places without a "
             f"target. {REPAIR}"
         )
 

@@ -1,11 +1,11 @@
 """Verify one window, or the held-out rows: the task that runs on a worker.
 
 In:  the folder of a dataset, its id, and which window.
-Out: `WindowFindings`: the faults of its shards, or its ends and document counts.
+Out: `WindowFindings`: the faults of its shards, or its ends in the streams of the sources and document counts.
 Guarantee: a pure task that raises nothing about the shards: faults come back as values, so that the first one in the
 order of the manifest is the same whatever the workers. Memory is that of the rows of one window.
 
-    check_window("my-dataset", "sha256:1f...", 0, rules)     WindowFindings(faults=(), ends=Ends(...), counts=...)
+    check_window("my-dataset", "sha256:1f...", 0, rules)     WindowFindings(faults=(), counts=..., source_ends=(...,))
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from curriculum.manifest import Manifest
 from curriculum.plan import Plan
 from pipeline.diversity import DocumentCounts, FloatArray, count_documents, shares_of_interval, shares_of_rows
 from pipeline.manifest_checks import WindowShards, open_windows, validation_shards
-from pipeline.mixed_checks import check_rows, expected_offsets, prove_sources, shares_by_phase
+from pipeline.mixed_checks import check_rows, expected_offsets, prove_lone, prove_sources, shares_by_phase
 from pipeline.mixed_windows import MixedWindow
 from pipeline.order import IntArray
 from pipeline.packed_checks import PieceFacts, check_packed_shard
@@ -44,7 +44,6 @@ class WindowFindings:
     """What a window turned out to be."""
 
     faults: tuple[Fault, ...]
-    ends: Ends | None
     counts: DocumentCounts | None
     padding_tokens: int = 0
     """slots without a target"""
@@ -53,7 +52,7 @@ class WindowFindings:
     spans: tuple[Span, ...] = ()
     """where rows are packed: where the pieces of each shard lie"""
     source_ends: tuple[Ends | None, ...] = ()
-    """of several sources: instead of `ends`"""
+    """ends of the window in the stream of each source; None for those without a row, and () where rows are packed"""
 
 
 def check_window(root: str, dataset_id: str, rules: TokenRules, index: int) -> WindowFindings:
@@ -70,12 +69,12 @@ def check_window(root: str, dataset_id: str, rules: TokenRules, index: int) -> W
     dealt = _dealt(manifest, window)
     facts, faults = _check_shards(Path(root), task.places, rules, dealt, range(window.offset, _stop(window)))
     if faults:
-        return WindowFindings(faults=faults, ends=None, counts=None)
+        return WindowFindings(faults=faults, counts=None)
     table = collect(task.places, facts)
-    proof = prove_tiling(table, window.offset, window.num_tokens)
+    proof = prove_lone(table, manifest, window, task.lone or 0)
     if isinstance(proof, Fault):
-        return WindowFindings(faults=(absolute(root, proof),), ends=None, counts=None)
-    return WindowFindings(faults=(), ends=proof, counts=_count(manifest.plan, window, table))
+        return WindowFindings(faults=(absolute(root, proof),), counts=None)
+    return WindowFindings(faults=(), counts=_count(manifest.plan, window, table), source_ends=proof)
 
 
 def _check_mixed(
@@ -93,14 +92,14 @@ def _check_mixed(
 
     facts, faults = _check_each(root, task.places, check)
     if faults:
-        return WindowFindings(faults=faults, ends=None, counts=None)
+        return WindowFindings(faults=faults, counts=None)
     table = collect(task.places, facts)
     proof = prove_sources(table, manifest, mixed)
     if isinstance(proof, Fault):
-        return WindowFindings(faults=(absolute(str(root), proof),), ends=None, counts=None)
+        return WindowFindings(faults=(absolute(str(root), proof),), counts=None)
     shares = shares_by_phase(table, manifest, mixed, rows_by_phase(manifest.plan, task.window))
     counts = count_documents(manifest.plan, task.window, _documents_by_phase(table), shares)
-    return WindowFindings(faults=(), ends=None, counts=counts, source_ends=proof)
+    return WindowFindings(faults=(), counts=counts, source_ends=proof)
 
 
 def _check_packed(root: Path, manifest: Manifest, task: WindowShards, rules: TokenRules) -> WindowFindings:
@@ -113,11 +112,11 @@ def _check_packed(root: Path, manifest: Manifest, task: WindowShards, rules: Tok
 
     facts, faults = _check_each(root, task.places, check)
     if faults:
-        return WindowFindings(faults=faults, ends=None, counts=None)
+        return WindowFindings(faults=faults, counts=None)
     if plan.mode == "best-fit":
         stretch = prove_window(manifest, task.window, task.places, facts, rules)
         if stretch.fault is not None:
-            return WindowFindings(faults=(absolute(str(root), stretch.fault),), ends=None, counts=None)
+            return WindowFindings(faults=(absolute(str(root), stretch.fault),), counts=None)
     of_phase: dict[int, list[IntArray]] = {}
     for place, of_shard in zip(task.places, facts, strict=True):
         of_phase.setdefault(place.rank[0], []).append(of_shard.row_documents)
@@ -125,7 +124,6 @@ def _check_packed(root: Path, manifest: Manifest, task: WindowShards, rules: Tok
     slots = sum(place.entry.num_rows * place.seq_len for place in task.places)
     return WindowFindings(
         faults=(),
-        ends=None,
         counts=_count_packed(plan, task.window, documents, facts),
         padding_tokens=slots - sum(of_shard.num_targets for of_shard in facts),
         stretch=stretch,
@@ -158,11 +156,11 @@ def _check_validation(root: Path, manifest: Manifest, rules: TokenRules) -> Wind
     in_order = np.arange(0, num_tokens, places[0].seq_len)
     facts, faults = _check_shards(root, places, rules, {places[0].rank[0]: in_order}, range(num_tokens))
     if faults:
-        return WindowFindings(faults=faults, ends=None, counts=None)
+        return WindowFindings(faults=faults, counts=None)
     proof = prove_tiling(collect(places, facts), 0, num_tokens)
     if isinstance(proof, Fault):
-        return WindowFindings(faults=(absolute(str(root), proof),), ends=None, counts=None)
-    return WindowFindings(faults=(), ends=proof, counts=None)
+        return WindowFindings(faults=(absolute(str(root), proof),), counts=None)
+    return WindowFindings(faults=(), counts=None)
 
 
 def _check_shards(

@@ -21,6 +21,7 @@ from small_corpus import real_texts
 from suite_order import Groups, install_meanwhile, sort_tests
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads of torch wait for each other by spinning
 settings.register_profile("any machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("any machine")
 

@@ -102,6 +102,7 @@ def one_thread_per_worker() -> None:
     os.environ["RAYON_NUM_THREADS"] = "1"
     os.environ["FASTOKENS_BPE_THREADS"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of numpy; starting its threads doubles what loading it costs
 
 
 def _be_a_worker() -> None:

@@ -156,13 +156,19 @@ def test_packed_attention_gives_the_loss_of_documents_run_alone(
     assert abs(losses(together)[3] - total / count) > 1e-4
 
 
+@pytest.fixture(scope="module")
+def whole(reader: Reader, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """A run that was not stopped."""
+    trainer = make(reader, tmp_path_factory.mktemp("whole"), llama())
+    trainer.train()
+    return trainer
+
+
 @pytest.mark.parametrize("stop", range(1, STEPS + 1))
 def test_a_run_continues_exactly_with_another_number_of_micro_batches(
-    reader: Reader, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+    whole: Trainer, reader: Reader, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped after any step: rows, losses and weights are those of the run that was not, and nothing old is read."""
-    whole = make(reader, tmp_path / "whole", llama())
-    whole.train()
     make(reader, tmp_path / "out", llama(), stop_after=stop, gradient_accumulation_steps=2).train()
     read: list[int] = []
     of_index = MicroBatches.batch

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from curriculum.errors import DataError, PlanError
-from curriculum.extension import Extension, extend_plan, read_extensions
+from curriculum.extension import Extension, added_sources, extend_plan, lone_sources, read_extensions
 from curriculum.json_object import JsonObject
 from curriculum.plan import Batch, Budget, Plan, compile_plan
 from curriculum.schedule import Pacing, parse_phases
@@ -81,3 +81,31 @@ def test_the_lineage_follows_the_plan() -> None:
     assert read_extensions([JsonObject(entry, "build") for entry in entries], longer) == expected
     with pytest.raises(DataError, match=r"begin at steps \[7\], the plan's at \[7, 12\]"):
         read_extensions([JsonObject(entries[0], "build")], longer)
+
+
+ADDED = (
+    Extension(parent="a", first_step=7),
+    Extension(parent="b", first_step=9, source="new"),
+    Extension(parent="c", first_step=12),
+    Extension(parent="d", first_step=13, source="more"),
+    Extension(parent="e", first_step=15, source="new"),
+)
+
+
+def test_phases_know_which_source_they_are_cut_from() -> None:
+    """Built from one source, all phases are cut from one alone; built from several, only those of new text."""
+    assert added_sources(ADDED) == ("new", "more")
+    assert lone_sources(ADDED, ["corpus", "new", "more"], 7) == (0, 0, 0, 1, 0, 2, 1)
+    assert lone_sources(ADDED, ["a", "b", "new", "more"], 7) == (None, None, None, 2, None, 3, 2)
+    assert lone_sources((), ["corpus"], 3) == (0, 0, 0)
+    assert lone_sources((), ["a", "b"], 3) == (None, None, None)
+
+
+def test_a_source_is_written_only_where_there_is_one() -> None:
+    """The ids of datasets that were extended before there was new text stay what they are."""
+    longer = extend_plan(extend_plan(small_plan(), 5), 2)
+    entries = [{"parent": "sha256:a", "first_step": 7}, {"parent": "sha256:b", "first_step": 12, "source": "new"}]
+    read = read_extensions([JsonObject(entry, "build") for entry in entries], longer)
+    assert [entry.to_json() for entry in read] == entries
+    with pytest.raises(DataError, match="source is 5"):
+        read_extensions([JsonObject({**entries[1], "source": 5}, "build")], longer)

@@ -71,11 +71,18 @@ class Failing(AllEffects):
 
 
 def run_command(folder: Path, options: dict[str, Any], effects: Failing) -> tuple[int, str]:
-    """Exit code and stderr of `curriculum build` in a forked process."""
-    flags = []
-    for name, value in {**BASE, **options, "out": str(folder / "out")}.items():
-        flag = name.replace("_", "-")
-        flags += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    """Exit code and stderr of `curriculum build`, or `extend`, in a forked process."""
+    if "extend_by" in options:
+        command = ["extend", str(folder / "out"), "--source", f"new={folder / 'new'}", "--steps"]
+        command += [str(options["extend_by"]), "--workers", "1", "--backend", "tokenizers"]
+    else:
+        command = ["build", str(folder / "corpus")]
+        for name, value in {**BASE, **options, "out": str(folder / "out")}.items():
+            flag = name.replace("_", "-")
+            if isinstance(value, bool):
+                command += [f"--{flag}" if value else f"--no-{flag}"]
+            else:
+                command += [f"--{flag}", str(value)]
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -84,7 +91,7 @@ def run_command(folder: Path, options: dict[str, Any], effects: Failing) -> tupl
         effects.install()
         code = 99
         try:
-            code = pipeline.cli.main(["build", str(folder / "corpus"), *flags], standalone_mode=False) or 0
+            code = pipeline.cli.main(command, standalone_mode=False) or 0
         finally:
             if code == 99:
                 sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]

@@ -27,8 +27,11 @@ import tokenizers  # noqa: F401
 import pipeline.backends
 import pipeline.build
 import pipeline.build_log
+import pipeline.extend
 import pipeline.jsonl
 import pipeline.publish
+from curriculum.reader import Reader
+from pipeline.longer_plan import Extent
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 
@@ -53,6 +56,7 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, int | None]] =
     "overwrite-unfinished": ({"overwrite": True}, OTHER, 70),  # one window is finished, the manifest is not there
     "skip-and-drop-store": (SKIP, None, None),
     "packed": ({"mode": "best-fit"}, None, None),
+    "new-text": ({"extend_by": 12}, {}, None),
     "mixture": ({"mixture": ("lines=a.jsonl", "texts=*.txt"), "epochs": 9, "shard_bytes": 10_000}, None, None),
 }
 
@@ -123,6 +127,10 @@ def run_build(folder: Path, options: dict[str, Any], fatal: int | None, counted:
         effects = counted(fatal)
         effects.install()
         values = {**BASE, **options, "out": str(folder / "out")}
+        if "extend_by" in options:
+            _extend(folder, values)
+            os.write(write_end, str(effects.count).encode())
+            os._exit(0)
         if "mixture" in options:
             pairs = [entry.split("=") for entry in values.pop("mixture")]
             values["source"] = tuple(f"{name}={folder / 'corpus' / path}" for name, path in pairs)
@@ -140,6 +148,12 @@ def run_build(folder: Path, options: dict[str, Any], fatal: int | None, counted:
         return -1
     assert os.waitstatus_to_exitcode(status) == 0, "the build failed: see stderr"
     return int(count)
+
+
+def _extend(folder: Path, values: dict[str, Any]) -> None:
+    """The dataset that is there goes on with new text."""
+    own = {"out": values["out"], "backend": "tokenizers", "workers": 1, "source": (f"new={folder / 'new'}",)}
+    pipeline.extend.extend(load_options(None, own), Extent(steps=values["extend_by"]), Silent())
 
 
 def snapshot(folder: Path) -> dict[str, str]:
@@ -186,6 +200,8 @@ def main(folder: Path, scenario: str, first: int, stride: int) -> None:
     wrong = {}
     for fatal in range(first, total + 1, stride):
         if attempt(folder, scenario, fatal) == -1:
+            if scenario == "new-text":  # whoever trains on the dataset meanwhile finds it whole
+                Reader(folder / "out", check=True)
             run_build(folder, SCENARIOS[scenario][0], None)
         elif fatal < total - THREADS:
             wrong[fatal] = "the build was not killed"

@@ -16,6 +16,7 @@ import curriculum
 import pipeline.extend
 from curriculum.cursor import Cursor
 from curriculum.errors import BuildError, ConfigError, CurriculumError, CursorError, PlanError
+from new_text import bytes_of
 from pipeline.build import BuildResult
 from pipeline.cli import main
 from pipeline.extend import extend
@@ -23,7 +24,6 @@ from pipeline.longer_plan import Extent
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 from pipeline.verify import verify_dataset
-from small_corpus import dataset_files
 
 Build = Callable[..., BuildResult]
 SOURCES = {"corpus": (), "weight": ("a=2", "b=1")}
@@ -108,12 +108,30 @@ def test_all_unused_tokens(copy: Callable[[str], Path]) -> None:
     verify(dataset)
 
 
+def test_rows_that_are_packed_take_all_of_them_too(copy: Callable[[str], Path]) -> None:
+    """Steps take fewer tokens of the stream than they have slots, so that more of them fit."""
+    dataset = copy("best-fit")
+    grow(dataset)
+    reader = curriculum.open(dataset)
+    assert reader.manifest.accounting.unused_tokens < 0.02 * reader.manifest.accounting.corpus_tokens
+    with pytest.raises(PlanError, match="last for 0"):
+        grow(dataset, steps=1)
+    verify(dataset)
+
+
+def test_a_source_that_gives_no_row_stops_nothing(build_small: Build, corpus: Path, tmp_path: Path) -> None:
+    sources = (f"a={corpus / 'a.jsonl'}", f"b={corpus / 'sub'}")
+    build_small(tmp_path / "d", corpus=(), source=sources, weight=("a=1", "b=0"), steps=60)
+    assert grow(tmp_path / "d", steps=5).manifest.plan.total_steps == 65
+    verify(tmp_path / "d")
+
+
 def test_any_number_of_workers_gives_the_same_bytes(copy: Callable[[str], Path], tmp_path: Path) -> None:
     one = copy("mixture")
     two = Path(shutil.copytree(one, tmp_path / "two"))
     grow(one, steps=40)
     grow(two, workers=2, steps=40)
-    assert dataset_files(one) == dataset_files(two)
+    assert bytes_of(one) == bytes_of(two)
 
 
 def test_a_run_resumes_on_the_longer_dataset(copy: Callable[[str], Path]) -> None:
@@ -142,7 +160,7 @@ def test_interrupted_anywhere_it_continues(
     whole = Path(shutil.copytree(copy(name), tmp_path / "whole"))
     grow(whole, steps=30)
     dataset = tmp_path / name
-    old, expected = curriculum.open(dataset).id, dataset_files(whole)
+    old, expected = curriculum.open(dataset).id, bytes_of(whole)
     real = pipeline.publish.os.replace
     for fatal in range(1, 100):
         attempt = Path(shutil.copytree(dataset, tmp_path / "attempt"))
@@ -164,7 +182,7 @@ def test_interrupted_anywhere_it_continues(
         stopped = count >= fatal  # other threads may go on for a moment
         if stopped:
             grow(attempt, steps=30)
-        assert dataset_files(attempt) == expected
+        assert bytes_of(attempt) == expected
         shutil.rmtree(attempt)
         if not stopped:
             break

@@ -27,7 +27,7 @@ def memory(tmp_path: Path) -> Iterator[Path]:
 
 
 def write_corpus(folder: Path, scenario: str) -> None:
-    """A dozen short documents in two units."""
+    """A dozen short documents in two units, and some new ones beside them."""
     folder.mkdir(parents=True)
     texts = real_texts()
     key = "body" if scenario.startswith("skip") else "text"
@@ -37,9 +37,12 @@ def write_corpus(folder: Path, scenario: str) -> None:
     (folder / "a.jsonl").write_text("\n".join(lines))
     for i in range(3):
         (folder / f"{i}.txt").write_text(texts[20 + i][:200])
+    (folder.parent / "new").mkdir()
+    more = [json.dumps({"text": text[:200]}) for text in texts[40:50]]
+    (folder.parent / "new" / "n.jsonl").write_text("\n".join(more))
 
 
-SCENARIOS = ["fresh", "overwrite-finished", "overwrite-unfinished", "skip-and-drop-store", "packed"]
+SCENARIOS = ["fresh", "overwrite-finished", "overwrite-unfinished", "skip-and-drop-store", "packed", "new-text"]
 
 
 @pytest.mark.parametrize("scenario", [*SCENARIOS, "mixture"])

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curriculum.extension import extend_plan
 from curriculum.plan import Batch, Budget, Plan, compile_plan
 from curriculum.schedule import Pacing, parse_phases
+from pipeline.lone_windows import place_windows
 from pipeline.order import permutation
 from pipeline.segment import WindowText, cut_rows, deal_rows
 from pipeline.windows import lay_out_shards, rows_by_phase, split_windows, window_runs, window_size
@@ -133,3 +135,25 @@ def test_short_rows_come_from_all_over_the_window() -> None:
     first_step = np.sort(dealt[0][:64])
     assert first_step[-1] - first_step[0] > 0.8 * window.num_tokens
     assert np.diff(first_step).max() < 0.15 * window.num_tokens
+
+
+def test_windows_of_one_source_follow_one_another_across_those_of_others() -> None:
+    """An extension by new text lies between two by the corpus: each goes on where its own stream stopped."""
+    plan = explicit("4:10,8:5")
+    for _ in range(3):
+        plan = extend_plan(plan, 4)
+    windows = split_windows(plan, 40)
+    lone = (0, 0, 1, 0, 1)
+    at = {0: 0, 1: 1_000}
+    for window, (placed, source) in zip(windows, place_windows(plan, windows, lone, [0, 1_000]), strict=True):
+        assert source == lone[plan.locate(window.first_step)[0]]
+        assert placed.offset == at[source]
+        at[source] += window.num_tokens
+        assert (placed.index, placed.first_step, placed.num_tokens) == (
+            window.index,
+            window.first_step,
+            window.num_tokens,
+        )
+    assert at == {0: 80 + 80 + 64, 1: 1_000 + 64 + 64}
+    mixed = list(place_windows(plan, windows, (None,) * 5, [0, 1_000]))
+    assert mixed == [(window, None) for window in windows], "of several sources nothing is placed"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from new_text import copy_of, grow, new_texts, write_texts
 from pipeline.build import BuildResult
 from ray_nodes import ROOT, RayNodes, ray_python, soon
 from small_corpus import dataset_files
@@ -231,6 +232,19 @@ def test_a_task_has_one_thread_and_workers_bounds_the_tasks_at_once(probe: dict[
 def test_a_connection_of_somebody_else_is_left_as_it_was(probe: dict[str, Any]) -> None:
     """A notebook that is connected to Ray stays connected after a build."""
     assert probe["connected still"] is True
+
+
+def test_an_extension_by_new_text_is_encoded_and_cut_on_the_cluster(
+    cluster: RayNodes, local: Path, tmp_path: Path
+) -> None:
+    """The same bytes as on one machine; the token store of the new text lies where all nodes reach it."""
+    new = write_texts(tmp_path / "n.jsonl", new_texts())
+    one, other = (copy_of(local, tmp_path / name) for name in ("one", "other"))
+    command = ["-m", "pipeline.cli", "extend", str(other), "--source", f"new={new}", "--unit-bytes", "8000"]
+    engine = ["--engine", "ray", "--ray-address", cluster.address, "--store", str(tmp_path / "store")]
+    finish(cluster.start(*command, *engine, cwd=tmp_path))
+    grow(one, f"new={new}", store=tmp_path / "another")
+    assert same(one, other)
 
 
 def alive(pid: int) -> bool:

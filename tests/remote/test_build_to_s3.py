@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,15 @@ import pytest
 
 import pipeline.files.lease
 from curriculum.errors import BuildError
+from new_text import grow, new_texts, write_texts
 from pipeline.cli import main
+from pipeline.extend import extend
 from pipeline.files.address import dataset_files
 from pipeline.files.lease import LEASE_NAME, Pace
 from pipeline.files.storage_options import storage_options
+from pipeline.longer_plan import Extent
+from pipeline.option_sources import load_options
+from pipeline.progress import Silent
 from remote.store_build import FEW, At, build_few, files_below, objects_below, write_corpus
 from remote.swift_server import WRITER_SECRET, SwiftServer, installed
 
@@ -116,6 +122,29 @@ def test_a_build_that_was_killed_is_continued(
     written = [*objects_below(client, "built/killed").values(), *objects_below(client, "built/killed.store").values()]
     written += [client.cat_file("built/killed/build-log.json"), said, out.encode(), err.encode()]
     assert not any(WRITER_SECRET.encode() in data for data in written)
+
+
+def test_a_dataset_in_a_store_goes_on_with_new_text(
+    swift: SwiftServer, client: Any, corpus: Path, local: Path, tmp_path: Path
+) -> None:
+    """Dataset, token store and the new text are objects; an outage in the middle. The same bytes as on a disk."""
+    new = write_texts(tmp_path / "n.jsonl", new_texts())
+    client.put_file(str(new), "built/new/n.jsonl")
+    build_few(corpus, "s3://built/grown", swift.options)
+
+    def outage() -> None:
+        swift.kill()
+        threading.Timer(2.0, swift.start).start()
+
+    progress = At("cut", outage)
+    own: dict[str, Any] = {"out": "s3://built/grown", "source": ("new=s3://built/new",), "workers": 1}
+    options = {**own, "storage_option": storage_options(swift.options), "backend": "tokenizers"}
+    extend(load_options(None, options), Extent(steps=20), progress)
+    assert progress.has_acted
+    shutil.copytree(local, tmp_path / "ds")
+    grow(tmp_path / "ds", f"new={new}", steps=20, store=tmp_path / "store")
+    assert objects_below(client, "built/grown") == files_below(tmp_path / "ds")
+    assert extend(load_options(None, options), Extent(steps=20), Silent()).already_finished
 
 
 def test_a_full_quota_ends_in_a_sentence_and_is_continued_when_it_is_raised(

@@ -220,7 +220,9 @@ def test_a_process_that_dies_is_tried_again_and_then_one_sentence(probe: dict[st
 
 def test_a_panic_of_a_library_is_an_error_and_no_dead_process(probe: dict[str, Any]) -> None:
     """It would be tried five times and reported as want of memory."""
-    assert probe["panic"] == ["RuntimeError", "Panic: index 0 out of range"]
+    kind, sentence = probe["panic"]
+    assert kind == "RuntimeError"
+    assert sentence in ("Panic: index 0 out of range", "Panic: index 1 out of range")  # two at once
 
 
 def test_a_task_has_one_thread_and_workers_bounds_the_tasks_at_once(probe: dict[str, Any]) -> None:

@@ -136,7 +136,14 @@ def build(config: Path | None, as_json: bool, **flags: Any) -> None:
         build_report(result)
 
 
-_dataset = click.argument("dataset")
+def _without_secret(ctx: click.Context, parameter: click.Parameter, address: str | None) -> str | None:
+    from pipeline.files.address import refuse_secret
+
+    refuse_secret(parameter.name or "", address or "")
+    return address
+
+
+_dataset = click.argument("dataset", callback=_without_secret)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -249,7 +256,7 @@ def inspect(dataset: str, as_json: bool, storage_option: tuple[str, ...]) -> Non
 @click.option("--phase", type=int, default=None, help="Rows of this phase.")
 @click.option("--row", type=int, default=None, help="One row of the step or phase.")
 @click.option("--limit", type=click.IntRange(min=1), default=None, help="Show at most this many rows.")
-@click.option("--store", default=None, help="Token store, to name source files.")
+@click.option("--store", default=None, callback=_without_secret, help="Token store, to name source files.")
 @storage_option
 def cat(
     dataset: str,
@@ -282,7 +289,7 @@ _TRAINERS = ("torch", "hf", "accelerate", "lightning", "deepspeed", "torchtitan"
 
 
 @main.command()
-@click.argument("dataset")
+@_dataset
 @_as_json
 @click.option(
     "--check", "logs", type=click.Path(path_type=Path), multiple=True, help="Log of a run; again for resumes."

@@ -17,6 +17,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import orjson
 
 from curriculum.errors import BadRecordError, BuildError, ConfigError
@@ -368,7 +369,10 @@ def _backend(options: Options, job: EncodeJob, units: tuple[Unit, ...], workers:
     workers.prepare(open_encoder, job.tokenizer.path, wanted or "fastokens")
 
     def compare(path: str, sample: list[Expected]) -> str | None:
-        found = dict(workers.run(sample_difference_at, (job.store, job.tokenizer_name), [(each,) for each in sample]))
+        name = _keep_sample(job.store, sample)
+        tasks = [(number,) for number in range(len(sample))]
+        found = dict(workers.run(sample_difference_at, (job.store, job.tokenizer_name, name), tasks))
+        job.store.remove(name)
         return next((found[number] for number in sorted(found) if found[number] is not None), None)
 
     sample = _sample(units, options.text_key)
@@ -378,8 +382,24 @@ def _backend(options: Options, job: EncodeJob, units: tuple[Unit, ...], workers:
     return backend
 
 
-def sample_difference_at(store: Files, tokenizer_name: str, expected: Expected) -> str | None:
-    """`sample_difference` with the tokenizer of a store: workers may be on other machines."""
+def _keep_sample(store: Files, sample: list[Expected]) -> str:
+    """A file of the store with texts and their ids: workers may be on other machines, and are sent names only."""
+    name = f"aside/sample-{secrets.token_hex(8)}.json"
+    write_bytes(store, name, orjson.dumps([[each.named, each.ids.tolist(), each.lengths.tolist()] for each in sample]))
+    return name
+
+
+def sample_difference_at(store: Files, tokenizer_name: str, sample_name: str, number: int) -> str | None:
+    """`sample_difference` with the tokenizer of a store and one of the samples in a file there.
+
+    Raises:
+        BuildError: the file is gone.
+    """
+    kept = store.read(sample_name)
+    if kept is None:
+        raise BuildError(f"{store.where}/{sample_name} vanished while it was needed. Run the same command again.")
+    named, ids, lengths = orjson.loads(kept)[number]
+    expected = Expected(named=tuple(map(tuple, named)), ids=np.array(ids, "<u4"), lengths=np.array(lengths, np.int64))
     return sample_difference(str(store.local(tokenizer_name)), expected)
 
 

@@ -123,8 +123,9 @@ def test_a_node_that_dies_in_each_stage_changes_no_byte(
     assert stderr.count("died; its tasks run again on others") == 3
     assert same(out, local)
     assert json.loads((out / "build-log.json").read_bytes())["engine"] == "ray"
-    log = json.loads((tmp_path / "marks" / "sizes.json").read_bytes())
-    assert max(log.values()) < 8_000, "more than names and numbers was sent"
+    sent = json.loads((tmp_path / "marks" / "sizes.json").read_bytes())
+    assert set(sent) == {"sample_unit", "sample_difference_at", "ensure_parts", "cut_window", "cut_validation"}
+    assert max(sent.values()) < 8_000, f"more than names and numbers was sent: {sent}"
 
 
 def test_the_next_build_is_not_disturbed_by_one_that_was_killed(

@@ -335,6 +335,9 @@ def _note(options: Options, corpus: Corpus, result: TokenizedCorpus) -> None:
     facts = {
         "name": corpus.name,
         "tokenizer": options.tokenizer,
+        "tokenizer_sha256": tokenizer.sha256,
+        "dtype": tokenizer.dtype,
+        "eos_id": tokenizer.eos_id,
         "bos": options.bos,
         "documents": result.documents,
         "tokens": result.tokens,

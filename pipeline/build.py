@@ -238,7 +238,7 @@ def _sources(job: CutJob, tokenized: TokenizedCorpus, planned: CorpusPlan) -> tu
                 documents=source.documents,
                 tokens=source.tokens,
                 offset=job.streams[number].offset if mixed else 0,
-                weight=mixed.use.mixture.share(0, number) if mixed else 1.0,
+                weight=mixed.use.weight(number) if mixed else 1.0,
                 fingerprint=source.fingerprint,
                 validation_tokens=mixed.sources[number].held_out_tokens if mixed else None,
                 first_document=job.streams[number].first_document if mixed else None,

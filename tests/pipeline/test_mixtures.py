@@ -79,6 +79,9 @@ def test_every_row_is_where_the_book_puts_it(
             } == expected[batch.phase][first + i]
             num_rows += 1
     assert num_rows == sum(map(len, expected.values()))
+    rows = Counter(source_at(manifest, row["offset"]) for of_phase in expected.values() for row in of_phase)
+    for source in manifest.sources:  # a row up or down in each phase
+        assert abs(source.weight * num_rows - rows[source.name]) <= len(weights), f"{source.name} weighs {source.weight}"
     assert sum(len(phase.shards) for phase in manifest.phases) > 8, "several shards and windows, or little was tested"
 
 

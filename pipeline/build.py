@@ -39,6 +39,7 @@ from pipeline.merge import merge_parts
 from pipeline.options import Options
 from pipeline.output import finish, prepare
 from pipeline.progress import Progress
+from pipeline.source_use import use_of
 from pipeline.store import ALGORITHM, claim_store, remove_store
 from pipeline.stream import MergedParts
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
@@ -69,7 +70,7 @@ class BuildResult:
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
-        plan = self.manifest.plan
+        plan, use = self.manifest.plan, use_of(self.manifest)
         return {
             "dataset": self.files.where,
             "id": self.manifest.id,
@@ -79,6 +80,7 @@ class BuildResult:
             "accounting": self.manifest.accounting.to_json(),
             "packing": self.packing,
             "sources": [source.to_json() for source in self.manifest.sources],
+            "mixture": None if use is None else use.to_json(),
         }
 
 

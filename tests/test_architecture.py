@@ -107,6 +107,21 @@ def test_stages_do_not_import_each_other() -> None:
         assert used & STAGES <= ALLOWED.get(path.stem, set()), path
 
 
+def test_every_refusal_ends_as_a_sentence() -> None:
+    """Errors for people end with a full stop; one that ends with a value has it in the value, such as REPAIR."""
+    kinds = {"ConfigError", "PlanError", "BuildError", "DataError", "BadRecordError"}
+    for path in [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "curriculum" / "remote").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in kinds or not node.args:
+                continue
+            said = node.args[0]
+            last = said.values[-1] if isinstance(said, ast.JoinedStr) else said
+            if isinstance(last, ast.Constant):
+                assert str(last.value).endswith((".", ".)")), f"{path}:{node.lineno}: {last.value}"
+            elif isinstance(last, ast.FormattedValue):
+                assert "what_is_read" not in ast.unparse(last), f"{path}:{node.lineno}: no full stop"
+
+
 def test_no_file_is_named_like_the_standard_library() -> None:
     """`tokenize.py` breaks `import torch` for a script that runs beside it."""
     names = {path.stem for package in ("curriculum", "pipeline") for path in (ROOT / package).rglob("*.py")}

@@ -465,7 +465,7 @@ def test_stopped_half_way_it_may_become_something_else(
         ("mixture", ["x" * 600], ["new"], {}, ConfigError, r"no source 'new', but a, b; new text is --source new=PATH"),
         ("segment", ["x" * 600], ["new={}", "more={}"], {}, ConfigError, r"several sources are given"),
         ("segment", ["x" * 600], ["new={}", "corpus"], {}, ConfigError, r"several sources are given"),
-        ("segment", ["x" * 600], ["new={}/none"], {}, ConfigError, r"there is no file or folder"),
+        ("segment", ["x" * 600], ["new={}/none"], {}, ConfigError, r"Source 'new': There is no file or folder"),
     ],
 )
 def test_what_cannot_be_added_says_why_and_changes_nothing(

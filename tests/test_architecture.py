@@ -160,5 +160,14 @@ def test_help_is_instant() -> None:
     assert _run("-c", code).stdout.strip() == "set()"
 
 
+def test_workers_load_no_encoder_before_something_is_encoded() -> None:
+    """A store is cut anew, and ids of other tools are cut, without one."""
+    code = "import sys; from pipeline.build import _import_stages as load; load(); print(sorted(sys.modules))"
+    loaded = _run("-c", code).stdout
+    assert "'pipeline.cut'" in loaded
+    assert "fastokens" not in loaded
+    assert "'tokenizers'" not in loaded
+
+
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from curriculum.plan import Plan
 from pipeline.cli import main
+from pipeline.cli_options import GROUPS
 from pipeline.tokenizer import byte_tokenizer
 
 TINY = ["--tokenizer", "bytes", "--max-length", "64", "--batch-rows", "8", "--workers", "1"]
@@ -74,6 +77,19 @@ def test_plan_warns_of_jumps_above_two() -> None:
     """The authors of the method saw divergence after long flat phases followed by a jump."""
     assert "jumps from 8 to 64" in run("plan", "--phases", "8:10,64:10", "--json").stderr
     assert run("plan", "--phases", "8:10,16:10").stderr == ""
+
+
+@pytest.mark.parametrize("command", ["plan", "build"])
+def test_help_shows_every_option_once_under_a_heading(command: str) -> None:
+    """An option that is in no group would be shown nowhere."""
+    shown = run(command, "--help").stdout
+    headings = [line.rstrip(":") for line in shown.splitlines() if re.fullmatch(r"[A-Z][a-z ]+:", line)]
+    assert headings == list(GROUPS)
+    assert shown.index("\nOutput:") < shown.index("\nSchedule:")
+    for option in main.commands[command].params:
+        if isinstance(option, click.Option):
+            flag = max(option.opts, key=len)
+            assert len(re.findall(rf"^  (?:-h, )?{flag}\b(?!-)", shown, re.M)) == 1, flag
 
 
 def test_plan_of_a_corpus_and_of_its_store_agree(corpus: Path, tmp_path: Path) -> None:

@@ -131,8 +131,8 @@ GROUPS = {
     "validation_tokens validation_frac",
     "Output": "out store keep_store overwrite seed shuffle_window shard_bytes",
     "Tokenizer": "tokenizer eos bos tokenizer_check backend",
-    "Schedule": "mode schedule degree stages cycles balanced frac length_warmup_steps length_warmup_tokens start_length "
-    "max_length multiple_of max_shapes shapes_by phases "
+    "Schedule": "mode schedule degree stages cycles balanced frac length_warmup_steps length_warmup_tokens "
+    "start_length max_length multiple_of max_shapes shapes_by phases "
     + " ".join(f"from_{name.replace('-', '_')}" for name in IMPORTERS),
     "Batch and budget": "batch_rows batch_tokens rows_multiple_of steps tokens epochs",
     "Machine": "engine ray_address workers unit_bytes storage_option",

@@ -217,11 +217,15 @@ def find_corpus(options: Options, progress: Progress) -> Corpus:
 
 
 def _find_source(source: NamedSource, options: Options, progress: Progress) -> CorpusSource:
-    inputs = _without_output(
-        find_inputs(source.paths, endings(options.tokenized), options=options.storage_option), options, progress
-    )
+    what = "Source " + repr(source.name) if options.source else "Corpus"
+    try:
+        found = find_inputs(source.paths, endings(options.tokenized), options=options.storage_option)
+        inputs = _without_output(found, options, progress)
+    except ConfigError as error:
+        if not options.source:
+            raise
+        raise ConfigError(f"{what}: {error}") from error
     if inputs.num_ignored:
-        what = "Corpus" if source.name == CORPUS else f"Source {source.name}"
         progress.say(f"{what}: {inputs.num_ignored:,} files with other endings are left out.")
     return CorpusSource(name=source.name, inputs=inputs)
 
@@ -335,6 +339,9 @@ def _note(options: Options, corpus: Corpus, result: TokenizedCorpus) -> None:
     facts = {
         "name": corpus.name,
         "tokenizer": options.tokenizer,
+        "tokenizer_sha256": tokenizer.sha256,
+        "dtype": tokenizer.dtype,
+        "eos_id": tokenizer.eos_id,
         "bos": options.bos,
         "documents": result.documents,
         "tokens": result.tokens,
@@ -376,7 +383,9 @@ def _backend(options: Options, job: EncodeJob, units: tuple[Unit, ...], workers:
         return next((found[number] for number in sorted(found) if found[number] is not None), None)
 
     sample = _sample(units, options.text_key)
-    backend = choose_backend(job.tokenizer, sample, warn=progress.say, wanted=wanted, compare=compare)
+    backend = choose_backend(
+        job.tokenizer, sample, warn=progress.say, wanted=wanted, compare=compare, called=options.tokenizer
+    )
     if backend == "fastokens":
         write_bytes(job.store, checked, b"")
     return backend

@@ -105,7 +105,7 @@ def test_arguments_mean_what_they_mean_on_a_disk(
 def test_what_is_not_there_is_said(swift: SwiftServer, client: Any) -> None:
     options = storage_options(swift.options)
     for argument in ("s3://texts/in/nothing", "s3://texts/in/books/*.json"):
-        with pytest.raises(ConfigError, match=r"there is no object or folder|holds no file that can be read"):
+        with pytest.raises(ConfigError, match=r"There is no object or folder|holds no file that can be read"):
             find_inputs([argument], options=options)
     with pytest.raises(ConfigError, match=r"cover\.png.* is not a file that can be read"):
         find_inputs(["s3://texts/in/books/cover.png"], options=options)

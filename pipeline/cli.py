@@ -19,7 +19,14 @@ from typing import Any, NoReturn
 import click
 
 from curriculum.errors import ConfigError, CurriculumError, DataError, PlanError
-from pipeline.cli_options import IMPORTERS, model_size_options, plan_options, reading_options, storage_option
+from pipeline.cli_options import (
+    IMPORTERS,
+    GroupedHelp,
+    model_size_options,
+    plan_options,
+    reading_options,
+    storage_option,
+)
 from pipeline.interruption import Interrupted, ending_on_signals
 
 
@@ -68,7 +75,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(cls=GroupedHelp)
 @plan_options
 @model_size_options
 @click.option("--corpus-tokens", type=int, default=None, help="Training tokens of the corpus, if it is not at hand.")
@@ -112,7 +119,7 @@ def plan(
         plan_report(outcome, all_phases=all_phases)
 
 
-@main.command()
+@main.command(cls=GroupedHelp)
 @plan_options
 @click.option("--out", type=str, default=None, help="Folder or address of the dataset.  [default: ./curriculum-data]")
 @click.option("--keep-store/--no-keep-store", default=None, help="Keep the token store for later builds.")

@@ -63,7 +63,9 @@ def corpus_backend(
         return next((found[number] for number in sorted(found) if found[number] is not None), None)
 
     sample = _sample(units, options.text_key)
-    backend = choose_backend(job.tokenizer, sample, warn=progress.say, wanted=wanted, compare=compare)
+    backend = choose_backend(
+        job.tokenizer, sample, warn=progress.say, wanted=wanted, compare=compare, called=options.tokenizer
+    )
     if backend == "fastokens":
         write_bytes(job.store, checked, b"")
     return backend

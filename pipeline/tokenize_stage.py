@@ -169,6 +169,9 @@ def _remember_corpus(options: Options, corpus: Corpus, result: TokenizedCorpus) 
     facts = {
         "name": corpus.name,
         "tokenizer": options.tokenizer,
+        "tokenizer_sha256": tokenizer.sha256,
+        "dtype": tokenizer.dtype,
+        "eos_id": tokenizer.eos_id,
         "bos": options.bos,
         "documents": result.documents,
         "tokens": result.tokens,

@@ -102,9 +102,9 @@ def extend(options: Options, extent: Extent, progress: Progress, *, sources: tup
 def _workers(options: Options, request: Request, store: Files, progress: Progress) -> Iterator[Workers]:
     if request.is_new:
         claim_store(store)
-        store.forget_unfinished()
+    store.forget_unfinished()
     sizes = request.corpus.sizes if request.corpus else ()
-    with open_workers(options, progress.say, encodes=True, cuts=True, files=sizes) as workers:
+    with open_workers(options, progress.say, encodes=request.is_new, cuts=True, files=sizes) as workers:
         yield workers
 
 

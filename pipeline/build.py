@@ -174,7 +174,7 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
         streams=planned.mixed.streams() if planned.mixed else (),
     )
     with log.stage("cut"):
-        tasks = window_tasks(job, planned, shard_bytes=options.shard_bytes)
+        tasks = window_tasks(job, planned.document_rows, shard_bytes=options.shard_bytes)
         shards, counts = cut_windows(job, tasks, workers, progress)
         phases = tuple(PhaseEntry(seq_len=p.seq_len, shards=of) for p, of in zip(plan.phases, shards, strict=True))
         validation = None

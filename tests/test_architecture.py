@@ -27,7 +27,8 @@ STAGES = {
 """Each does one thing with files and shares only values and pure functions with the others."""
 ALLOWED = {
     "build": {"corpus", "corpus_plan", "cut", "cut_packed", "output", "holdout"},  # the wiring
-    "extend": {"corpus", "cut", "output", "holdout"},  # the wiring of `extend`
+    "extend": {"corpus", "cut", "output"},  # the wiring of `extend`
+    "extension_streams": {"corpus", "holdout"},  # of it, what the new steps are cut from
     "extension_request": {"corpus"},  # the values that it remembers
     "new_source": {"corpus", "holdout"},  # the values that it places
     "cut_stage": {"cut"},  # many windows

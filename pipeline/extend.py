@@ -20,7 +20,7 @@ from curriculum.extension import Extension, added_sources, extend_plan
 from curriculum.manifest import FILE_NAME, Manifest, PhaseEntry, parse_manifest, required_features
 from curriculum.plan import Plan
 from pipeline.build import BuildResult
-from pipeline.built_streams import own_store
+from pipeline.built_streams import own_store, require_store
 from pipeline.corpus import find_corpus
 from pipeline.cut import CutJob
 from pipeline.cut_stage import cut_windows
@@ -57,10 +57,11 @@ def extend(options: Options, extent: Extent, progress: Progress, *, sources: tup
         PlanError, ConfigError: the request cannot work, or the store is not that of the dataset.
         BuildError: a stage could not finish; running again continues.
     """
+    root = options.out_files()
+    _read_manifest(root)  # before anything else: to hold a folder is to make it
     corpus = find_corpus(options, progress) if options.source else None
     request = extension_request(options, extent, sources, corpus)
     check_engine(options)
-    root = options.out_files()
     with root.held():
         manifest = _read_manifest(root)
         if is_finished(root, manifest, request):
@@ -71,6 +72,8 @@ def extend(options: Options, extent: Extent, progress: Progress, *, sources: tup
         extend_plan(manifest.plan, 1)  # what cannot be extended is refused before anything is read
         name = "" if number is None or request.is_new else manifest.sources[number].name
         store = own_store(root, log, name) if options.store is None else options.store_files()
+        if not request.is_new:
+            require_store(store, root)
         tokenizer = root.address(TOKENIZER)
         options = replace(options, store=store.where, tokenizer=tokenizer, bos=manifest.build.bos)
         with store.held(), _workers(options, request, store, progress) as workers:

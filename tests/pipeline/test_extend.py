@@ -20,9 +20,11 @@ from new_text import bytes_of
 from pipeline.build import BuildResult
 from pipeline.cli import main
 from pipeline.extend import extend
+from pipeline.files.disk import DiskFiles
 from pipeline.longer_plan import Extent
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
+from pipeline.store import claim_store
 from pipeline.verify import verify_dataset
 
 Build = Callable[..., BuildResult]
@@ -207,7 +209,7 @@ def test_killed_after_its_manifest_it_is_not_extended_twice(copy: Callable[[str]
     [
         (lambda d: (d / "build-log.json").unlink(), ConfigError, r"build-log\.json is missing"),
         (lambda d: (d / "manifest.json").unlink(), BuildError, "no finished dataset to extend"),
-        (lambda d: None, ConfigError, r"is not the token store of .* is missing"),
+        (lambda d: None, ConfigError, r"other: is not the token store of .* is missing"),
     ],
 )
 def test_what_cannot_be_extended_says_why(
@@ -215,9 +217,34 @@ def test_what_cannot_be_extended_says_why(
 ) -> None:
     dataset = copy("segment")
     change(dataset)
-    (tmp_path / "other").mkdir()
+    claim_store(DiskFiles(folder=str(tmp_path / "other"), aside="aside"))
     with pytest.raises(error, match=message):
         grow(dataset, steps=1, store=tmp_path / "other")
+
+
+def test_a_mistyped_name_makes_no_folder(copy: Callable[[str], Path], corpus: Path, tmp_path: Path) -> None:
+    """A dataset that is not there is not begun, and a store that is not there is not said to lack a part."""
+    dataset, nowhere = copy("segment"), tmp_path / "nowhere"
+    for more in ([], ["--source", f"new={corpus / 'a.jsonl'}"]):
+        run = CliRunner().invoke(main, ["extend", str(nowhere), *more])
+        assert run.exit_code == 1
+        assert f"{nowhere}: there is no finished dataset to extend" in run.stderr
+    run = CliRunner().invoke(main, ["extend", str(dataset), "--steps", "1", "--store", str(nowhere)])
+    assert run.exit_code == 2
+    assert f"{nowhere}: there is no token store, it has no store.json" in run.stderr
+    assert not nowhere.exists()
+
+
+def test_the_token_store_of_a_dataset_that_was_copied_from_an_object_store_is_named(
+    copy: Callable[[str], Path],
+) -> None:
+    """With the dataset: of several commands of a script, which one?"""
+    dataset = copy("segment")
+    log = json.loads((dataset / "build-log.json").read_bytes())
+    (dataset / "build-log.json").write_text(json.dumps({**log, "store": "s3://bucket/d.store"}))
+    wanted = rf"^{dataset}: its token store is s3://bucket/d\.store.* as --store, with"
+    with pytest.raises(ConfigError, match=wanted):
+        grow(dataset, steps=1)
 
 
 def test_a_dataset_of_documents_is_refused(build_small: Build, tmp_path: Path) -> None:

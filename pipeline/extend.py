@@ -29,18 +29,15 @@ from pipeline.engines.workers import Workers
 from pipeline.extension_request import Request, extension_request, is_finished, longer_log, source_number
 from pipeline.extension_streams import Ready, with_known, with_new_text
 from pipeline.files.contract import Files
-from pipeline.layout import LOG_NAME, REQUEST_NAME, WORK_FOLDER, read_object, write_object
+from pipeline.layout import LOG_NAME, PARENT_LOG, REQUEST_NAME, read_build_log, write_object
 from pipeline.longer_plan import Extent, Longer, account_longer, longer_plan
 from pipeline.new_source import TOKENIZER
 from pipeline.options import Options
-from pipeline.output import finish
+from pipeline.output import finish, settle
 from pipeline.progress import Progress
 from pipeline.store import ALGORITHM, claim_store
 from pipeline.window_counts import WindowCounts
 from pipeline.window_tasks import tasks_of_extension
-
-PARENT_LOG = ".build/parent-log.json"
-"""The build log of the dataset before, until the extension is finished: it names the parts of the store."""
 
 
 def extend(options: Options, extent: Extent, progress: Progress, *, sources: tuple[str, ...] = ()) -> BuildResult:
@@ -64,10 +61,10 @@ def extend(options: Options, extent: Extent, progress: Progress, *, sources: tup
     check_engine(options)
     with root.held():
         manifest = _read_manifest(root)
-        if is_finished(root, manifest, request):
-            root.remove(WORK_FOLDER)
-            return BuildResult(files=root, manifest=manifest, already_finished=True)
         log = _parent_log(root, manifest)
+        if is_finished(manifest, log, request):
+            settle(root, manifest, log)
+            return BuildResult(files=root, manifest=manifest, already_finished=True)
         number = source_number(manifest, request)
         extend_plan(manifest.plan, 1)  # what cannot be extended is refused before anything is read
         name = "" if number is None or request.is_new else manifest.sources[number].name
@@ -113,10 +110,9 @@ def _read_manifest(root: Files) -> Manifest:
 
 
 def _parent_log(root: Files, manifest: Manifest) -> dict[str, Any]:
-    for name in (LOG_NAME, PARENT_LOG):
-        log = read_object(root, name)
-        if log is not None and log.get("id") == manifest.id:
-            return log
+    log = read_build_log(root, manifest.id)
+    if log is not None:
+        return log
     raise ConfigError(
         f"{root.where}: its {LOG_NAME} is missing or of another build, and nothing else says which parts of the token "
         f"store it was cut from, and what was held out. Copy it back, or build the dataset anew with more steps."

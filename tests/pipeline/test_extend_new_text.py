@@ -111,7 +111,9 @@ def test_rows_are_those_of_the_new_files(copy: Callable[[str], Path], new: Path,
 def test_two_passes_have_an_order_each(copy: Callable[[str], Path], new: Path) -> None:
     """More steps than the text lasts for are refused, with --epochs allowed, and counted as repeated."""
     dataset = copy("named")
-    with pytest.raises(PlanError, match=r"900 more steps of 512 .* source 'new' last for \d+\. .* allow more --epochs"):
+    with pytest.raises(
+        PlanError, match=r"900 more steps of 512 .* source 'new' has .* last for \d+\. .* with --epochs"
+    ):
         grow(dataset, f"new={new}", steps=900)
     grow(dataset, f"new={new}", epochs=2)
     reader = curriculum.open(dataset)
@@ -393,7 +395,7 @@ def test_the_card_names_the_new_phase(copy: Callable[[str], Path], new: Path) ->
 
 
 def test_the_same_command_again_has_nothing_to_do(copy: Callable[[str], Path], new: Path) -> None:
-    """New text is not added twice; other files under its name are refused."""
+    """New text is not added twice, whatever was added after it; other files under its name are refused."""
     dataset = copy("segment")
     assert not grow(dataset, f"new={new}", steps=2).already_finished
     again = grow(dataset, f"new={new}", steps=2)
@@ -401,8 +403,13 @@ def test_the_same_command_again_has_nothing_to_do(copy: Callable[[str], Path], n
     with pytest.raises(ConfigError, match=r"has a source 'new' already .* its unused tokens .* --source new\. Give"):
         grow(dataset, f"new={new}", steps=3)
     grow(dataset, steps=1)
-    with pytest.raises(ConfigError, match="has a source 'new' already"):
-        grow(dataset, f"new={new}", steps=2)
+    again = grow(dataset, f"new={new}", steps=2)
+    assert (again.already_finished, again.manifest.plan.total_steps) == (True, STEPS + 3)
+    with pytest.raises(PlanError, match=rf"total_steps is 63, and the dataset has {STEPS + 3} without the new text"):
+        grow(dataset, f"more={new}", total_steps=63)
+    assert grow(dataset, "new", total_steps=64).manifest.plan.total_steps == 64
+    with pytest.raises(ConfigError, match="no source 'neu', but corpus, new"):
+        grow(dataset, "neu", total_steps=64)
 
 
 class Stop(Exception):
@@ -447,14 +454,21 @@ def test_stopped_half_way_it_may_become_something_else(
     ("name", "texts", "sources", "extent", "error", "message"),
     [
         ("segment", [""], ["new={}"], {}, BuildError, r"holds no text"),
-        ("segment", ["x" * 500], ["new={}"], {}, PlanError, r"source 'new' has 501 tokens .* too few .* step of 512"),
+        (
+            "segment",
+            ["x" * 500],
+            ["new={}"],
+            {},
+            PlanError,
+            r"no step of 512 .* source 'new' has 501 tokens .* Give more",
+        ),
         (
             "segment",
             ["x" * 600],
             ["new={}"],
             {"steps": 2},
             PlanError,
-            r"2 more .* of source 'new' last for 1\. .*epochs",
+            r"2 more .* source 'new' has 601 .* last for 1\. .*epochs",
         ),
         ("segment", ["x" * 600], ["corpus={}"], {}, ConfigError, r"'corpus' already .* without --source\. Give new"),
         ("mixture", ["x" * 600], ["b={}"], {}, ConfigError, r"has a source 'b' already \(of a, b\)"),

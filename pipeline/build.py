@@ -74,6 +74,7 @@ class BuildResult:
             "dataset": self.files.where,
             "id": self.manifest.id,
             "already_finished": self.already_finished,
+            "extensions": [entry.to_json() for entry in self.manifest.build.extensions],
             "total_steps": plan.total_steps,
             "total_tokens": plan.total_tokens,
             "accounting": self.manifest.accounting.to_json(),

@@ -18,6 +18,9 @@ from pipeline.files.contract import Files
 from pipeline.store import MARKER, index_name
 from pipeline.stream import StreamSpec, count_partitions
 
+SOURCE_STORES = "source_stores"
+"""Key of a build log: the store of each source that is not in that of the build."""
+
 
 def built_stream(root: Files, manifest: Manifest, number: int, log: dict[str, Any], store: Files | None) -> StreamSpec:
     """The stream that the build cut of a source.
@@ -56,7 +59,7 @@ def own_store(root: Files, log: dict[str, Any], source: str = "") -> Files:
     Raises:
         ConfigError: it is in an object store and the dataset is not.
     """
-    address = log.get("source_stores", {}).get(source, log["store"])
+    address = log.get(SOURCE_STORES, {}).get(source, log["store"])
     if not is_url(address):
         return store_files(address)
     if not is_url(root.where):

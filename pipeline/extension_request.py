@@ -17,11 +17,13 @@ from typing import Any
 from curriculum.errors import ConfigError
 from curriculum.extension import added_sources
 from curriculum.manifest import Manifest
+from pipeline.built_streams import SOURCE_STORES
 from pipeline.corpus import Corpus, TokenizedSource
 from pipeline.files.contract import Files
 from pipeline.layout import EXTENSIONS
 from pipeline.longer_plan import Extent
 from pipeline.options import DEFAULTS, Options
+from pipeline.store import index_name
 
 READING = ("text_key", "on_bad_record", "tokenized", "ids_dtype", "ids_key")
 """Options that say how a new source is read."""
@@ -136,7 +138,8 @@ def longer_log(
     added: TokenizedSource | None,
     store: Files,
 ) -> dict[str, Any]:
-    """The log goes on: a build of the original request must not take the longer dataset for its own."""
+    """The log goes on: a build of the original request must not take the longer dataset for its own, and who looks for
+    tokens finds them where they were now."""
     requested = dict(log["request"])
     requested[EXTENSIONS] = [*requested.get(EXTENSIONS, []), request.to_json(parent.id)]
     finished = datetime.now(UTC).isoformat(timespec="seconds")
@@ -148,6 +151,19 @@ def longer_log(
             "parts": [*log["parts"], *parts],
             "source_parts": {**log["source_parts"], added.name: parts},
         }
-        if store.where != log["store"]:
-            facts["source_stores"] = {**log.get("source_stores", {}), added.name: store.where}
-    return facts
+    name = request.known if added is None else added.name
+    return facts | _stores(log, added_sources(longer.build.extensions), name, store)
+
+
+def _stores(log: dict[str, Any], added: tuple[str, ...], name: str | None, store: Files) -> dict[str, Any]:
+    """Where the tokens are, given that those of a source are in `store`: of one that was added, or of all others."""
+    of_source, before = dict(log.get(SOURCE_STORES, {})), log["store"]
+    if name in added:
+        return {SOURCE_STORES: {**of_source, name: store.where}}
+    if store.where == before:
+        return {}
+    for other in added:
+        if of_source.get(other, before) == before:
+            parts = [index_name(str(part)) for part in log["source_parts"][other]]
+            of_source[other] = before if None in store.facts_of(parts) else store.where  # left behind, or moved too
+    return {"store": store.where, SOURCE_STORES: of_source}

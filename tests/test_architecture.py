@@ -37,7 +37,8 @@ STAGES = {
 ALLOWED = {
     # the wiring: of `build`, `extend`, `plan` and the commands that read
     "build": {"corpus", "corpus_plan", "holdout", "merge", "cut", "cut_stage", "cut_validation", "output"},
-    "extend": {"corpus", "holdout", "merge", "cut", "cut_stage", "mixed_text", "output"},
+    "extend": {"corpus", "cut", "cut_stage", "output"},
+    "extension_streams": {"corpus", "holdout", "merge", "mixed_text"},
     "planning": {"corpus_plan", "census"},
     "cli": {"rows", "summary", "verify"},
     # a stage that gives others its tasks
@@ -57,7 +58,7 @@ ALLOWED = {
     "extension_request": {"corpus"},
     "new_source": {"corpus", "holdout", "mixed_text"},
     "mixed_checks": {"mixed_text"},
-    "window_tasks": {"corpus_plan", "cut", "cut_packed"},
+    "window_tasks": {"cut", "cut_packed"},
     "analysis": {"census"},
     "recommendation": {"census"},
     "report_analysis": {"census"},

@@ -79,6 +79,7 @@ class BuildResult:
             "dataset": self.files.where,
             "id": self.manifest.id,
             "already_finished": self.already_finished,
+            "extensions": [entry.to_json() for entry in self.manifest.build.extensions],
             "total_steps": plan.total_steps,
             "total_tokens": plan.total_tokens,
             "accounting": self.manifest.accounting.to_json(),
@@ -182,7 +183,7 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
         streams=planned.mixed.streams() if planned.mixed else (),
     )
     with log.stage("cut"):
-        tasks = window_tasks(job, planned, shard_bytes=options.shard_bytes)
+        tasks = window_tasks(job, planned.document_rows, shard_bytes=options.shard_bytes)
         shards, counts = cut_windows(job, tasks, workers, progress)
         phases = tuple(PhaseEntry(seq_len=p.seq_len, shards=of) for p, of in zip(plan.phases, shards, strict=True))
         validation = None

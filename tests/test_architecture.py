@@ -50,7 +50,8 @@ ALLOWED = {
         "cut_validation",
         "output",
     },
-    "extend": {"corpus", "tokenize_stage", "holdout", "merge", "cut", "cut_stage", "output"},
+    "extend": {"corpus", "cut", "cut_stage", "output"},
+    "extension_streams": {"corpus", "tokenize_stage", "holdout", "merge"},
     "planning": {"corpus_plan", "census"},
     "cli": {"rows", "summary", "verify"},
     # a stage that gives others its tasks
@@ -70,7 +71,7 @@ ALLOWED = {
     "build_log": {"corpus"},
     "extension_request": {"corpus"},
     "new_source": {"holdout"},
-    "window_tasks": {"corpus_plan", "cut", "cut_packed"},
+    "window_tasks": {"cut", "cut_packed"},
     "analysis": {"census"},
     "recommendation": {"census"},
     "report_analysis": {"census"},

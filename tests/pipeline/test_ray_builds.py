@@ -78,6 +78,14 @@ def start(
     return cluster.start(DRIVER, *command(cluster, corpus, out), *more, MARKS=str(marks))
 
 
+def start_extension(cluster: RayNodes, out: Path, *more: str) -> subprocess.Popen[str]:
+    """Start an extension, whose tasks wait as those of a build do."""
+    marks = out.parent / "marks"
+    marks.mkdir(exist_ok=True)
+    engine = ["--engine", "ray", "--ray-address", cluster.address]
+    return cluster.start(DRIVER, "extend", str(out), *engine, *more, MARKS=str(marks))
+
+
 def go_on(out: Path, stage: str) -> None:
     """Let the tasks of a stage work."""
     (out.parent / "marks" / f"go-{stage}").touch()
@@ -248,6 +256,25 @@ def test_an_extension_by_new_text_is_encoded_and_cut_on_the_cluster(
     finish(cluster.start(*command, *engine, cwd=tmp_path))
     grow(one, f"new={new}", store=tmp_path / "another")
     assert same(one, other)
+
+
+def test_another_extension_is_not_disturbed_by_one_that_was_killed(
+    cluster: RayNodes, local: Path, tmp_path: Path
+) -> None:
+    """It writes other bytes to the same paths. Its tasks only read the token store, but that is what knows of them."""
+    one, other = (copy_of(local, tmp_path / name) for name in ("one", "other"))
+    killed = start_extension(cluster, other, "--epochs", "3", "--steps", "100")
+    names = soon(lambda: at_work(other, "cut", cluster.nodes))
+    assert names
+    killed.kill()
+    killed.communicate()
+    go_on(other, "cut")
+    _, stderr = finish(start_extension(cluster, other, "--epochs", "3", "--steps", "120"))
+    assert "A build on a cluster was killed here" in stderr
+    assert not any(alive(int(name.split("-")[2])) for name in names)
+    grow(one, epochs=3, steps=120)
+    assert same(one, other)
+    assert not (local.parent / "dataset.store" / "cluster").exists()
 
 
 def alive(pid: int) -> bool:

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,10 @@ import pytest
 from curriculum.errors import BadRecordError, BuildError, ConfigError
 from environments import free_port
 from pipeline.build_identity import build_identity
+from pipeline.engines.choice import open_workers
 from pipeline.engines.fence import Fence, behind, put_up, wait_for_orphans
 from pipeline.engines.node_checks import NodeCheck, SharedFolder, installed_versions
+from pipeline.engines.ray_cluster import Places
 from pipeline.engines.ray_connection import connected
 from pipeline.engines.ray_losses import Losses
 from pipeline.files.disk import DiskFiles
@@ -130,6 +133,31 @@ def test_the_next_build_waits_as_long_as_tasks_need_to_look(tmp_path: Path, monk
     wait_for_orphans(store(tmp_path), lines.append)
     assert waited == [160.0]
     assert lines == ["A build on a cluster was killed here: waiting 160 s until its last tasks have ended."]
+
+
+@pytest.mark.parametrize(
+    ("what", "shared"),
+    [({}, []), ({"encodes": True}, ["store"]), ({"cuts": True}, ["store", "out"])],
+    ids=["reads only", "encodes", "cuts only, as an extension does"],
+)
+def test_tasks_that_write_are_known_in_the_store_and_every_node_must_reach_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: dict[str, bool], shared: list[str]
+) -> None:
+    """A fence in a dataset would be a file of it, and the next extension does not look for one there."""
+    given: list[Places] = []
+
+    @contextmanager
+    def workers(*, places: Places, **_: Any) -> Iterator[None]:
+        given.append(places)
+        yield None
+
+    monkeypatch.setattr("pipeline.engines.ray_cluster.ray_workers", workers)
+    own = {"out": str(tmp_path / "out"), "store": str(tmp_path / "store"), "engine": "ray"}
+    with open_workers(load_options(None, own), print, **what):
+        pass
+    (places,) = given
+    assert [Path(place.files.where).name for place in places.shared] == shared
+    assert (places.fence_in and Path(places.fence_in.where).name) == (shared[0] if shared else None)
 
 
 def check(folder: Path, **changes: Any) -> NodeCheck:

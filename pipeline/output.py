@@ -22,6 +22,7 @@ from curriculum.manifest import FILE_NAME, FORMAT, Manifest, parse_manifest
 from pipeline.card import dataset_card
 from pipeline.files.contract import Files
 from pipeline.layout import (
+    ASIDE,
     EXTENSIONS,
     LOG_NAME,
     PARENT_LOG,
@@ -56,8 +57,8 @@ def prepare(root: Files, request: dict[str, Any], *, overwrite: bool) -> Manifes
             _begin(root, request)
     else:
         foreign = [name for name in root.children() if name != WORK_FOLDER]
-        ours = ("aside", "windows", "request.json")
-        foreign += [f"{WORK_FOLDER}/{name}" for name in root.children(WORK_FOLDER) if name not in ours]
+        inside = [f"{WORK_FOLDER}/{name}" for name in root.children(WORK_FOLDER)]
+        foreign += [name for name in inside if name not in (ASIDE, WINDOWS_FOLDER, REQUEST_NAME)]
         if foreign:
             raise BuildError(
                 f"{root.where}: holds {foreign[0]!r} and is not a curriculum dataset, so nothing in it is touched. "

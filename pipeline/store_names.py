@@ -1,7 +1,8 @@
 """The names in a token store: one table of what it consists of.
 
 In:  nothing, or the name of a part.   Out: names relative to the place of the store.
-Guarantee: nothing else is in a store, so removing one removes these and leaves whatever people put beside them.
+Guarantee: a build puts nothing else there (but the lease, while it holds an object store), so removing a store removes
+these and leaves whatever people put beside them.
 
     STORE/store.json                             says that the folder is a token store
     STORE/parts/3f/3f9c0c...e1.tokens .arrow     a part: ids, and their index, whose presence commits the part

@@ -5,6 +5,7 @@
     done
     git clone https://github.com/NVIDIA/Megatron-LM /tmp/Megatron-LM
     python benchmarks/build_peers.py --environments /tmp/peers --megatron /tmp/Megatron-LM [--corpus-mb 562] [--json]
+    python benchmarks/build_peers.py --workers 1 --runs 5        ours alone: the builds, the re-cuts and the disk
 
 In:  this machine's text, GPT-2's tokenizer, the other environments.   Out: tables in Markdown, or one JSON object.
 Guarantee: everything runs on as many CPUs as it has workers, in fresh processes, one after the other, in turns; the
@@ -26,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--environments", type=Path, required=True, help="folder with one environment per tool")
+    parser.add_argument("--environments", type=Path, default="environments", help="folder with one for each tool")
     parser.add_argument("--megatron", type=Path, help="checkout of Megatron-LM, of 2026-08 or later")
     parser.add_argument("--corpus-mb", type=int, default=300, help="MB of text")
     parser.add_argument("--corpus", type=Path, help="a .jsonl file to use instead of this machine's text")

@@ -19,7 +19,14 @@ from typing import Any, NoReturn
 import click
 
 from curriculum.errors import ConfigError, CurriculumError, DataError, PlanError
-from pipeline.cli_options import IMPORTERS, model_size_options, plan_options, reading_options, storage_option
+from pipeline.cli_options import (
+    IMPORTERS,
+    GroupedHelp,
+    model_size_options,
+    plan_options,
+    reading_options,
+    storage_option,
+)
 from pipeline.interruption import Interrupted, ending_on_signals
 
 
@@ -68,7 +75,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(cls=GroupedHelp)
 @plan_options
 @model_size_options
 @click.option("--corpus-tokens", type=int, default=None, help="Training tokens of the corpus, if it is not at hand.")
@@ -112,7 +119,7 @@ def plan(
         plan_report(outcome, all_phases=all_phases)
 
 
-@main.command()
+@main.command(cls=GroupedHelp)
 @plan_options
 @click.option("--out", type=str, default=None, help="Folder or address of the dataset.  [default: ./curriculum-data]")
 @click.option("--keep-store/--no-keep-store", default=None, help="Keep the token store for later builds.")
@@ -136,7 +143,14 @@ def build(config: Path | None, as_json: bool, **flags: Any) -> None:
         build_report(result)
 
 
-_dataset = click.argument("dataset")
+def _without_secret(ctx: click.Context, parameter: click.Parameter, address: str | None) -> str | None:
+    from pipeline.files.address import refuse_secret
+
+    refuse_secret(parameter.name or "", address or "")
+    return address
+
+
+_dataset = click.argument("dataset", callback=_without_secret)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -256,7 +270,7 @@ def inspect(dataset: str, as_json: bool, storage_option: tuple[str, ...]) -> Non
 @click.option("--phase", type=int, default=None, help="Rows of this phase.")
 @click.option("--row", type=int, default=None, help="One row of the step or phase.")
 @click.option("--limit", type=click.IntRange(min=1), default=None, help="Show at most this many rows.")
-@click.option("--store", default=None, help="Token store, to name source files.")
+@click.option("--store", default=None, callback=_without_secret, help="Token store, to name source files.")
 @storage_option
 def cat(
     dataset: str,
@@ -289,7 +303,7 @@ _TRAINERS = ("torch", "hf", "accelerate", "lightning", "deepspeed", "torchtitan"
 
 
 @main.command()
-@click.argument("dataset")
+@_dataset
 @_as_json
 @click.option(
     "--check", "logs", type=click.Path(path_type=Path), multiple=True, help="Log of a run; again for resumes."

@@ -126,6 +126,32 @@ READING = (
 """How a corpus is read, whatever is made of it."""
 
 
+GROUPS = {
+    "Corpus": "source weight source_epochs text_key on_bad_record tokenized ids_dtype ids_key corpus_tokens "
+    "validation_tokens validation_frac",
+    "Output": "out store keep_store overwrite seed shuffle_window shard_bytes",
+    "Tokenizer": "tokenizer eos bos tokenizer_check backend",
+    "Schedule": "mode schedule degree stages cycles balanced frac length_warmup_steps length_warmup_tokens "
+    "start_length max_length multiple_of max_shapes shapes_by phases "
+    + " ".join(f"from_{name.replace('-', '_')}" for name in IMPORTERS),
+    "Batch and budget": "batch_rows batch_tokens rows_multiple_of steps tokens epochs",
+    "Machine": "engine ray_address workers unit_bytes storage_option",
+    "Other options": "config as_json params layers hidden census shape_table all_phases help",
+}
+"""Headings of --help, and the options under each, in the order in which they are shown."""
+
+
+class GroupedHelp(click.Command):
+    """A command whose options are shown under the headings above: half a hundred in one list are not read."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write every option under its heading."""
+        records = {option.name: option.get_help_record(ctx) for option in self.get_params(ctx)}
+        for heading, names in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([record for name in names.split() if (record := records.get(name)) is not None])
+
+
 def reading_options(command: Command) -> Command:
     """Those of the options above that say how a new source is read."""
     for flag, kind, help_text in reversed([option for option in PLAN_OPTIONS if option[0] in READING]):

@@ -17,6 +17,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import orjson
 
 from curriculum.errors import BadRecordError, BuildError, ConfigError
@@ -216,11 +217,15 @@ def find_corpus(options: Options, progress: Progress) -> Corpus:
 
 
 def _find_source(source: NamedSource, options: Options, progress: Progress) -> CorpusSource:
-    inputs = _without_output(
-        find_inputs(source.paths, endings(options.tokenized), options=options.storage_option), options, progress
-    )
+    what = "Source " + repr(source.name) if options.source else "Corpus"
+    try:
+        found = find_inputs(source.paths, endings(options.tokenized), options=options.storage_option)
+        inputs = _without_output(found, options, progress)
+    except ConfigError as error:
+        if not options.source:
+            raise
+        raise ConfigError(f"{what}: {error}") from error
     if inputs.num_ignored:
-        what = "Corpus" if source.name == CORPUS else f"Source {source.name}"
         progress.say(f"{what}: {inputs.num_ignored:,} files with other endings are left out.")
     return CorpusSource(name=source.name, inputs=inputs)
 
@@ -334,6 +339,9 @@ def _note(options: Options, corpus: Corpus, result: TokenizedCorpus) -> None:
     facts = {
         "name": corpus.name,
         "tokenizer": options.tokenizer,
+        "tokenizer_sha256": tokenizer.sha256,
+        "dtype": tokenizer.dtype,
+        "eos_id": tokenizer.eos_id,
         "bos": options.bos,
         "documents": result.documents,
         "tokens": result.tokens,
@@ -368,18 +376,39 @@ def _backend(options: Options, job: EncodeJob, units: tuple[Unit, ...], workers:
     workers.prepare(open_encoder, job.tokenizer.path, wanted or "fastokens")
 
     def compare(path: str, sample: list[Expected]) -> str | None:
-        found = dict(workers.run(sample_difference_at, (job.store, job.tokenizer_name), [(each,) for each in sample]))
+        name = _keep_sample(job.store, sample)
+        tasks = [(number,) for number in range(len(sample))]
+        found = dict(workers.run(sample_difference_at, (job.store, job.tokenizer_name, name), tasks))
+        job.store.remove(name)
         return next((found[number] for number in sorted(found) if found[number] is not None), None)
 
     sample = _sample(units, options.text_key)
-    backend = choose_backend(job.tokenizer, sample, warn=progress.say, wanted=wanted, compare=compare)
+    backend = choose_backend(
+        job.tokenizer, sample, warn=progress.say, wanted=wanted, compare=compare, called=options.tokenizer
+    )
     if backend == "fastokens":
         write_bytes(job.store, checked, b"")
     return backend
 
 
-def sample_difference_at(store: Files, tokenizer_name: str, expected: Expected) -> str | None:
-    """`sample_difference` with the tokenizer of a store: workers may be on other machines."""
+def _keep_sample(store: Files, sample: list[Expected]) -> str:
+    """A file of the store with texts and their ids: workers may be on other machines, and are sent names only."""
+    name = f"aside/sample-{secrets.token_hex(8)}.json"
+    write_bytes(store, name, orjson.dumps([[each.named, each.ids.tolist(), each.lengths.tolist()] for each in sample]))
+    return name
+
+
+def sample_difference_at(store: Files, tokenizer_name: str, sample_name: str, number: int) -> str | None:
+    """`sample_difference` with the tokenizer of a store and one of the samples in a file there.
+
+    Raises:
+        BuildError: the file is gone.
+    """
+    kept = store.read(sample_name)
+    if kept is None:
+        raise BuildError(f"{store.where}/{sample_name} vanished while it was needed. Run the same command again.")
+    named, ids, lengths = orjson.loads(kept)[number]
+    expected = Expected(named=tuple(map(tuple, named)), ids=np.array(ids, "<u4"), lengths=np.array(lengths, np.int64))
     return sample_difference(str(store.local(tokenizer_name)), expected)
 
 

@@ -160,7 +160,7 @@ def plan_corpus(options: Options, corpus: StoredCorpus, workers: Workers, progre
     )
     document_rows, fill, mixed = None, None, None
     if len(corpus.sources) > 1:
-        plan, mixed = _plan_mixture(options, corpus, stream)
+        plan, mixed = _plan_mixture(options, corpus, stream, progress)
     elif options.mode == "document":
         plan, document_rows = _plan_documents(options, stream, corpus_tokens, workers, progress)
     else:
@@ -178,7 +178,9 @@ def plan_corpus(options: Options, corpus: StoredCorpus, workers: Workers, progre
     )
 
 
-def _plan_mixture(options: Options, corpus: StoredCorpus, stream: StreamSpec) -> tuple[Plan, CorpusMixture]:
+def _plan_mixture(
+    options: Options, corpus: StoredCorpus, stream: StreamSpec, progress: Progress
+) -> tuple[Plan, CorpusMixture]:
     """Measure each source without its held-out documents, and plan by all of them."""
     sources = []
     for source, named in zip(corpus.sources, options.sources(), strict=True):
@@ -199,7 +201,7 @@ def _plan_mixture(options: Options, corpus: StoredCorpus, stream: StreamSpec) ->
             )
         )
     itemsize = token_itemsize(corpus.dtype)
-    plan, mixture = plan_mixture(options, [source.size for source in sources], itemsize)
+    plan, mixture = plan_mixture(options, [source.size for source in sources], itemsize, progress.say)
     use = mixture_use(options, plan, mixture, itemsize, tuple(source.size.num_tokens for source in sources))
     return plan, CorpusMixture(use=use, sources=tuple(sources))
 

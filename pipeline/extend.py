@@ -168,9 +168,14 @@ def _extended(parent: Manifest, longer: Longer, plan: Plan, added: PhaseEntry, c
         mixture=longer.mixture,
         extensions=(*before.build.extensions, extension),
     )
+    sources, num_rows = before.sources, [phase.num_rows for phase in plan.phases]
+    if build.mixture is not None:
+        shares = [build.mixture.share_of_all(num_rows, number) for number in range(len(sources))]
+        sources = tuple(replace(one, weight=share) for one, share in zip(sources, shares, strict=True))
     return replace(
         before,
         plan=plan,
+        sources=sources,
         build=build,
         phases=(*before.phases, added),
         accounting=account_longer(longer, plan, counts),

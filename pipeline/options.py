@@ -35,7 +35,15 @@ from curriculum.schedule import (
     parse_phases,
 )
 from pipeline.engines.local import num_cores
-from pipeline.files.address import check_url, check_writable, dataset_files, is_below, is_url, store_files
+from pipeline.files.address import (
+    check_url,
+    check_writable,
+    dataset_files,
+    is_below,
+    is_url,
+    refuse_secret,
+    store_files,
+)
 from pipeline.files.contract import Files
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.option_rules import (
@@ -181,8 +189,12 @@ class Options:
     def _check_folders(self) -> None:
         if self.store == "" or self.out == "":
             raise ConfigError("out or store is empty; name a folder, `.` for the current one.")
-        for corpus in filter(is_url, self.corpus):
-            check_url("corpus", corpus)
+        for what in ("corpus", "source"):
+            for entry in getattr(self, what):
+                refuse_secret(what, entry)
+        for source in self.sources():
+            for path in filter(is_url, source.paths):
+                check_url("corpus" if self.corpus else f"source {source.name!r}", path)
         for name, folder in (("out", self.out), ("store", self.store or "")):
             if is_url(folder):
                 check_writable(name, folder)

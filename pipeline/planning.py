@@ -122,8 +122,9 @@ def _planned(options: Options, progress: Progress) -> tuple[CorpusPlan | None, s
     is_open = options.steps is None and options.tokens is None and options.corpus_tokens is None
     fixed = phases_are_closed(options.phases)
     needs_corpus = options.mode == "document" or (is_open and not fixed)
-    if options.store is not None and (needs_corpus or len(_corpora(options)) == 1):
-        return _plan_store(options, progress), _dtype(options)
+    corpora = _corpora(options) if options.store is not None else []
+    if options.store is not None and (needs_corpus or len(corpora) == 1):
+        return _plan_store(options, corpora, progress), str(corpora[0]["dtype"])
     if options.mode == "document":
         raise PlanError(
             "Mode document is planned by the lengths of the documents. Give the corpus, or a --store that holds it."
@@ -137,22 +138,34 @@ def _planned(options: Options, progress: Progress) -> tuple[CorpusPlan | None, s
 
 
 def _corpora(options: Options) -> list[dict[str, Any]]:
-    """The tokenized corpora in the store that a plan of these options could be of."""
-    return [corpus for corpus in read_corpora(options.store_files()) if corpus["bos"] == options.bos]
+    """The tokenized corpora in the store that a plan of these options could be of.
+
+    Those of the tokenizer; if none was named and none is by the default one, any.
+    """
+    noted = [corpus for corpus in read_corpora(options.store_files()) if corpus["bos"] == options.bos]
+    kind, value = parse_tokenizer_spec(options.tokenizer)
+    if kind == "file":
+        info = load_tokenizer(str(value), eos=options.eos, bos=options.bos)
+        return [one for one in noted if (one["tokenizer_sha256"], one["eos_id"]) == (info.sha256, info.eos_id)]
+    same = [one for one in noted if one["tokenizer"] == options.tokenizer]
+    return same or (noted if options.tokenizer == Options().tokenizer else [])
 
 
-def _plan_store(options: Options, progress: Progress) -> CorpusPlan:
-    store, corpora = options.store_files(), _corpora(options)
+def _plan_store(options: Options, corpora: list[dict[str, Any]], progress: Progress) -> CorpusPlan:
+    store = options.store_files()
     if len(corpora) != 1:
         if not store.children():
             raise PlanError(f"{store.where}: no such folder. Give the token store of a build, or the corpus itself.")
-        listing = "; ".join(f"{c['tokens']:,} tokens of {c['name']} by {c['tokenizer']}" for c in corpora) or "none"
+        there = "; ".join(f"{c['tokens']:,} tokens of {c['name']} by {c['tokenizer']}" for c in read_corpora(store))
         raise PlanError(
-            f"{store.where}: a plan needs a store with one tokenized corpus, this one has {len(corpora)} ({listing}). "
-            f"Give --corpus-tokens, or the corpus itself."
+            f"{store.where}: {len(corpora)} of its tokenized corpora are by tokenizer {options.tokenizer} with bos "
+            f"{options.bos}, and a plan is of one; it has {there or 'none'}. Name another --tokenizer, or give "
+            f"--corpus-tokens or the corpus itself."
         )
-    corpus = StoredCorpus(sources=_stored_sources(corpora[0]), dtype=_dtype(options))
-    if "sources" in corpora[0]:  # weights are held against the names in the store
+    noted = corpora[0]
+    progress.say(f"{store.where}: {noted['tokens']:,} tokens of {noted['name']} by {noted['tokenizer']}.")
+    corpus = StoredCorpus(sources=_stored_sources(noted), dtype=noted["dtype"])
+    if "sources" in noted:  # weights are held against the names in the store
         options = replace(options, source=tuple(f"{source.name}={source.name}" for source in corpus.sources))
     with open_workers(options, progress.say) as workers:
         return plan_corpus(options, corpus, workers, progress)

@@ -284,9 +284,13 @@ def note_corpus(store: Files, name: str, facts: dict[str, Any]) -> None:
 
 
 def read_corpora(store: Files) -> list[dict[str, Any]]:
-    """What `note_corpus` remembered of corpora whose parts are all there, in the order of names."""
+    """What `note_corpus` remembered of corpora whose parts are all there, in the order of names.
+
+    Notes without a dtype are of before there was a release.
+    """
     notes = [read_object(store, name) for name in store.names("corpora") if name.endswith(".json")]
-    return [note for note in notes if note and all(store.facts(index_name(part)) for part in note["parts"])]
+    known = [note for note in notes if note and "dtype" in note]
+    return [note for note in known if all(store.facts(index_name(part)) for part in note["parts"])]
 
 
 def fold_content(index: PartIndex) -> tuple[int, int]:

@@ -56,13 +56,12 @@ class Gated:
 
     def run(self, task: Callable[..., Any], shared: tuple[Any, ...], arguments: Any) -> Any:
         stage = {sample_unit: "sample", ensure_parts: "encode", cut_window: "cut"}.get(task)
-        if stage is None:
-            yield from self._workers.run(task, shared, arguments)
-            return
-        shared = (stage, task, self._marks, *shared)
-        for number, result in self._workers.run(gated, shared, arguments):
+        name = task.__name__
+        if stage is not None:
+            task, shared = gated, (stage, task, self._marks, *shared)
+        for number, result in self._workers.run(task, shared, arguments):
             sent = len(pickle.dumps((shared, arguments[number], result)))
-            self._sizes[stage] = max(sent, self._sizes.get(stage, 0))
+            self._sizes[name] = max(sent, self._sizes.get(name, 0))
             Path(self._marks, "sizes.json").write_text(json.dumps(self._sizes))
             yield number, result
 

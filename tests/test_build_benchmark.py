@@ -29,15 +29,7 @@ def test_without_the_other_tools_each_is_called_missing_and_our_ids_are_those_of
     special = "a <|endoftext|> in the text"
     corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in [*texts, special]), "utf-8")
     command = [sys.executable, "benchmarks/build_peers.py", "--corpus", str(corpus), "--workers", "1", "--runs", "1"]
-    command += [
-        "--environments",
-        str(tmp_path / "none"),
-        "--folder",
-        str(tmp_path / "work"),
-        "--disk-mb",
-        "4",
-        "--json",
-    ]
+    command += ["--folder", str(tmp_path / "work"), "--disk-mb", "4", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -50,6 +42,7 @@ def test_without_the_other_tools_each_is_called_missing_and_our_ids_are_those_of
         ("bare loop, 1 thread", "equal"),
         ("curriculum build, 1 worker", "equal"),
     ]
+    assert [each["name"] for each in found["recuts"]] == ["another seed, 1 worker", "another schedule, 1 worker"]
     assert found["reference"]["tokens"] > 500_000
     assert found["corpus"]["left_out"] == 1
 

@@ -20,7 +20,8 @@ from pipeline.layout import ASIDE
 
 STORE_ASIDE = "aside"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_SECRET = re.compile(r"^[^/]*://[^/@]*:[^/@]*@")
+_SECRET = re.compile(r"^[^/]*://[^/@[]*:(?![0-9]+(/|$))[^@]*@")
+"""A name, a colon, and what is no port number before an @; also behind NAME=, also where the secret holds a slash."""
 _SAME = {"s3a": "s3", "gcs": "gs"}
 """Protocols that name the same store."""
 
@@ -42,17 +43,26 @@ def is_below(url: str, other: str) -> bool:
     return url_parts(url)[: len(outer)] == outer
 
 
+def refuse_secret(what: str, address: str) -> None:
+    """Refuse an address with a password in it, without a word of it.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if _SECRET.match(address):
+        raise ConfigError(
+            f"{what} holds a name and a password before an @, and addresses are shown and written into files: give "
+            f"credentials in the environment or by --storage-option."
+        )
+
+
 def check_url(what: str, url: str) -> None:
     """Refuse the address of a store that nothing can be read from.
 
     Raises:
         ConfigError: there is a password in it, or no bucket.
     """
-    if _SECRET.match(url):
-        raise ConfigError(
-            f"{what} holds a name and a password before an @, and addresses are written into files: give credentials "
-            f"in the environment or by --storage-option."
-        )
+    refuse_secret(what, url)
     protocol, *rest = url_parts(url)
     if protocol == "file":
         raise ConfigError(f"{what} is {url!r}: give the path of the folder itself.")

@@ -138,7 +138,10 @@ def test_the_manifest_tells_the_new_source_and_adds_up(copy: Callable[[str], Pat
     texts = [json.loads(line)["text"].encode() for line in new.read_text("utf-8").splitlines()]
     held_out = sum(len(text) + 1 for text in texts if text and xxhash.xxh3_64_intdigest(text) < below)
     source = manifest.sources[-1]
-    assert (source.name, source.documents, source.weight) == ("new", len(texts) - 1, 0.0)
+    assert (source.name, source.documents) == ("new", len(texts) - 1)
+    rows = [phase.num_rows for phase in manifest.plan.phases]
+    assert source.weight == rows[-1] / sum(rows)
+    assert sum(each.weight for each in manifest.sources) == pytest.approx(1)
     assert source.tokens == sum(len(text) + 1 for text in texts if text)
     assert source.validation_tokens == held_out
     assert (held_out > 0) == (below > 0), "the text was chosen to have some"
@@ -526,7 +529,7 @@ def test_stopped_half_way_it_may_become_something_else(
         ("mixture", ["x" * 600], ["new"], {}, ConfigError, r"no source 'new', but a, b; new text is --source new=PATH"),
         ("segment", ["x" * 600], ["new={}", "more={}"], {}, ConfigError, r"several sources are given"),
         ("segment", ["x" * 600], ["new={}", "corpus"], {}, ConfigError, r"several sources are given"),
-        ("segment", ["x" * 600], ["new={}/none"], {}, ConfigError, r"there is no file or folder"),
+        ("segment", ["x" * 600], ["new={}/none"], {}, ConfigError, r"Source 'new': There is no file or folder"),
     ],
 )
 def test_what_cannot_be_added_says_why_and_changes_nothing(

@@ -185,6 +185,14 @@ def test_plan_of_sources_and_of_their_store(tmp_path: Path) -> None:
     assert "--source-epochs" in refused.stderr
 
 
+def test_a_path_that_is_not_there_is_said_with_its_source(tmp_path: Path) -> None:
+    """Of twenty sources one is missing: which?"""
+    (source, *_) = write_sources(tmp_path)
+    refused = plan("--source", source, "--source", f"books={tmp_path}/none")
+    assert refused.exit_code == 2
+    assert f"Source 'books': There is no file or folder '{tmp_path}/none'" in refused.stderr
+
+
 def test_a_source_without_text_is_refused(tmp_path: Path) -> None:
     """Unless nothing is asked of it."""
     write_sources(tmp_path)

@@ -116,7 +116,7 @@ def test_a_wrong_file_is_one_clear_sentence(tmp_path: Path, text: str, message: 
         ({"max_shapes": 1}, "max_shapes is 1"),
         ({"start_length": 2048}, "start_length 2048"),
         ({"batch_rows": 10, "rows_multiple_of": 4}, "8 or 12"),
-        ({"batch_tokens": 100}, "8192"),
+        ({"batch_tokens": 100}, "8,192"),
         ({"frac": Decimal("1.5")}, "frac"),
         ({"frac": Decimal("0")}, "frac"),
         ({"steps": 10, "length_warmup_steps": 20}, "20"),

@@ -1,8 +1,7 @@
-"""Tasks that fail on a Ray cluster, and the rules that need none: losses, addresses, orphans, what nodes must share."""
+"""The rules of the Ray engine that need no cluster: losses, addresses, orphans, what nodes must share."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -27,60 +26,7 @@ from pipeline.engines.ray_connection import connected
 from pipeline.engines.ray_losses import Losses
 from pipeline.files.disk import DiskFiles
 from pipeline.option_sources import load_options
-from ray_nodes import ROOT, RayNodes, environment
-
-PROBE = str(ROOT / "tests" / "ray_probe.py")
-
-
-@pytest.fixture(scope="module")
-def probe(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the engine did on a cluster of two nodes."""
-    nodes = RayNodes(2)
-    try:
-        folder = tmp_path_factory.mktemp("probe")
-        program = nodes.start(PROBE, nodes.address, str(folder))
-        _, err = program.communicate(timeout=180)
-        assert program.returncode == 0, err
-        found: dict[str, Any] = json.loads((folder / "found.json").read_bytes())
-        return found
-    finally:
-        nodes.close()
-
-
-def test_every_task_has_its_result_and_every_run_its_own_shared_values(probe: dict[str, Any]) -> None:
-    """A process that was told for one stage must not use it in the next."""
-    assert probe["results"] is True
-    assert probe["the next run has its own"] is True
-
-
-def test_the_error_of_a_task_is_raised_as_it_was_and_ends_the_others(probe: dict[str, Any]) -> None:
-    """When the sentence is on the screen nothing writes any more: another build may begin."""
-    assert probe["refuse"] == ["BadRecordError", "file 0, line 3: not JSON."]
-    assert probe["ended later"] == probe["ended after the error"]
-
-
-def test_a_process_that_dies_is_tried_again_and_then_one_sentence(probe: dict[str, Any]) -> None:
-    """Ray alone would go on for ever; the sentence says what needs less memory."""
-    kind, sentence = probe["die"]
-    assert kind == "BuildError"
-    assert sentence.startswith("A task ended with its process, most likely for want of memory, 5 times. Smaller ")
-    assert probe["die once"] is True
-
-
-def test_a_panic_of_a_library_is_an_error_and_no_dead_process(probe: dict[str, Any]) -> None:
-    """It would be tried five times and reported as want of memory."""
-    assert probe["panic"] == ["RuntimeError", "Panic: index 0 out of range"]
-
-
-def test_a_task_has_one_thread_and_workers_bounds_the_tasks_at_once(probe: dict[str, Any]) -> None:
-    """64 tasks of 64 threads each would bring a node to a halt."""
-    assert probe["threads"] == "1"
-    assert 1 <= probe["at work at once"] <= 2
-
-
-def test_a_connection_of_somebody_else_is_left_as_it_was(probe: dict[str, Any]) -> None:
-    """A notebook that is connected to Ray stays connected after a build."""
-    assert probe["connected still"] is True
+from ray_nodes import environment
 
 
 class _Lost(Exception):

@@ -1,0 +1,73 @@
+"""Benchmarks name functions of the pipeline, which get other names: each script is run, or at least its imports."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpt2 import gpt2_tokenizer_json
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
+CORPUS_MB = 2
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a script finds its corpus, small and already written: to look through this machine takes seconds."""
+    texts = [path.read_text("utf-8") for path in sorted(Path(json.__file__).parents[1].glob("[a-m]*.py"))]
+    (tmp_path / "corpus").mkdir()
+    lines = [json.dumps({"text": text}) + "\n" for text in texts]
+    (tmp_path / "corpus" / "00.jsonl").write_text("".join(lines), "utf-8")
+    contents = {"asked_mb": CORPUS_MB, "documents": len(texts), "text_bytes": sum(len(t.encode()) for t in texts)}
+    (tmp_path / "corpus" / "contents.json").write_text(json.dumps(contents), "utf-8")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_of_us_is_there(script: Path) -> None:
+    """Also in functions that nobody calls here, and in programs that it starts, which stand in it as text."""
+    trees = [ast.parse(script.read_text("utf-8"))]
+    for node in ast.walk(trees[0]):
+        if isinstance(node, ast.Constant) and str(node.value).startswith("if True:"):
+            trees.append(ast.parse(node.value))
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("pipeline", "curriculum"):
+            module = importlib.import_module(node.module or "")
+            for name in node.names:
+                assert hasattr(module, name.name), f"{script.name} imports {name.name} of {node.module}"
+
+
+def test_rates_of_all_stages_are_measured(folder: Path) -> None:
+    """A merge of so few and small parts would not happen by itself; it once printed null for it."""
+    command = [sys.executable, "benchmarks/scale_rates.py", "--corpus-mb", str(CORPUS_MB), "--folder", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rates = json.loads(done.stdout)
+    assert list(rates) == ["encode: MB of text", "merge: MB of ids", "cut: MB of ids", "bytes of text per token"]
+    assert all(rate > 0 for rate in rates.values())
+
+
+def test_the_profile_of_a_build_finds_its_functions(folder: Path) -> None:
+    """The stages of main_job.py are names of functions."""
+    import build_speed  # type: ignore[import-not-found]
+
+    values = {"corpus": (str(folder / "corpus"),), "tokenizer": str(gpt2_tokenizer_json(folder)), "batch_rows": 64}
+    assert build_speed.profile_build(values, folder / "out")["encode"] > 0
+
+
+def test_the_cost_of_a_mode_is_read_from_the_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of stages and of what packing counts."""
+    import modes  # type: ignore[import-not-found]
+
+    monkeypatch.setattr(modes, "MODES", {"best-fit": modes.MODES["best-fit"]})
+    measured = modes.measure(folder, CORPUS_MB, 1)
+    assert measured["best-fit"]["cut_seconds"] > 0
+    assert "best-fit" in modes.table(measured)

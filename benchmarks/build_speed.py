@@ -56,7 +56,7 @@ BARE = """if True:
 """One process of the bare backend: loads its share of the documents, waits for the start, encodes them once."""
 
 STAGES: dict[str, tuple[tuple[str, int], ...]] = {
-    "load the tokenizer, check the backend": (("choose_backend", 1), ("_tokenizer", 1)),
+    "load the tokenizer, check the backend": (("choose_backend", 1), ("corpus_tokenizer", 1)),
     "read and parse records": (("_encode", 1), ("_encode_batch", -1), ("_note", -1)),
     "document keys and hashes": (("_note", 1),),
     "encode": (("_encode_batch", 1),),

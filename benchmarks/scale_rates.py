@@ -29,10 +29,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 def main() -> None:
     """Build once, with a watch at the tasks."""
     import pipeline.build
-    import pipeline.corpus
     import pipeline.cut_stage
     import pipeline.merge
     import pipeline.merge_layout
+    import pipeline.tokenize_stage
     from gpt2 import gpt2_tokenizer_json
     from pipeline.option_sources import load_options
     from pipeline.progress import Silent
@@ -56,7 +56,7 @@ def main() -> None:
 
     pipeline.merge_layout.SLICE_BYTES = pipeline.merge_layout.OUTPUT_BYTES = 32 << 20
     pipeline.merge_layout.FEW_SLICES = 0
-    pipeline.corpus.ensure_parts = watched("encode", pipeline.corpus.ensure_parts)
+    pipeline.tokenize_stage.ensure_parts = watched("encode", pipeline.tokenize_stage.ensure_parts)
     merge_range = watched("merge", pipeline.merge.merge_range)
     pipeline.merge.merge_range = lambda *task: merged.append(merge_range(*task)) or merged[-1]
     pipeline.cut_stage.cut_window = watched("cut", pipeline.cut_stage.cut_window)

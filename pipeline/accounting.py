@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from curriculum.accounting import Accounting, left_over
 from curriculum.manifest import PACKED, required_features
 from curriculum.plan import Plan
-from pipeline.corpus import TokenizedCorpus
+from pipeline.tokenized_corpus import TokenizedCorpus
 from pipeline.window_counts import WindowCounts
 
 

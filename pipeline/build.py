@@ -24,8 +24,9 @@ from curriculum.manifest import (
 )
 from curriculum.plan import Plan
 from pipeline.accounting import account
+from pipeline.build_identity import build_identity
 from pipeline.build_log import BuildLog
-from pipeline.corpus import Corpus, TokenizedCorpus, find_corpus, tokenize_corpus
+from pipeline.corpus import Corpus, find_corpus
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, StoredSource, plan_corpus
 from pipeline.cut import CutJob
 from pipeline.cut_stage import cut_windows
@@ -40,9 +41,12 @@ from pipeline.merge import merge_parts
 from pipeline.options import Options
 from pipeline.output import finish, prepare
 from pipeline.progress import Progress
+from pipeline.requested_plan import check_requested
 from pipeline.source_use import use_of
 from pipeline.store import ALGORITHM, claim_store, remove_store
-from pipeline.stream import MergedParts
+from pipeline.stored_documents import PartFiles
+from pipeline.tokenize_stage import tokenize_corpus
+from pipeline.tokenized_corpus import TokenizedCorpus
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
 from pipeline.window_counts import WindowCounts
 from pipeline.window_tasks import window_tasks
@@ -93,7 +97,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
         PlanError, ConfigError: the request cannot work.
         BuildError: a stage could not finish; running again continues.
     """
-    options.check()
+    check_requested(options)
     check_engine(options)
     corpus = find_corpus(options, progress)
     request = _request(options, corpus)
@@ -128,7 +132,7 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
     Raises:
         PlanError, ConfigError, BuildError: as `build`.
     """
-    options.check()
+    check_requested(options)
     check_engine(options)
     corpus = find_corpus(options, progress)
     with options.store_files().held():
@@ -142,13 +146,13 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
 
 def _merged(
     options: Options, tokenized: TokenizedCorpus, workers: Workers, progress: Progress
-) -> list[MergedParts | None]:
+) -> list[PartFiles | None]:
     """For every source the larger parts to read in place of its own."""
     store, dtype = options.store_files(), tokenized.tokenizer.dtype
     return [merge_parts(store, source.parts, dtype, workers, progress) for source in tokenized.sources]
 
 
-def _stored(tokenized: TokenizedCorpus, merged: list[MergedParts | None] | None) -> StoredCorpus:
+def _stored(tokenized: TokenizedCorpus, merged: list[PartFiles | None] | None) -> StoredCorpus:
     sources = tuple(
         StoredSource(
             name=one.name,
@@ -264,7 +268,7 @@ def _finish(options: Options, manifest: Manifest, tokenizer: Path, facts: dict[s
 
 def _request(options: Options, corpus: Corpus) -> dict[str, Any]:
     """What this build is asked for, as plain JSON values; two builds with equal requests give equal bytes."""
-    request = {**options.identity(), "corpus": corpus.digest, "algorithm": ALGORITHM}
+    request = {**build_identity(options), "corpus": corpus.digest, "algorithm": ALGORITHM}
     kind, value = parse_tokenizer_spec(options.tokenizer)
     if kind == "file":
         info = load_tokenizer(str(value), eos=options.eos, bos=options.bos)

@@ -15,8 +15,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from curriculum.manifest import Manifest
-from pipeline.corpus import Corpus, TokenizedCorpus
+from pipeline.corpus import Corpus
 from pipeline.options import Options
+from pipeline.tokenized_corpus import TokenizedCorpus
 
 PACKAGES = (
     "seqlen-curriculum",

@@ -15,7 +15,7 @@ from curriculum.errors import ConfigError
 from curriculum.manifest import Manifest
 from pipeline.files.address import is_url, store_files
 from pipeline.files.contract import Files
-from pipeline.store import MARKER, index_name
+from pipeline.store_names import MARKER, index_name
 from pipeline.stream import StreamSpec, count_partitions
 
 SOURCE_STORES = "source_stores"

@@ -226,7 +226,7 @@ def verify(dataset: str, as_json: bool, quick: bool, workers: int | None) -> Non
     curriculum verify my-dataset
     curriculum verify my-dataset --quick --json
     """
-    from pipeline.engines.local import num_cores
+    from pipeline.engines.cores import num_cores
     from pipeline.files.address import is_url
     from pipeline.progress import Terminal
     from pipeline.report_dataset import verify_report

@@ -18,12 +18,14 @@ from curriculum.errors import ConfigError
 from curriculum.extension import added_sources
 from curriculum.manifest import Manifest
 from pipeline.built_streams import SOURCE_STORES
-from pipeline.corpus import Corpus, TokenizedSource
+from pipeline.corpus import Corpus
 from pipeline.files.contract import Files
 from pipeline.layout import EXTENSIONS
 from pipeline.longer_plan import Extent
-from pipeline.options import DEFAULTS, Options
-from pipeline.store import index_name
+from pipeline.option_fields import DEFAULTS
+from pipeline.options import Options
+from pipeline.store_names import index_name
+from pipeline.tokenized_corpus import TokenizedSource
 
 READING = ("text_key", "on_bad_record", "tokenized", "ids_dtype", "ids_key")
 """Options that say how a new source is read."""

@@ -15,19 +15,20 @@ from typing import Any
 from curriculum.errors import ConfigError
 from curriculum.manifest import Manifest
 from pipeline.built_streams import built_stream, require_same_tokens
-from pipeline.corpus import Corpus, TokenizedSource, tokenize_corpus
+from pipeline.corpus import Corpus
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.fill import corpus_fill
-from pipeline.holdout import HeldOut, measure
+from pipeline.holdout import HeldOut
 from pipeline.longer_plan import Longer
 from pipeline.merge import merge_parts
-from pipeline.mixed_text import NumberedStream
 from pipeline.new_source import add_source, built_tokenizer
 from pipeline.options import Options
+from pipeline.part_index import measure_below, read_part
 from pipeline.progress import Progress
-from pipeline.store import read_part
-from pipeline.stream import StreamSpec, partition_totals
+from pipeline.stream import NumberedStream, StreamSpec, partition_totals
+from pipeline.tokenize_stage import tokenize_corpus
+from pipeline.tokenized_corpus import TokenizedSource
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +60,7 @@ def with_new_text(
     tokenized = tokenize_corpus(options, corpus, workers, progress, built_tokenizer(root, manifest))
     (source,) = tokenized.sources
     store, parts = options.store_files(), tuple(part.name for part in source.parts)
-    held_out = HeldOut(below=below, tokens=measure(store, parts, below)[1])
+    held_out = HeldOut(below=below, tokens=measure_below(store, parts, below)[1])
     merged = merge_parts(store, source.parts, manifest.dtype, workers, progress)
     new = add_source(manifest, source, store=store, held_out=held_out, merged=merged)
     fill, length = 0, manifest.plan.max_seq_len

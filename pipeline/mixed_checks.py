@@ -19,7 +19,7 @@ import numpy as np
 from curriculum.errors import DataError
 from curriculum.manifest import FILE_NAME, Manifest
 from pipeline.diversity import FloatArray, shares_of_interval, shares_of_rows
-from pipeline.mixed_text import deal_mixed
+from pipeline.mixed_dealing import deal_mixed
 from pipeline.mixed_windows import MixedWindow, number_streams
 from pipeline.order import IntArray
 from pipeline.shard_checks import REPAIR

@@ -22,7 +22,8 @@ from curriculum.mixture import Mixture
 from curriculum.plan import Plan
 from curriculum.warmup import warmup_steps_of
 from pipeline.mixed_windows import consumed_by_source, epochs_begun, rows_by_source
-from pipeline.options import Options, phases_are_closed
+from pipeline.options import Options
+from pipeline.requested_plan import compile_requested, pacing_of, phases_are_closed, request_of
 from pipeline.sources import mixture_of
 from pipeline.windows import window_size
 
@@ -65,7 +66,7 @@ def plan_mixture(
     if options.steps is None and options.tokens is None and not phases_are_closed(options.phases):
         plan = solver.largest(say)
     else:
-        plan = options.compile_plan(None)
+        plan = compile_requested(options, None)
     if (short := solver.short(plan)) is not None:
         solver.refuse(plan, *short)
     return plan, solver.mixture(plan)
@@ -121,10 +122,10 @@ class _Solver:
     def largest(self, say: Callable[[str], None]) -> Plan:
         """The plan of the most steps that all sources suffice for."""
         options = self.options
-        if options.max_shapes is not None and not isinstance(options.pacing(), ExplicitPhases):
+        if options.max_shapes is not None and not isinstance(pacing_of(options), ExplicitPhases):
             # As with one source: total and warmup are solved without the shape budget, then only the end may change.
             total = self._most_steps(replace(options, max_shapes=None, shapes_by=None))
-            duration = options.request(None).duration
+            duration = request_of(options, None).duration
             if isinstance(duration, Fraction):
                 duration = warmup_steps_of(duration, total)
             options = replace(options, frac=None, length_warmup_tokens=None, length_warmup_steps=duration)
@@ -139,7 +140,7 @@ class _Solver:
         return _with_steps(options, steps)
 
     def _most_steps(self, options: Options) -> int:
-        pacing, fewest = options.pacing(), least_steps(options.request(None).duration)
+        pacing, fewest = pacing_of(options), least_steps(request_of(options, None).duration)
         if isinstance(pacing, ExplicitPhases):
             fewest = pacing.total_steps + 1
 
@@ -170,7 +171,7 @@ class _Solver:
 
 
 def _with_steps(options: Options, steps: int) -> Plan:
-    return replace(options, steps=steps).compile_plan(None)
+    return compile_requested(replace(options, steps=steps), None)
 
 
 def _last_that_fits(fits: Callable[[int], bool], fewest: int) -> int:

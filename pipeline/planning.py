@@ -22,8 +22,17 @@ from pipeline.build import prepare_plan
 from pipeline.census import take_census
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, StoredSource, mixture_use, plan_corpus
 from pipeline.engines.choice import open_workers
-from pipeline.options import DEFAULT_SHAPES_BY, Options, phases_are_closed
+from pipeline.option_fields import DEFAULT_SHAPES_BY
+from pipeline.options import Options
 from pipeline.progress import Progress
+from pipeline.requested_plan import (
+    batch_of,
+    check_requested,
+    compile_requested,
+    curriculum_of,
+    pacing_of,
+    phases_are_closed,
+)
 from pipeline.source_use import MixtureUse
 from pipeline.sources import CORPUS, mixture_of
 from pipeline.store import read_corpora
@@ -82,10 +91,10 @@ def plan_request(request: PlanRequest, progress: Progress) -> PlanOutcome:
         PlanError, ConfigError: it cannot work, or nothing says how long the run is.
     """
     options = request.options
-    options.check()
+    check_requested(options)
     size = _model_size(request.model_size)
     planned, dtype = _planned(options, progress)
-    plan = planned.plan if planned else options.compile_plan(options.corpus_tokens)
+    plan = planned.plan if planned else compile_requested(options, options.corpus_tokens)
     return PlanOutcome(
         plan=plan,
         corpus_tokens=planned.corpus_tokens if planned else options.corpus_tokens,
@@ -196,7 +205,7 @@ def _model_size(given: tuple[int | None, int | None, int | None]) -> ModelSize |
 
 def _shapes(options: Options, planned: CorpusPlan | None) -> tuple[ShapeRow, ...]:
     """What numbers of shapes would cost, for schedules that grow: against the plan without a budget of shapes."""
-    pacing = options.pacing() if options.curriculum() is None else None
+    pacing = pacing_of(options) if curriculum_of(options) is None else None
     if pacing is None or len(pacing.lengths) == 1:
         raise ConfigError("A shape budget needs a schedule that grows, such as linear: leave --shape-table out.")
     corpus_tokens = planned.corpus_tokens if planned else options.corpus_tokens
@@ -204,7 +213,7 @@ def _shapes(options: Options, planned: CorpusPlan | None) -> tuple[ShapeRow, ...
     ideal_options = replace(options, max_shapes=None)
     if planned and planned.mixed and options.tokens is None:  # as many steps as the sources suffice for
         ideal_options, corpus_tokens = replace(ideal_options, steps=planned.plan.total_steps), None
-    ideal = ideal_options.compile_plan(corpus_tokens, fill=fill)
+    ideal = compile_requested(ideal_options, corpus_tokens, fill=fill)
     runs = tuple((ideal.phases[phase].seq_len, num_steps) for phase, num_steps in ideal.order)
     ends = (min(pacing.lengths), max(pacing.lengths))
     return shape_table(runs, by=options.shapes_by or DEFAULT_SHAPES_BY, lengths=ends)
@@ -243,10 +252,10 @@ def _dtype(options: Options) -> str:
 def _warnings(options: Options, plan: Plan, *, has_corpus: bool) -> list[str]:
     warnings = []
     least = plan.min_tokens_per_step
-    if options.batch().is_underfull(least):
+    if batch_of(options).is_underfull(least):
         warnings.append(
             f"The smallest step trains {least:,} tokens, under 90 % of the {options.batch_tokens:,} asked for: "
-            f"a {'larger --batch-tokens' if options.batch().rows_multiple_of == 1 else 'smaller --rows-multiple-of'} "
+            f"a {'larger --batch-tokens' if batch_of(options).rows_multiple_of == 1 else 'smaller --rows-multiple-of'} "
             f"fills it better."
         )
     # Lengths of documents alternate by design.

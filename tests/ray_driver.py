@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pipeline.build
-import pipeline.corpus
 import pipeline.extend
-from pipeline.corpus import ensure_parts, sample_unit
+from pipeline.corpus_tokenizer import sample_unit
 from pipeline.cut import cut_window
+from pipeline.tokenize_stage import ensure_parts
 
 WAIT_SECONDS = 100.0
 

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pipeline.engines.fence import wait_for_orphans
 from pipeline.engines.local import local_workers
 from pipeline.engines.workers import Workers
-from pipeline.files.address import STORE_ASIDE
 from pipeline.layout import ASIDE
 from pipeline.options import Options
+from pipeline.store_names import STORE_ASIDE
 from pipeline.units import MAX_UNIT_BYTES
 from pipeline.windows import MAX_WINDOW_TOKENS
 
@@ -90,7 +90,8 @@ def what_to_lower(options: Options, stage: str) -> str:
     unit = f"up to {MAX_UNIT_BYTES:,}" if options.unit_bytes is None else f"{options.unit_bytes:,}"
     window = f"up to {MAX_WINDOW_TOKENS:,}" if options.shuffle_window is None else f"{options.shuffle_window:,}"
     smaller = {
-        "pipeline.corpus": f"a smaller --unit-bytes (now {unit})",
+        "pipeline.tokenize_stage": f"a smaller --unit-bytes (now {unit})",
+        "pipeline.corpus_tokenizer": f"a smaller --unit-bytes (now {unit})",
         "pipeline.cut": f"a smaller --shuffle-window (now {window})",
     }
     return f"{workers} or {smaller[stage]} need less" if stage in smaller else f"{workers} need less"

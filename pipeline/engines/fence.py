@@ -27,8 +27,8 @@ from pipeline.files.address import store_files
 from pipeline.files.contract import Files
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.layout import WORK_FOLDER, read_object, write_object
+from pipeline.store_names import CLUSTER
 
-FOLDER = "cluster"
 WHERE_NAME = f"{WORK_FOLDER}/fence.json"
 LOOKS_PER_SECOND = 200
 """By all tasks together: a store must not notice that 16,000 of them look."""
@@ -49,7 +49,7 @@ class Fence:
     @property
     def name(self) -> str:
         """The file."""
-        return f"{FOLDER}/{self.token}.json"
+        return f"{CLUSTER}/{self.token}.json"
 
     def stands(self) -> bool:
         """Whether the file is there. Opened, not only looked up: NFS answers a look-up from memory for a minute."""
@@ -61,7 +61,7 @@ class Fence:
     def take_down(self) -> None:
         """The run has ended: no task of it may write any more."""
         self.store.remove(self.name)
-        self.store.remove_empty_folders(FOLDER)
+        self.store.remove_empty_folders(CLUSTER)
         if self.out is not None:
             self.out.remove(WHERE_NAME)
 
@@ -91,10 +91,10 @@ def wait_for_orphans(
         out: the output, if it is to change.
         options: of the client of the store that the earlier run in this output used.
     """
-    fences = {(store.where, name): store for name in store.names(FOLDER)} if store is not None else {}
+    fences = {(store.where, name): store for name in store.names(CLUSTER)} if store is not None else {}
     told = (read_object(out, WHERE_NAME) if out is not None else None) or {}
     if re.fullmatch("[0-9a-f]{32}", str(told.get("token"))):
-        where, name = str(told.get("store")), f"{FOLDER}/{told['token']}.json"
+        where, name = str(told.get("store")), f"{CLUSTER}/{told['token']}.json"
         known = store is not None and store.where == where
         fences[where, name] = store if store is not None and known else store_files(where, options)
     seconds = 0.0

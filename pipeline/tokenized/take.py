@@ -22,7 +22,8 @@ from pipeline.tokenized.plain import PlainDocuments, plain_documents
 from pipeline.tokenizer import TokenizerInfo
 from pipeline.units import Unit
 
-STORED_IDS = "stored 1"
+STORED = "stored"
+STORED_IDS = f"{STORED} 1"
 """Stands where a part names the encoder that made it."""
 
 

@@ -17,15 +17,18 @@ import pytest
 import curriculum
 import pipeline.build
 import pipeline.census
-import pipeline.corpus
+import pipeline.corpus_backend
 import pipeline.cut_validation
 import pipeline.encode
 import pipeline.part
+import pipeline.stored_documents
 import pipeline.stream
 from pipeline.build import BuildResult
 from pipeline.census import take_census
 from pipeline.files.address import store_files
-from pipeline.store import index_name, numbered, read_part, usable_parts
+from pipeline.part_index import read_part
+from pipeline.store_names import index_name, numbered
+from pipeline.usable_parts import usable_parts
 from small_corpus import dataset_files, real_texts
 
 Build = Callable[..., BuildResult]
@@ -57,10 +60,10 @@ def peak_of(action: Callable[[], object]) -> int:
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What bounds memory, at a thousandth of its size, so that a corpus of some MB is many times as large."""
     monkeypatch.setattr(pipeline.part, "PART_BYTES", 50_000)
-    monkeypatch.setattr(pipeline.corpus, "SAMPLED_UNITS", 2)
+    monkeypatch.setattr(pipeline.corpus_backend, "SAMPLED_UNITS", 2)
     monkeypatch.setattr(pipeline.encode, "BATCH_CHARS", 10_000)
     monkeypatch.setattr(pipeline.stream, "PARTITION_TOKENS", 40_000)
-    monkeypatch.setattr(pipeline.stream, "MAX_READ_TOKENS", 20_000)
+    monkeypatch.setattr(pipeline.stored_documents, "MAX_READ_TOKENS", 20_000)
 
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["lines", "one compressed file"])

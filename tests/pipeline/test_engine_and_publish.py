@@ -18,6 +18,9 @@ import pytest
 
 from curriculum.errors import BadRecordError, BuildError
 from pipeline.build import BuildResult
+from pipeline.corpus_tokenizer import sample_unit
+from pipeline.cut import cut_window
+from pipeline.document_rows import count_rows
 from pipeline.engines.choice import what_to_lower
 from pipeline.engines.deaths import count_oom_kills, why
 from pipeline.engines.local import local_workers
@@ -25,6 +28,7 @@ from pipeline.files.disk import DiskFiles
 from pipeline.layout import write_object
 from pipeline.option_sources import load_options
 from pipeline.publish import Aside
+from pipeline.tokenize_stage import ensure_parts
 
 ROOT = Path(__file__).parents[2]
 
@@ -183,13 +187,14 @@ def test_who_killed_a_worker_is_said_as_far_as_the_system_tells(tmp_path: Path) 
 def test_what_to_lower_is_named_with_its_value() -> None:
     """Someone whose build was killed at night wants the option and the number that it had."""
     options = load_options(None, {"corpus": ("a",), "workers": 7, "shuffle_window": 50_000_000})
-    assert what_to_lower(options, "pipeline.cut") == (
+    assert what_to_lower(options, cut_window.__module__) == (
         "fewer --workers (now 7) or a smaller --shuffle-window (now 50,000,000) need less"
     )
-    assert what_to_lower(options, "pipeline.corpus") == (
-        "fewer --workers (now 7) or a smaller --unit-bytes (now up to 134,217,728) need less"
-    )
-    assert what_to_lower(options, "pipeline.document_rows") == "fewer --workers (now 7) need less"
+    for task in (ensure_parts, sample_unit):  # where they are defined is how an engine knows the stage
+        assert what_to_lower(options, task.__module__) == (
+            "fewer --workers (now 7) or a smaller --unit-bytes (now up to 134,217,728) need less"
+        )
+    assert what_to_lower(options, count_rows.__module__) == "fewer --workers (now 7) need less"
 
 
 def test_the_error_of_a_task_is_raised_as_it_was() -> None:

@@ -18,6 +18,7 @@ import pytest
 from curriculum.errors import BadRecordError, BuildError, ConfigError
 from environments import free_port
 from new_text import grow
+from pipeline.build_identity import build_identity
 from pipeline.engines.choice import open_workers
 from pipeline.engines.fence import Fence, behind, put_up, wait_for_orphans
 from pipeline.engines.node_checks import NodeCheck, SharedFolder, installed_versions
@@ -279,7 +280,7 @@ def test_options_of_ray_beside_the_local_engine_are_refused() -> None:
     with pytest.raises(ConfigError, match="ray_address is given and engine is 'local'; give --engine ray"):
         load_options(None, {"ray_address": "head:6379"})
     options = load_options(None, {"ray_address": "head:6379", "engine": "ray"})
-    assert options.identity() == load_options(None, {}).identity()
+    assert build_identity(options) == build_identity(load_options(None, {}))
 
 
 def test_without_ray_the_sentence_is_the_command_that_installs_it(

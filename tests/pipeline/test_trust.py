@@ -262,8 +262,8 @@ def test_a_store_that_was_checked_is_cut_anew_without_an_encoder(
     def checked(*args: object, **kwargs: object) -> str:
         raise InterruptedError("the sample is checked")
 
-    monkeypatch.setattr("pipeline.corpus.choose_backend", checked)
-    monkeypatch.setattr("pipeline.corpus.encode_unit", checked)
+    monkeypatch.setattr("pipeline.corpus_backend.choose_backend", checked)
+    monkeypatch.setattr("pipeline.tokenize_stage.encode_unit", checked)
     build_small(tmp_path / "two", seed=1, **first)
     monkeypatch.setattr(trust, "CHECK_VERSION", trust.CHECK_VERSION + 1)
     with pytest.raises(InterruptedError, match="the sample is checked"):

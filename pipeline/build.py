@@ -32,6 +32,7 @@ from pipeline.cut import CutJob
 from pipeline.cut_stage import cut_windows
 from pipeline.cut_validation import cut_validation
 from pipeline.engines.choice import check_engine, open_workers
+from pipeline.engines.fence import wait_for_orphans
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.holdout import HeldOut
@@ -104,6 +105,8 @@ def build(options: Options, progress: Progress) -> BuildResult:
     log = BuildLog(request)
     with root.held(), store.held():
         claim_store(store)
+        # Before anything of theirs is removed.
+        wait_for_orphans(progress.say, store=store, out=root, options=options.storage_option)
         finished = prepare(root, request, overwrite=options.overwrite)
         root.forget_unfinished()
         store.forget_unfinished()

@@ -25,6 +25,7 @@ from pipeline.corpus import find_corpus
 from pipeline.cut import CutJob
 from pipeline.cut_stage import cut_windows
 from pipeline.engines.choice import check_engine, open_workers
+from pipeline.engines.fence import wait_for_orphans
 from pipeline.engines.workers import Workers
 from pipeline.extension_request import Request, extension_request, is_finished, longer_log, source_number
 from pipeline.extension_streams import Ready, with_known, with_new_text
@@ -63,6 +64,8 @@ def extend(options: Options, extent: Extent, progress: Progress, *, sources: tup
         manifest = _read_manifest(root)
         log = _parent_log(root, manifest)
         if is_finished(manifest, log, request):
+            # Of an extension that is given up.
+            wait_for_orphans(progress.say, out=root, options=options.storage_option)
             settle(root, manifest, log)
             return BuildResult(files=root, manifest=manifest, already_finished=True)
         number = source_number(manifest, request)

@@ -45,9 +45,9 @@ def open_workers(
         ConfigError: the engine is not installed, or its address is none.
         BuildError: a cluster does not answer, or a node of it cannot work on this build.
     """
-    writes = encodes or cuts
+    writes, out = encodes or cuts, options.out_files() if cuts else None
     if writes:
-        wait_for_orphans(options.store_files(), say)
+        wait_for_orphans(say, store=options.store_files(), out=out, options=options.storage_option)
     if options.engine == "local":
         with local_workers(options.num_workers(), lambda stage: what_to_lower(options, stage)) as workers:
             yield workers
@@ -57,9 +57,10 @@ def open_workers(
 
     store = options.store_files()
     shared = [SharedFolder(files=store, aside=STORE_ASIDE)] if writes else []
-    shared += [SharedFolder(files=options.out_files(), aside=ASIDE)] if cuts else []
+    shared += [SharedFolder(files=out, aside=ASIDE)] if out is not None else []
     places = Places(
         fence_in=store if writes else None,
+        out=out,
         shared=tuple(shared),
         reads=files[:: max(1, -(-len(files) // SAMPLED_FILES))],
     )

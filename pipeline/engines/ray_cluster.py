@@ -51,6 +51,8 @@ class Places:
 
     fence_in: Files | None = None
     """the token store, which keeps the file that the tasks look at; None for tasks that only read"""
+    out: Files | None = None
+    """the output, if tasks write to it"""
     shared: tuple[SharedFolder, ...] = ()
     """what every node must reach, and be able to write to"""
     reads: tuple[tuple[str, int], ...] = ()
@@ -148,7 +150,9 @@ def ray_workers(*, address: str | None, num_workers: int | None, places: Places,
         BuildError: no cluster answers, or a node of it cannot work on this build.
     """
     with connected(address) as ray:
-        fence = put_up(places.fence_in, num_tasks=num_workers or num_cpus(ray)) if places.fence_in else None
+        fence = None
+        if places.fence_in is not None:
+            fence = put_up(places.fence_in, num_tasks=num_workers or num_cpus(ray), out=places.out)
         check = NodeCheck(versions=installed_versions(), fence=fence, writes=places.shared, reads=places.reads)
         workers = RayWorkers(ray=ray, check=check, num_workers=num_workers, say=say)
         all_ended = False

@@ -17,6 +17,7 @@ import pytest
 
 from curriculum.errors import BadRecordError, BuildError, ConfigError
 from environments import free_port
+from new_text import grow
 from pipeline.build_identity import build_identity
 from pipeline.engines.choice import open_workers
 from pipeline.engines.fence import Fence, behind, put_up, wait_for_orphans
@@ -123,16 +124,38 @@ def test_the_next_build_waits_as_long_as_tasks_need_to_look(tmp_path: Path, monk
     waited: list[float] = []
     monkeypatch.setattr("pipeline.engines.fence.time", SimpleNamespace(sleep=waited.append))
     lines: list[str] = []
-    wait_for_orphans(store(tmp_path), lines.append)
+    wait_for_orphans(lines.append, store=store(tmp_path))
     assert put_up(store(tmp_path), num_tasks=4).poll_seconds == 2.0
     large = put_up(store(tmp_path), num_tasks=16_000)
     assert large.poll_seconds == 80.0
-    wait_for_orphans(store(tmp_path), lines.append)
+    wait_for_orphans(lines.append, store=store(tmp_path))
     assert not large.stands()
     put_up(store(tmp_path), num_tasks=4).take_down()
-    wait_for_orphans(store(tmp_path), lines.append)
+    wait_for_orphans(lines.append, store=store(tmp_path))
     assert waited == [160.0]
     assert lines == ["A build on a cluster was killed here: waiting 160 s until its last tasks have ended."]
+
+
+def test_the_output_knows_the_run_whose_tasks_write_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build_small: Callable[..., Any]
+) -> None:
+    """The next run there may use another store, or find that it has nothing to do."""
+    waited: list[float] = []
+    monkeypatch.setattr("pipeline.engines.fence.time", SimpleNamespace(sleep=waited.append))
+    out = DiskFiles(folder=str(tmp_path / "out"), aside=".build/aside")
+    build_small(tmp_path / "out", steps=10)
+    for more in ({}, {"store": str(tmp_path / "another")}, {"store": str(tmp_path / "another"), "overwrite": True}):
+        killed = put_up(store(tmp_path / "one"), num_tasks=4, out=out)
+        build_small(tmp_path / "out", steps=10, **more)
+        assert not killed.stands()
+        assert not (tmp_path / "out" / ".build").exists()
+    assert waited == [4.0, 4.0, 4.0]
+    killed = put_up(store(tmp_path / "one"), num_tasks=4, out=out)
+    assert grow(tmp_path / "out", total_steps=10).already_finished
+    assert not killed.stands()
+    put_up(store(tmp_path / "one"), num_tasks=4, out=out).take_down()
+    grow(tmp_path / "out", steps=1)
+    assert waited == [4.0] * 4
 
 
 @pytest.mark.parametrize(
@@ -156,6 +179,7 @@ def test_tasks_that_write_are_known_in_the_store_and_every_node_must_reach_it(
     with open_workers(load_options(None, own), print, **what):
         pass
     (places,) = given
+    assert (places.out is not None) == ("cuts" in what)
     assert [Path(place.files.where).name for place in places.shared] == shared
     assert (places.fence_in and Path(places.fence_in.where).name) == (shared[0] if shared else None)
 

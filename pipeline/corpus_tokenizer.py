@@ -29,8 +29,9 @@ from pipeline.layout import write_bytes
 from pipeline.options import Options
 from pipeline.part import document_key
 from pipeline.progress import Progress
+from pipeline.sample_files import keep_sample, read_sample
 from pipeline.store import ALGORITHM
-from pipeline.store_names import TOKENIZERS, new_sample_name
+from pipeline.store_names import TOKENIZERS
 from pipeline.tokenizer import TokenizerInfo, byte_tokenizer, load_tokenizer, parse_tokenizer_spec, train_tokenizer
 from pipeline.units import Unit
 
@@ -135,13 +136,11 @@ def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, s
             if num_bytes > 2 * TRAINING_BYTES:
                 kept = _smallest(kept)
                 num_bytes = sum(len(text.encode()) for _, text in kept)
-    name = new_sample_name()
-    write_bytes(store, name, orjson.dumps([[key.hex(), text] for key, text in _smallest(kept)]))
-    return name
+    return keep_sample(store, [[key.hex(), text] for key, text in _smallest(kept)])
 
 
 def _take_sample(store: Files, name: str) -> list[tuple[bytes, str]]:
-    sample = [(bytes.fromhex(key), text) for key, text in orjson.loads(store.read(name) or b"[]")]
+    sample = [(bytes.fromhex(key), text) for key, text in read_sample(store, name)]
     store.remove(name)
     return sample
 

@@ -16,8 +16,6 @@ these and leaves whatever people put beside them.
 
 from __future__ import annotations
 
-import secrets
-
 MARKER = "store.json"
 PARTS = "parts"
 MERGED_PARTS = "merged"
@@ -56,8 +54,3 @@ def _place(part: str) -> str:
     """Folder and stem of a part's files: merged parts are apart, so that people can remove them."""
     digest = part.removeprefix(MERGED)
     return f"{PARTS if digest == part else MERGED_PARTS}/{digest[:2]}/{part}"
-
-
-def new_sample_name() -> str:
-    """A new name for a sample that tasks get or give as a file."""
-    return f"{STORE_ASIDE}/sample-{secrets.token_hex(8)}.json"

@@ -73,10 +73,11 @@ def _run(inputs: Inputs, out: Path, store: Path, workers: int, log: Path, option
 
 def ids_in_store(store: Path) -> Iterator[np.ndarray[Any, Any]]:
     """uint16 ids of the store's documents, each with its EOS, in the order of the one file they came from."""
-    from pipeline.files.disk import DiskFiles
-    from pipeline.store import read_corpora, read_index, read_tokens
+    from pipeline.files.address import store_files
+    from pipeline.part_index import read_index, read_tokens
+    from pipeline.store import read_corpora
 
-    files = DiskFiles(folder=str(store), aside="aside")
+    files = store_files(store)
     (corpus,) = read_corpora(files)
     indexes = {name: read_index(files, name) for name in corpus["parts"]}
     for name in sorted(indexes, key=lambda name: int(indexes[name].position.min(initial=2**63))):

@@ -24,6 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.merge_layout import OUTPUT_BYTES, StoredPart, lay_out_merge, part_bytes
 from pipeline.option_sources import load_options
+from pipeline.requested_plan import compile_requested
 from pipeline.stream import PARTITION_TOKENS, count_partitions
 from pipeline.windows import lay_out_shards, split_windows, window_size
 
@@ -137,7 +138,7 @@ def count(corpus: Corpus) -> Counts:
     rounds = () if merge is None else merge.rounds
     values = {"tokenizer": "bytes", "batch_tokens": 1 << 22, "start_length": 512, "max_length": 8192}
     options = load_options(None, {**values, "multiple_of": 512, "max_shapes": 5, "frac": "0.1"})
-    plan = options.compile_plan(corpus.tokens)
+    plan = compile_requested(options, corpus.tokens)
     windows = split_windows(plan, window_size(plan, None))
     shards = lay_out_shards(plan, windows, shard_bytes=options.shard_bytes, itemsize=corpus.itemsize)
     lowest = None if merge is None else min(merge.merged.ranges)

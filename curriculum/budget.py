@@ -34,8 +34,8 @@ def require_step_fits(rows: int, seq_len: int) -> None:
     stored = rows * (seq_len + 1)
     if stored > MAX_STEP_TOKENS:
         raise PlanError(
-            f"a step of {rows} rows of length {seq_len} stores {stored} tokens; "
-            f"at most {MAX_STEP_TOKENS} are allowed, so use a smaller batch."
+            f"a step of {rows:,} rows of length {seq_len} stores {stored:,} tokens; "
+            f"at most {MAX_STEP_TOKENS:,} are allowed, so use a smaller batch."
         )
 
 
@@ -66,8 +66,8 @@ class Batch:
         rows = self.rows if self.rows is not None else (self.tokens or 0) // seq_len // multiple * multiple
         if rows == 0:
             raise PlanError(
-                f"batch_tokens {self.tokens} holds no {multiple} rows (rows_multiple_of) of "
-                f"{seq_len} tokens; use batch_tokens {multiple * seq_len} or more, or fewer rows_multiple_of."
+                f"batch_tokens {self.tokens:,} holds no {multiple} rows (rows_multiple_of) of "
+                f"{seq_len} tokens; use batch_tokens {multiple * seq_len:,} or more, or fewer rows_multiple_of."
             )
         require_step_fits(rows, seq_len)
         return rows
@@ -98,7 +98,7 @@ class Budget:
     def __post_init__(self) -> None:
         if self.steps is not None and self.tokens is not None:
             raise PlanError(
-                f"steps {self.steps} and tokens {self.tokens} are two budgets; choose one of them, "
+                f"steps {self.steps:,} and tokens {self.tokens:,} are two budgets; choose one of them, "
                 f"or neither for one pass over the corpus."
             )
         for name, value in (

@@ -97,12 +97,14 @@ def check_document_request(
         batch.rows_per_step(seq_len)
     if steps is not None and tokens is not None:
         raise PlanError(
-            f"steps {steps} and tokens {tokens} are two budgets; choose one of them, or neither for all documents."
+            f"steps {steps:,} and tokens {tokens:,} are two budgets; choose one of them, or neither for all documents."
         )
     if tokens is not None:
         require_int("tokens", tokens)
     if steps is not None and (curriculum.cycles or 1) > require_int("steps", steps):
-        raise PlanError(f"cycles {curriculum.cycles} is above the total of {steps} steps; use cycles {steps} or fewer.")
+        raise PlanError(
+            f"cycles {curriculum.cycles} is above the total of {steps:,} steps; use cycles {steps:,} or fewer."
+        )
 
 
 def compile_document_plan(
@@ -154,7 +156,7 @@ def _whole_steps(curriculum: DocumentCurriculum, rows_by_length: Mapping[int, in
     if not steps:
         nearest = max(rows, key=lambda n: (Fraction(rows[n], batch.rows_per_step(n)), -n))
         raise PlanError(
-            f"no length fills a step: length {nearest} comes nearest with {rows[nearest]} of the "
+            f"no length fills a step: length {nearest} comes nearest with {rows[nearest]:,} of the "
             f"{batch.rows_per_step(nearest)} rows of one; use a smaller batch, other lengths or a larger corpus."
         )
     return dict.fromkeys(steps, min(steps.values())) if curriculum.balanced else steps
@@ -168,8 +170,8 @@ def _within_budget(
     for name, budget, total in (("steps", steps, total_steps), ("tokens", tokens, total_tokens)):
         if budget is not None and budget > total:
             raise PlanError(
-                f"{name} {budget} is above the {total} that the documents offer ({total_steps} whole steps, "
-                f"{total_tokens} tokens); use {name} {total} or less, more epochs or a larger corpus."
+                f"{name} {budget:,} is above the {total:,} that the documents offer ({total_steps:,} whole steps, "
+                f"{total_tokens:,} tokens); use {name} {total:,} or less, more epochs or a larger corpus."
             )
     if tokens is not None:
         sizes = range(1, min(total_steps, tokens) + 1)  # a step has a token at least
@@ -177,8 +179,8 @@ def _within_budget(
         if steps == 0:
             least = _weigh(take_steps(available, 1), weights)
             raise PlanError(
-                f"tokens {tokens} is too small: the first step has {least} tokens; "
-                f"use tokens {least} or more, or a smaller batch."
+                f"tokens {tokens:,} is too small: the first step has {least:,} tokens; "
+                f"use tokens {least:,} or more, or a smaller batch."
             )
     return dict(available) if steps is None else take_steps(available, steps)
 

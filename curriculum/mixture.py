@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import accumulate
 from math import gcd
 
@@ -43,6 +44,11 @@ class Mixture:
     def share(self, phase: int, source: int) -> float:
         """Share of the rows of a phase, for people; nothing is decided by it."""
         return self.weights[phase][source] / sum(self.weights[phase])
+
+    def share_of_all(self, num_rows: Sequence[int], source: int) -> float:
+        """Share of the rows of all phases, of which there are `num_rows` [num_phases]: the weight in a manifest."""
+        owed = sum(Fraction(rows * of[source], sum(of)) for rows, of in zip(num_rows, self.weights, strict=True))
+        return float(owed / sum(num_rows))
 
 
 def reduced(weights: Sequence[int]) -> tuple[int, ...]:

@@ -80,7 +80,9 @@ class Plan:
         object.__setattr__(self, "_total_steps", sum(phase.num_steps for phase in self.phases))
         for name, total in (("steps", self.total_steps), ("tokens", self.consumed_tokens)):
             if total > MAX_TOTAL:
-                raise PlanError(f"the plan comes to {total} {name}; at most {MAX_TOTAL} are allowed, so shorten it.")
+                raise PlanError(
+                    f"the plan comes to {total:,} {name}; at most {MAX_TOTAL:,} are allowed, so shorten it."
+                )
 
     def _cumulate(self) -> Iterator[_Run]:
         step = tokens = consumed = 0

@@ -120,9 +120,9 @@ class Request:
         steps, tokens = self.budget.steps, self.budget.tokens
         if not isinstance(self.pacing, ExplicitPhases) or self.pacing.is_open or self.budget.is_one_pass:
             return
-        found = f"steps {steps}" if steps is not None else f"tokens {tokens}"
+        found = f"steps {steps:,}" if steps is not None else f"tokens {tokens:,}"
         raise PlanError(
-            f"phases already fix the total at {self.pacing.total_steps} steps, and {found} is given too; "
+            f"phases already fix the total at {self.pacing.total_steps:,} steps, and {found} is given too; "
             f"leave one of them out, or let the last phase be LEN:*."
         )
 
@@ -152,8 +152,8 @@ class Request:
         warmup_steps = largest_total_steps(self.pacing, Fraction(1), weights, self.warmup.tokens)
         if warmup_steps == 0:
             raise PlanError(
-                f"length_warmup_tokens {self.warmup.tokens} is too small: a warmup of one step, at the maximum, trains "
-                f"{weights[-1]} tokens; use length_warmup_tokens {weights[-1]} or more, or a smaller batch."
+                f"length_warmup_tokens {self.warmup.tokens:,} is too small: a warmup of one step, at the maximum, "
+                f"trains {weights[-1]:,} tokens; use length_warmup_tokens {weights[-1]:,} or more, or a smaller batch."
             )
         return warmup_steps
 
@@ -163,12 +163,12 @@ class Request:
             return
         if isinstance(self.warmup, TokenWarmup):
             raise PlanError(
-                f"length_warmup_tokens {self.warmup.tokens} last {warmup_steps} steps, above the total of {steps} "
-                f"steps; use steps {warmup_steps} or more, or fewer length_warmup_tokens."
+                f"length_warmup_tokens {self.warmup.tokens:,} last {warmup_steps:,} steps, above the total of "
+                f"{steps:,} steps; use steps {warmup_steps:,} or more, or fewer length_warmup_tokens."
             )
         raise PlanError(
-            f"length_warmup_steps {warmup_steps} is above the total of {steps} steps; "
-            f"use a warmup of {steps} or less, or more steps."
+            f"length_warmup_steps {warmup_steps:,} is above the total of {steps:,} steps; "
+            f"use a warmup of {steps:,} or less, or more steps."
         )
 
     @property

@@ -101,8 +101,8 @@ def _steps_left(request: Request, before: Runs, seq_len: int) -> int:
     if request.budget.steps is not None:
         if request.budget.steps <= steps_before:
             raise PlanError(
-                f"steps {request.budget.steps} leave none for the last phase, {seq_len}:*, after the {steps_before} "
-                f"steps before it; use steps {steps_before + 1} or more."
+                f"steps {request.budget.steps:,} leave none for the last phase, {seq_len}:*, after the "
+                f"{steps_before:,} steps before it; use steps {steps_before + 1:,} or more."
             )
         return request.budget.steps - steps_before
     limit, weigh = _limit(request)
@@ -119,20 +119,20 @@ def _steps_left(request: Request, before: Runs, seq_len: int) -> int:
 
 def _refuse_zero_steps(request: Request, fewest: int, needed: int) -> NoReturn:
     corpus, epochs = request.budget.corpus_tokens, request.budget.epochs
-    shortest = f"the shortest plan of this schedule and batch, {fewest} step{'s' * (fewest > 1)},"
+    shortest = f"the shortest plan of this schedule and batch, {fewest:,} step{'s' * (fewest > 1)},"
     relief = "a smaller batch"
     if isinstance(request.warmup, TokenWarmup):
-        shortest = f"the {fewest} warmup steps of length_warmup_tokens {request.warmup.tokens}, the shortest plan,"
+        shortest = f"the {fewest:,} warmup steps of length_warmup_tokens {request.warmup.tokens:,}, the shortest plan,"
         relief = "fewer length_warmup_tokens"
     if request.budget.tokens is not None or corpus is None:
         raise PlanError(
-            f"tokens {request.budget.tokens} is too small: {shortest} trains {needed} tokens; "
-            f"use tokens {needed} or more, or {relief}."
+            f"tokens {request.budget.tokens:,} is too small: {shortest} trains {needed:,} tokens; "
+            f"use tokens {needed:,} or more, or {relief}."
         )
     raise PlanError(
-        f"{_offer(request.budget)}, which is too few: {shortest} consumes {needed}; "
-        f"use a corpus of {-(-(needed + 1) // epochs)} tokens or more, "
-        f"epochs {-(-(needed + 1) // corpus)} or more, or {relief}."
+        f"{_offer(request.budget)}, which is too few: {shortest} consumes {needed:,}; "
+        f"use a corpus of {-(-(needed + 1) // epochs):,} tokens or more, "
+        f"epochs {-(-(needed + 1) // corpus):,} or more, or {relief}."
     )
 
 
@@ -143,12 +143,12 @@ def _check_corpus(request: Request, runs: Runs) -> None:
     if corpus is None or capacity is None or consumed <= capacity:
         return
     most = _most_steps(request, runs, capacity)
-    remedy = f"use at most {most} steps, or" if most else "no number of steps fits, so use"
+    remedy = f"use at most {most:,} steps, or" if most else "no number of steps fits, so use"
     if request.max_shapes is not None:  # another total is another warmup, hence other shapes
         remedy = "use fewer steps, or"
     raise PlanError(
-        f"the plan of {sum(num_steps for _, num_steps in runs)} steps consumes {consumed} tokens, but "
-        f"{_offer(request.budget)}; {remedy} epochs {-(-(consumed + 1) // corpus)} or a larger corpus."
+        f"the plan of {sum(num_steps for _, num_steps in runs):,} steps consumes {consumed:,} tokens, but "
+        f"{_offer(request.budget)}; {remedy} epochs {-(-(consumed + 1) // corpus):,} or a larger corpus."
     )
 
 
@@ -168,6 +168,6 @@ def _most_steps(request: Request, runs: Runs, capacity: int) -> int:
 
 
 def _offer(budget: Budget) -> str:
-    """ "1 epoch of 1000 corpus tokens offers 999": the first token of a stream is never a target."""
-    words = "epoch of {} corpus tokens offers" if budget.epochs == 1 else "epochs of {} corpus tokens offer"
-    return f"{budget.epochs} {words.format(budget.corpus_tokens)} {budget.capacity}"
+    """ "1 epoch of 1,000 corpus tokens offers 999": the first token of a stream is never a target."""
+    words = "epoch of {:,} corpus tokens offers" if budget.epochs == 1 else "epochs of {:,} corpus tokens offer"
+    return f"{budget.epochs:,} {words.format(budget.corpus_tokens)} {budget.capacity:,}"

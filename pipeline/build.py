@@ -24,6 +24,7 @@ from curriculum.manifest import (
 )
 from curriculum.plan import Plan
 from pipeline.accounting import account
+from pipeline.build_identity import build_identity
 from pipeline.build_log import BuildLog
 from pipeline.corpus import Corpus, find_corpus
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, StoredSource, plan_corpus
@@ -31,6 +32,7 @@ from pipeline.cut import CutJob
 from pipeline.cut_stage import cut_windows
 from pipeline.cut_validation import cut_validation
 from pipeline.engines.choice import check_engine, open_workers
+from pipeline.engines.fence import wait_for_orphans
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.holdout import HeldOut
@@ -39,8 +41,10 @@ from pipeline.merge import merge_parts
 from pipeline.options import Options
 from pipeline.output import finish, prepare
 from pipeline.progress import Progress
+from pipeline.requested_plan import check_requested
+from pipeline.source_use import use_of
 from pipeline.store import ALGORITHM, claim_store, remove_store
-from pipeline.stream import MergedParts
+from pipeline.stored_documents import PartFiles
 from pipeline.tokenize_stage import tokenize_corpus
 from pipeline.tokenized_corpus import TokenizedCorpus
 from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
@@ -71,16 +75,18 @@ class BuildResult:
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
-        plan = self.manifest.plan
+        plan, use = self.manifest.plan, use_of(self.manifest)
         return {
             "dataset": self.files.where,
             "id": self.manifest.id,
             "already_finished": self.already_finished,
+            "extensions": [entry.to_json() for entry in self.manifest.build.extensions],
             "total_steps": plan.total_steps,
             "total_tokens": plan.total_tokens,
             "accounting": self.manifest.accounting.to_json(),
             "packing": self.packing,
             "sources": [source.to_json() for source in self.manifest.sources],
+            "mixture": None if use is None else use.to_json(),
         }
 
 
@@ -91,7 +97,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
         PlanError, ConfigError: the request cannot work.
         BuildError: a stage could not finish; running again continues.
     """
-    options.check()
+    check_requested(options)
     check_engine(options)
     corpus = find_corpus(options, progress)
     request = _request(options, corpus)
@@ -99,6 +105,8 @@ def build(options: Options, progress: Progress) -> BuildResult:
     log = BuildLog(request)
     with root.held(), store.held():
         claim_store(store)
+        # Before anything of theirs is removed.
+        wait_for_orphans(progress.say, store=store, out=root, options=options.storage_option)
         finished = prepare(root, request, overwrite=options.overwrite)
         root.forget_unfinished()
         store.forget_unfinished()
@@ -111,8 +119,10 @@ def build(options: Options, progress: Progress) -> BuildResult:
 
 
 def _import_stages() -> None:
-    """Load what workers need, 0.4 s each: this module to begin with, which is needed to unpickle this function."""
-    import fastokens  # noqa: F401 - loading it is the point
+    """Do nothing, in a worker that has loaded this module to unpickle this function: 0.4 s, while files are looked for.
+
+    Encoders are loaded where something is to be encoded, in 4 ms: to cut a store anew takes none.
+    """
 
 
 def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, TokenizedCorpus]:
@@ -121,7 +131,7 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
     Raises:
         PlanError, ConfigError, BuildError: as `build`.
     """
-    options.check()
+    check_requested(options)
     check_engine(options)
     corpus = find_corpus(options, progress)
     with options.store_files().held():
@@ -135,13 +145,13 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
 
 def _merged(
     options: Options, tokenized: TokenizedCorpus, workers: Workers, progress: Progress
-) -> list[MergedParts | None]:
+) -> list[PartFiles | None]:
     """For every source the larger parts to read in place of its own."""
     store, dtype = options.store_files(), tokenized.tokenizer.dtype
     return [merge_parts(store, source.parts, dtype, workers, progress) for source in tokenized.sources]
 
 
-def _stored(tokenized: TokenizedCorpus, merged: list[MergedParts | None] | None) -> StoredCorpus:
+def _stored(tokenized: TokenizedCorpus, merged: list[PartFiles | None] | None) -> StoredCorpus:
     sources = tuple(
         StoredSource(
             name=one.name,
@@ -177,7 +187,7 @@ def _build(options: Options, corpus: Corpus, workers: Workers, progress: Progres
         streams=planned.mixed.streams() if planned.mixed else (),
     )
     with log.stage("cut"):
-        tasks = window_tasks(job, planned, shard_bytes=options.shard_bytes)
+        tasks = window_tasks(job, planned.document_rows, shard_bytes=options.shard_bytes)
         shards, counts = cut_windows(job, tasks, workers, progress)
         phases = tuple(PhaseEntry(seq_len=p.seq_len, shards=of) for p, of in zip(plan.phases, shards, strict=True))
         validation = None
@@ -241,7 +251,7 @@ def _sources(job: CutJob, tokenized: TokenizedCorpus, planned: CorpusPlan) -> tu
                 documents=source.documents,
                 tokens=source.tokens,
                 offset=job.streams[number].offset if mixed else 0,
-                weight=mixed.use.mixture.share(0, number) if mixed else 1.0,
+                weight=mixed.use.weight(number) if mixed else 1.0,
                 fingerprint=source.fingerprint,
                 validation_tokens=mixed.sources[number].held_out_tokens if mixed else None,
                 first_document=job.streams[number].first_document if mixed else None,
@@ -259,7 +269,7 @@ def _finish(options: Options, manifest: Manifest, tokenizer: Path, facts: dict[s
 
 def _request(options: Options, corpus: Corpus) -> dict[str, Any]:
     """What this build is asked for, as plain JSON values; two builds with equal requests give equal bytes."""
-    request = {**options.identity(), "corpus": corpus.digest, "algorithm": ALGORITHM}
+    request = {**build_identity(options), "corpus": corpus.digest, "algorithm": ALGORITHM}
     kind, value = parse_tokenizer_spec(options.tokenizer)
     if kind == "file":
         info = load_tokenizer(str(value), eos=options.eos, bos=options.bos)

@@ -15,8 +15,11 @@ from curriculum.errors import ConfigError
 from curriculum.manifest import Manifest
 from pipeline.files.address import is_url, store_files
 from pipeline.files.contract import Files
-from pipeline.store import index_name
+from pipeline.store_names import MARKER, index_name
 from pipeline.stream import StreamSpec, count_partitions
+
+SOURCE_STORES = "source_stores"
+"""Key of a build log: the store of each source that is not in that of the build."""
 
 
 def built_stream(root: Files, manifest: Manifest, number: int, log: dict[str, Any], store: Files | None) -> StreamSpec:
@@ -54,14 +57,31 @@ def own_store(root: Files, log: dict[str, Any], source: str = "") -> Files:
     store is asked only by who has its options, for a dataset there.
 
     Raises:
-        ConfigError: the options are missing.
+        ConfigError: it is in an object store and the dataset is not.
     """
-    address = log.get("source_stores", {}).get(source, log["store"])
+    address = log.get(SOURCE_STORES, {}).get(source, log["store"])
     if not is_url(address):
         return store_files(address)
     if not is_url(root.where):
-        raise ConfigError(f"its token store is {address}: give it as --store.")
+        raise ConfigError(
+            f"{root.where}: its token store is {address}, which is asked only by who has the options of its client. "
+            f"Give {address} as --store, with --storage-option if it needs any."
+        )
     return store_files(address, root.options)
+
+
+def require_store(store: Files, root: Files) -> None:
+    """Refuse a place that is no token store, before it is held: that would make the folder.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if store.facts(MARKER) is None:
+        raise ConfigError(
+            f"{store.where}: there is no token store, it has no {MARKER}, and the new steps of {root.where} are cut "
+            f"from the one that it was built with. Give the place of that one as --store, or build the dataset anew "
+            f"with more steps."
+        )
 
 
 def training_tokens(manifest: Manifest, number: int) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from curriculum.manifest import Manifest
 from curriculum.shard_format import config_name, phase_folder
+from pipeline.lineage import extended_by
+from pipeline.source_use import use_of
 
 
 def dataset_card(manifest: Manifest) -> str:
@@ -47,7 +49,7 @@ Rows lie in training order, each of `seq_len + 1` tokens{trained}.
 - id: `{manifest.id}`
 - tokenizer: `tokenizer.json`, {manifest.tokenizer.vocab_size:,} entries, sha256 `{manifest.tokenizer.sha256}`
 - tokens: `{manifest.dtype}`, EOS {manifest.tokenizer.eos_id}
-
+{_lineage(manifest)}
 ```python
 import curriculum  # pip install seqlen-curriculum
 
@@ -63,4 +65,22 @@ for batch in reader.steps(start=0, rank=0, world_size=1):
 | phase | seq_len | rows per step | steps | tokens |
 | --- | --: | --: | --: | --: |
 {phases}
-"""
+{_sources(manifest)}"""
+
+
+def _lineage(manifest: Manifest) -> str:
+    return "".join(f"- extended by {steps}, from `{parent}`\n" for steps, parent in extended_by(manifest))
+
+
+def _sources(manifest: Manifest) -> str:
+    """A table of the sources, where there are several."""
+    use = use_of(manifest)
+    if use is None:
+        return ""
+    what = "slots" if manifest.packed else "trained tokens"
+    rows = "".join(
+        f"| {source.name} | {source.documents:,} | {source.tokens:,} | {use.trained(k):,} | {100 * use.share(k):.1f} % "
+        f"| {use.epochs(k) or 0:.2f} |\n"
+        for k, source in enumerate(manifest.sources)
+    )
+    return f"\n| source | documents | tokens | {what} | share | epochs |\n| --- | --: | --: | --: | --: | --: |\n{rows}"

@@ -26,7 +26,7 @@ from curriculum.errors import PlanError
 from curriculum.limits import MAX_TOTAL
 from pipeline.files.contract import Files
 from pipeline.order import IntArray
-from pipeline.store import read_index
+from pipeline.part_index import read_index
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 """Shown to people and in `--json`."""

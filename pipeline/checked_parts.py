@@ -24,8 +24,8 @@ import orjson
 from curriculum.errors import BuildError
 from pipeline.files.contract import FileFacts, Files
 from pipeline.layout import read_object, write_bytes
+from pipeline.store_names import CHECKED
 
-CHECKED = "checked.json"
 FORMAT = "curriculum-checked-parts"
 WRITE_SECONDS = 60.0
 """A killed run forgets what it learned since; writing a million parts takes about a second."""

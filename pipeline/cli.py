@@ -19,7 +19,14 @@ from typing import Any, NoReturn
 import click
 
 from curriculum.errors import ConfigError, CurriculumError, DataError, PlanError
-from pipeline.cli_options import IMPORTERS, model_size_options, plan_options, reading_options, storage_option
+from pipeline.cli_options import (
+    IMPORTERS,
+    GroupedHelp,
+    model_size_options,
+    plan_options,
+    reading_options,
+    storage_option,
+)
 from pipeline.interruption import Interrupted, ending_on_signals
 
 _CONCEAL = "pipeline.cli.conceal"
@@ -81,7 +88,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(cls=GroupedHelp)
 @plan_options
 @model_size_options
 @click.option("--corpus-tokens", type=int, default=None, help="Training tokens of the corpus, if it is not at hand.")
@@ -125,7 +132,7 @@ def plan(
         plan_report(outcome, all_phases=all_phases)
 
 
-@main.command()
+@main.command(cls=GroupedHelp)
 @plan_options
 @click.option("--out", type=str, default=None, help="Folder or address of the dataset.  [default: ./curriculum-data]")
 @click.option("--keep-store/--no-keep-store", default=None, help="Keep the token store for later builds.")
@@ -170,6 +177,9 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
     "added before.  [default: what the dataset was built from]",
 )
 @click.option("--steps", type=int, default=None, help="This many steps more.  [default: all unused tokens]")
+@click.option(
+    "--total-steps", type=click.IntRange(min=1), default=None, help="So many steps in all, those that it has included."
+)
 @click.option("--tokens", type=int, default=None, help="Steps that train at most this many tokens more.")
 @click.option("--epochs", type=click.IntRange(min=1), default=None, help="Passes over the source, in all.")
 @click.option("--store", type=str, default=None, help="Folder or address of its token store, if it was moved.")
@@ -183,6 +193,7 @@ def extend(
     as_json: bool,
     source: tuple[str, ...],
     steps: int | None,
+    total_steps: int | None,
     tokens: int | None,
     epochs: int | None,
     storage_option: tuple[str, ...],
@@ -190,10 +201,12 @@ def extend(
 ) -> None:
     """Add steps at the maximum length to DATASET: from tokens of its corpus that no step has used, or from new text.
 
-    Its shards stay as they are, and a run that was trained to its end resumes with the new steps.
+    Its shards stay as they are, and a run that was trained to its end resumes with the new steps. The same command
+    again finds that it is done; for as many steps again, ask for a number in all with --total-steps.
 
     \b
     curriculum extend my-dataset --steps 1000
+    curriculum extend my-dataset --total-steps 6000               also in a script that is run again
     curriculum extend my-dataset --tokens 10_000_000_000 --epochs 2
     curriculum extend my-dataset --source news=corpora/news       new text: all of it, once
     curriculum extend my-dataset --source news --epochs 2         the same text once more
@@ -206,7 +219,8 @@ def extend(
     paths, names = (tuple(one for one in source if ("=" in one) == is_path) for is_path in (True, False))
     own = {"out": dataset, "source": paths, "tokenizer": f"{dataset.rstrip('/')}/tokenizer.json"}
     options = _options(None, {**flags, **own, "storage_option": storage_option})
-    result = run(options, Extent(steps=steps, tokens=tokens, epochs=epochs), Terminal(), sources=names)
+    extent = Extent(steps=steps, total_steps=total_steps, tokens=tokens, epochs=epochs)
+    result = run(options, extent, Terminal(), sources=names)
     if as_json:
         _print_json(result.to_json())
     else:
@@ -225,7 +239,7 @@ def verify(dataset: str, as_json: bool, quick: bool, workers: int | None) -> Non
     curriculum verify my-dataset
     curriculum verify my-dataset --quick --json
     """
-    from pipeline.engines.local import num_cores
+    from pipeline.engines.cores import num_cores
     from pipeline.files.address import is_url
     from pipeline.progress import Terminal
     from pipeline.report_dataset import verify_report

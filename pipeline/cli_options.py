@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from curriculum.budget import MODES
-from curriculum.shape_budget import SHAPES_BY
+from pipeline.option_rules import CHOICES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,6 +31,11 @@ def number(value: str) -> Decimal:
         return Decimal(value)
     except InvalidOperation:
         raise click.BadParameter(f"{value!r} is not a decimal number such as 0.3.") from None
+
+
+def _one_of(option: str) -> click.Choice[str]:
+    """What may be said of an option with few values."""
+    return click.Choice(CHOICES[option])
 
 
 PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
@@ -53,7 +57,7 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("--max-shapes", int, "Use at most this many lengths, chosen to stay closest to the schedule."),
     (
         "--shapes-by",
-        click.Choice(SHAPES_BY),
+        _one_of("shapes_by"),
         "Closest by the ratio or by the difference of lengths.  [default: relative]",
     ),
     (
@@ -69,34 +73,34 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("--epochs", int, "Passes over the corpus that a budget may take.  [default: 1]"),
     (
         "--mode",
-        click.Choice(MODES),
+        _one_of("mode"),
         "Use every token; cut rows short; never cross a document; pack whole documents.  [default: segment]",
     ),
     ("--tokenizer", str, "tokenizer.json, train:N or bytes.  [default: train:8192]"),
     ("--eos", str, "End-of-document token.  [default: the tokenizer's]"),
-    ("--bos", click.Choice(["none", "document"]), "Put a BOS before each document.  [default: none]"),
+    ("--bos", _one_of("bos"), "Put a BOS before each document.  [default: none]"),
     ("--text-key", str, "Key or column that holds the text.  [default: text]"),
     (
         "--tokenized",
-        click.Choice(["megatron", "raw", "datatrove", "input_ids"]),
+        _one_of("tokenized"),
         "The corpus holds ids: Megatron's .bin, .idx; bare .npy, .bin cut at EOS; datatrove's .ds; lists of a column.",
     ),
-    ("--ids-dtype", click.Choice(["uint8", "uint16", "int32", "uint32", "int64"]), "Of raw ids without a header."),
+    ("--ids-dtype", _one_of("ids_dtype"), "Of raw ids without a header."),
     ("--ids-key", str, "Column that holds the lists of ids.  [default: input_ids]"),
     (
         "--tokenizer-check",
-        click.Choice(["stop", "warn"]),
+        _one_of("tokenizer_check"),
         "What to do if the tokenizer does not give the ids back.  [default: stop]",
     ),
-    ("--on-bad-record", click.Choice(["stop", "skip"]), "What to do with unreadable records.  [default: stop]"),
+    ("--on-bad-record", _one_of("on_bad_record"), "What to do with unreadable records.  [default: stop]"),
     ("--validation-tokens", int, "Hold out documents with at least this many tokens."),
     ("--validation-frac", number, "Hold out this share of the documents."),
     ("--seed", int, "Order of documents and rows.  [default: 0]"),
     ("--shuffle-window", int, "Tokens that are shuffled together.  [default: total/1024, 32 Mi to 128 Mi]"),
     ("--shard-bytes", int, "Token bytes of a shard at most.  [default: 256 MiB]"),
     ("--unit-bytes", int, "Text bytes of a work unit.  [default: by file size, 16 to 128 MiB]"),
-    ("--backend", click.Choice(["auto", "tokenizers", "fastokens"]), "Tokenizer backend.  [default: auto]"),
-    ("--engine", click.Choice(["local", "ray"]), "Where the work is done.  [default: local]"),
+    ("--backend", _one_of("backend"), "Tokenizer backend.  [default: auto]"),
+    ("--engine", _one_of("engine"), "Where the work is done.  [default: local]"),
     ("--ray-address", str, "HOST:PORT of a running Ray cluster.  [default: RAY_ADDRESS, or this machine's]"),
     ("--workers", int, "Tasks at once.  [default: one per core, of the whole cluster with --engine ray]"),
     ("--store", str, "Folder or address of the token store.  [default: beside OUT; for plan ./curriculum-data.store]"),
@@ -124,6 +128,32 @@ READING = (
     "--backend",
 )
 """How a corpus is read, whatever is made of it."""
+
+
+GROUPS = {
+    "Corpus": "source weight source_epochs text_key on_bad_record tokenized ids_dtype ids_key corpus_tokens "
+    "validation_tokens validation_frac",
+    "Output": "out store keep_store overwrite seed shuffle_window shard_bytes",
+    "Tokenizer": "tokenizer eos bos tokenizer_check backend",
+    "Schedule": "mode schedule degree stages cycles balanced frac length_warmup_steps length_warmup_tokens "
+    "start_length max_length multiple_of max_shapes shapes_by phases "
+    + " ".join(f"from_{name.replace('-', '_')}" for name in IMPORTERS),
+    "Batch and budget": "batch_rows batch_tokens rows_multiple_of steps tokens epochs",
+    "Machine": "engine ray_address workers unit_bytes storage_option",
+    "Other options": "config as_json params layers hidden census shape_table all_phases help",
+}
+"""Headings of --help, and the options under each, in the order in which they are shown."""
+
+
+class GroupedHelp(click.Command):
+    """A command whose options are shown under the headings above: half a hundred in one list are not read."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write every option under its heading."""
+        records = {option.name: option.get_help_record(ctx) for option in self.get_params(ctx)}
+        for heading, names in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([record for name in names.split() if (record := records.get(name)) is not None])
 
 
 def reading_options(command: Command) -> Command:

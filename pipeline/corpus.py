@@ -129,11 +129,15 @@ def find_corpus(options: Options, progress: Progress) -> Corpus:
 
 
 def _find_source(source: NamedSource, options: Options, progress: Progress) -> CorpusSource:
-    inputs = _without_output(
-        find_inputs(source.paths, endings(options.tokenized), options=options.storage_option), options, progress
-    )
+    what = "Source " + repr(source.name) if options.source else "Corpus"
+    try:
+        found = find_inputs(source.paths, endings(options.tokenized), options=options.storage_option)
+        inputs = _without_output(found, options, progress)
+    except ConfigError as error:
+        if not options.source:
+            raise
+        raise ConfigError(f"{what}: {error}") from error
     if inputs.num_ignored:
-        what = "Corpus" if source.name == CORPUS else f"Source {source.name}"
         progress.say(f"{what}: {inputs.num_ignored:,} files with other endings are left out.")
     return CorpusSource(name=source.name, inputs=inputs)
 

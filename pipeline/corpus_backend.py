@@ -12,14 +12,12 @@ no argument of theirs. One that was found equal before, by the same versions, is
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 import orjson
 
-from curriculum.errors import BuildError
 from pipeline.backends import open_encoder
 from pipeline.documents import Record, read_unit
 from pipeline.encode import EncodeJob, part_name
@@ -28,6 +26,8 @@ from pipeline.files.contract import Files
 from pipeline.layout import write_bytes
 from pipeline.options import Options
 from pipeline.progress import Progress
+from pipeline.sample_files import keep_sample, read_sample
+from pipeline.store_names import CORPORA
 from pipeline.tokenized.formats import Stored
 from pipeline.tokenized.sample import check_stored_corpus
 from pipeline.tokenized.take import STORED
@@ -50,20 +50,22 @@ def corpus_backend(
     """
     wanted = None if options.backend == "auto" else options.backend
     what = [circumstances(job.tokenizer), [part_name(job, unit) for unit in units]]
-    checked = f"corpora/{hashlib.sha256(orjson.dumps(what)).hexdigest()[:32]}.checked"
+    checked = f"{CORPORA}/{hashlib.sha256(orjson.dumps(what)).hexdigest()[:32]}.checked"
     if wanted != "tokenizers" and job.store.facts(checked) is not None:
         return "fastokens"
     workers.prepare(len(units), open_encoder, job.tokenizer.path, wanted or "fastokens")
 
     def compare(path: str, sample: list[Expected]) -> str | None:
-        name = _keep_sample(job.store, sample)
+        name = keep_sample(job.store, [[each.named, each.ids.tolist(), each.lengths.tolist()] for each in sample])
         tasks = [(number,) for number in range(len(sample))]
         found = dict(workers.run(sample_difference_at, (job.store, job.tokenizer_name, name), tasks))
         job.store.remove(name)
         return next((found[number] for number in sorted(found) if found[number] is not None), None)
 
     sample = _sample(units, options.text_key)
-    backend = choose_backend(job.tokenizer, sample, warn=progress.say, wanted=wanted, compare=compare)
+    backend = choose_backend(
+        job.tokenizer, sample, warn=progress.say, wanted=wanted, compare=compare, called=options.tokenizer
+    )
     if backend == "fastokens":
         write_bytes(job.store, checked, b"")
     return backend
@@ -84,23 +86,13 @@ def check_stored(
     return STORED
 
 
-def _keep_sample(store: Files, sample: list[Expected]) -> str:
-    """A file of the store with texts and their ids: workers may be on other machines, and are sent names only."""
-    name = f"aside/sample-{secrets.token_hex(8)}.json"
-    write_bytes(store, name, orjson.dumps([[each.named, each.ids.tolist(), each.lengths.tolist()] for each in sample]))
-    return name
-
-
 def sample_difference_at(store: Files, tokenizer_name: str, sample_name: str, number: int) -> str | None:
     """`sample_difference` with the tokenizer of a store and one of the samples in a file there.
 
     Raises:
         BuildError: the file is gone.
     """
-    kept = store.read(sample_name)
-    if kept is None:
-        raise BuildError(f"{store.where}/{sample_name} vanished while it was needed. Run the same command again.")
-    named, ids, lengths = orjson.loads(kept)[number]
+    named, ids, lengths = read_sample(store, sample_name)[number]
     expected = Expected(named=tuple(map(tuple, named)), ids=np.array(ids, "<u4"), lengths=np.array(lengths, np.int64))
     return sample_difference(str(store.local(tokenizer_name)), expected)
 

@@ -19,15 +19,17 @@ from curriculum.shard_format import token_itemsize
 from pipeline.document_rows import DocumentRows, count_document_rows
 from pipeline.engines.workers import Workers
 from pipeline.fill import corpus_fill
-from pipeline.holdout import HeldOut, hold_out, measure
-from pipeline.mixed_text import NumberedStream
+from pipeline.holdout import HeldOut, hold_out
 from pipeline.mixed_windows import number_streams, rows_by_source
 from pipeline.mixture_plan import SourceSize, plan_mixture
 from pipeline.options import Options
+from pipeline.part_index import measure_below
 from pipeline.progress import Progress
+from pipeline.requested_plan import compile_requested, curriculum_of, pacing_of
 from pipeline.source_use import MixtureUse
 from pipeline.sources import CORPUS
-from pipeline.stream import EVERY_KEY, MergedParts, StreamSpec, count_partitions, lay_out_stream
+from pipeline.stored_documents import PartFiles
+from pipeline.stream import NumberedStream, StreamSpec, count_partitions, lay_out_stream
 from pipeline.windows import consumed_tokens, window_size
 
 MAX_PIECES = 1 << 22
@@ -42,13 +44,13 @@ class StoredSource:
     parts: tuple[str, ...]
     tokens: int
     documents: int
-    merged: MergedParts | None = None
+    merged: PartFiles | None = None
     """larger parts to read in their place"""
 
     @property
-    def files(self) -> MergedParts:
+    def files(self) -> PartFiles:
         """What is read, and which keys it holds all of."""
-        return self.merged or MergedParts(names=self.parts, ranges=(EVERY_KEY,) * len(self.parts))
+        return self.merged or PartFiles.of_parts(self.parts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,12 +71,12 @@ class StoredCorpus:
         return sum(source.tokens for source in self.sources)
 
     @property
-    def merged(self) -> MergedParts | None:
+    def merged(self) -> PartFiles | None:
         """Larger parts of all sources to read in place of theirs; None if there are none."""
         if not any(source.merged for source in self.sources):
             return None
         files = [source.files for source in self.sources]
-        return MergedParts(
+        return PartFiles(
             names=tuple(name for one in files for name in one.names),
             ranges=tuple(keys for one in files for keys in one.ranges),
         )
@@ -160,12 +162,12 @@ def plan_corpus(options: Options, corpus: StoredCorpus, workers: Workers, progre
     )
     document_rows, fill, mixed = None, None, None
     if len(corpus.sources) > 1:
-        plan, mixed = _plan_mixture(options, corpus, stream)
+        plan, mixed = _plan_mixture(options, corpus, stream, progress)
     elif options.mode == "document":
         plan, document_rows = _plan_documents(options, stream, corpus_tokens, workers, progress)
     else:
-        fill = corpus_fill(stream, options.pacing().lengths) if options.mode == "best-fit" else None
-        plan = options.compile_plan(corpus_tokens, fill=fill)
+        fill = corpus_fill(stream, pacing_of(options).lengths) if options.mode == "best-fit" else None
+        plan = compile_requested(options, corpus_tokens, fill=fill)
     return CorpusPlan(
         plan=plan,
         stream=stream,
@@ -178,11 +180,13 @@ def plan_corpus(options: Options, corpus: StoredCorpus, workers: Workers, progre
     )
 
 
-def _plan_mixture(options: Options, corpus: StoredCorpus, stream: StreamSpec) -> tuple[Plan, CorpusMixture]:
+def _plan_mixture(
+    options: Options, corpus: StoredCorpus, stream: StreamSpec, progress: Progress
+) -> tuple[Plan, CorpusMixture]:
     """Measure each source without its held-out documents, and plan by all of them."""
     sources = []
     for source, named in zip(corpus.sources, options.sources(), strict=True):
-        documents, held_out_tokens = measure(stream.store, source.parts, stream.held_out_below)
+        documents, held_out_tokens = measure_below(stream.store, source.parts, stream.held_out_below)
         num_tokens = source.tokens - held_out_tokens
         sources.append(
             MixedSource(
@@ -199,7 +203,7 @@ def _plan_mixture(options: Options, corpus: StoredCorpus, stream: StreamSpec) ->
             )
         )
     itemsize = token_itemsize(corpus.dtype)
-    plan, mixture = plan_mixture(options, [source.size for source in sources], itemsize)
+    plan, mixture = plan_mixture(options, [source.size for source in sources], itemsize, progress.say)
     use = mixture_use(options, plan, mixture, itemsize, tuple(source.size.num_tokens for source in sources))
     return plan, CorpusMixture(use=use, sources=tuple(sources))
 
@@ -219,7 +223,7 @@ def _plan_documents(
     options: Options, stream: StreamSpec, corpus_tokens: int, workers: Workers, progress: Progress
 ) -> tuple[Plan, DocumentRows]:
     """Count rows of as many epochs as the budget needs, and plan by them."""
-    curriculum = options.curriculum()
+    curriculum = curriculum_of(options)
     assert curriculum is not None
     epochs = options.epochs if options.steps is None and options.tokens is None else 1
     while True:
@@ -228,7 +232,7 @@ def _plan_documents(
         pieces = lay_out_stream(stream, epochs * corpus_tokens)
         rows = count_document_rows(stream, pieces, curriculum.lengths, workers, progress)
         try:
-            return options.compile_plan(corpus_tokens, rows.rows_by_length), rows
+            return compile_requested(options, corpus_tokens, rows.rows_by_length), rows
         except PlanError:
             if epochs == options.epochs:
                 raise

@@ -14,7 +14,6 @@ those with the smallest keys, whatever the units and the workers.
 from __future__ import annotations
 
 import hashlib
-import secrets
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +30,9 @@ from pipeline.layout import write_bytes
 from pipeline.options import Options
 from pipeline.part import document_key
 from pipeline.progress import Progress
+from pipeline.sample_files import keep_sample, read_sample
 from pipeline.store import ALGORITHM
+from pipeline.store_names import TOKENIZERS
 from pipeline.tokenizer import TokenizerInfo, byte_tokenizer, load_tokenizer, parse_tokenizer_spec, train_tokenizer
 from pipeline.units import Unit
 
@@ -90,7 +91,7 @@ def _holds(store: Files, name: str, sha256: str) -> bool:
 
 
 def _stored_tokenizer(name: str) -> str:
-    return f"tokenizers/{name}.json"
+    return f"{TOKENIZERS}/{name}.json"
 
 
 def _train(
@@ -151,13 +152,11 @@ def sample_unit(store: Files, text_key: str, on_bad_record: str, below: bytes, s
             if num_bytes > 2 * TRAINING_BYTES:
                 kept = _smallest(kept)
                 num_bytes = sum(len(text.encode()) for _, text in kept)
-    name = f"aside/sample-{secrets.token_hex(8)}.json"
-    write_bytes(store, name, orjson.dumps([[key.hex(), text] for key, text in _smallest(kept)]))
-    return name
+    return keep_sample(store, [[key.hex(), text] for key, text in _smallest(kept)])
 
 
 def _take_sample(store: Files, name: str) -> list[tuple[bytes, str]]:
-    sample = [(bytes.fromhex(key), text) for key, text in orjson.loads(store.read(name) or b"[]")]
+    sample = [(bytes.fromhex(key), text) for key, text in read_sample(store, name)]
     store.remove(name)
     return sample
 

@@ -21,12 +21,13 @@ from curriculum.plan import Plan
 from pipeline.cut_packed import BucketRows, lay_window, pack_interval
 from pipeline.files.contract import Files
 from pipeline.layout import WINDOWS_FOLDER, read_object, write_object
-from pipeline.mixed_text import NumberedStream, cut_mixed, deal_mixed, read_mixed
+from pipeline.mixed_dealing import deal_mixed
+from pipeline.mixed_text import cut_mixed, read_mixed
 from pipeline.mixed_windows import MixedWindow
 from pipeline.segment import Rows, cut_rows, deal_rows
 from pipeline.shard import write_shard
 from pipeline.store import ALGORITHM
-from pipeline.stream import StreamPiece, StreamSpec, read_interval
+from pipeline.stream import NumberedStream, StreamPiece, StreamSpec, read_interval
 from pipeline.window_counts import WindowCounts
 from pipeline.windows import ShardSlot, Window, rows_by_phase
 

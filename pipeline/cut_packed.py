@@ -21,7 +21,8 @@ from pipeline.gather import Layout, rows_from_store, rows_from_text
 from pipeline.order import IntArray, permutation
 from pipeline.pieces import Pieces, concatenate, count_packing
 from pipeline.segment import Rows
-from pipeline.stream import Documents, StreamPiece, StreamSpec, join, read_interval
+from pipeline.stored_documents import Documents, join
+from pipeline.stream import StreamPiece, StreamSpec, read_interval
 from pipeline.window_counts import WindowCounts, count_window
 from pipeline.window_packing import pack_window
 from pipeline.windows import ShardSlot, Window, rows_by_phase

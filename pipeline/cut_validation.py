@@ -19,10 +19,11 @@ from curriculum.manifest import ShardEntry
 from curriculum.shard_format import shard_path
 from pipeline.files.contract import Files
 from pipeline.order import IntArray
+from pipeline.part_index import measure_below
 from pipeline.segment import Rows, WindowText, cut_rows
 from pipeline.shard import write_shard
-from pipeline.store import read_index
-from pipeline.stream import Documents, StreamSpec, fill, held_out_documents, join
+from pipeline.stored_documents import Documents, fill, join
+from pipeline.stream import StreamSpec, held_out_documents
 
 DOCUMENTS_AT_ONCE = 2 << 20
 """Each takes about 200 bytes while it is sorted."""
@@ -37,7 +38,7 @@ def cut_validation(dataset: Files, spec: StreamSpec, seq_len: int, shard_bytes: 
         seq_len: length of the rows.
         shard_bytes: target size of a shard.
     """
-    num_documents, num_tokens = _measure(spec)
+    num_documents, num_tokens = measure_below(spec.store, spec.files.names, spec.held_out_below)
     num_rows = max(0, num_tokens - 1) // seq_len
     rows_per_shard = max(1, shard_bytes // ((seq_len + 1) * np.dtype(spec.dtype).itemsize))
     num_shards = -(-num_rows // rows_per_shard)
@@ -73,7 +74,7 @@ class _Waiting:
             doc_positions=starts[inside],
             first_document=self._ordinal + int(inside[0]),
         )
-        fill(self.spec, self._documents.rows(inside), starts[inside] - low, text.tokens)
+        fill(self.spec.store, self.spec.files.names, self._documents.rows(inside), starts[inside] - low, text.tokens)
         return cut_rows(text, np.arange(first, stop, dtype=np.int64) * seq_len, seq_len)
 
     def _up_to(self, low: int, high: int) -> tuple[IntArray, IntArray]:
@@ -98,14 +99,3 @@ def _in_ranges(spec: StreamSpec, count: int) -> Iterator[Documents]:
     edges = [spec.held_out_below * i // count for i in range(count + 1)]
     for i in range(count):
         yield held_out_documents(spec, edges[i], edges[i + 1])
-
-
-def _measure(spec: StreamSpec) -> tuple[int, int]:
-    """(documents, tokens) that are held out."""
-    documents = tokens = 0
-    for name in spec.files:
-        index = read_index(spec.store, name)
-        held_out = index.text_hash < spec.held_out_below
-        documents += int(np.count_nonzero(held_out))
-        tokens += int(index.num_tokens[held_out].sum())
-    return documents, tokens

@@ -19,7 +19,8 @@ from pipeline.engines.workers import Workers
 from pipeline.order import IntArray
 from pipeline.pieces import Pieces
 from pipeline.progress import Progress
-from pipeline.stream import Documents, StreamPiece, StreamSpec, piece_documents
+from pipeline.stored_documents import Documents
+from pipeline.stream import StreamPiece, StreamSpec, piece_documents
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,7 +36,7 @@ def read_unit(unit: Unit, text_key: str = "text") -> Iterator[Record | BadRecord
         except OSError as error:
             raise BuildError(
                 f"{printable(file.path)} cannot be read ({error.strerror or error}); make it readable and "
-                f"run the same command again"
+                f"run the same command again."
             ) from error
         require_unchanged(file)
 

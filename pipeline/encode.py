@@ -24,7 +24,9 @@ from pipeline.documents import BadRecord, Record, read_unit
 from pipeline.files.contract import Files
 from pipeline.folders import printable
 from pipeline.part import UnitDocuments, document_key, write_part
-from pipeline.store import ALGORITHM, PartSummary, numbered
+from pipeline.part_index import PartSummary
+from pipeline.store import ALGORITHM
+from pipeline.store_names import numbered
 from pipeline.tokenized.formats import Stored
 from pipeline.tokenized.take import STORED_IDS, take_unit
 from pipeline.tokenizer import TokenizerInfo

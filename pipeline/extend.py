@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from curriculum.errors import BuildError, ConfigError
@@ -20,43 +20,25 @@ from curriculum.extension import Extension, added_sources, extend_plan
 from curriculum.manifest import FILE_NAME, Manifest, PhaseEntry, parse_manifest, required_features
 from curriculum.plan import Plan
 from pipeline.build import BuildResult
-from pipeline.built_streams import built_stream, own_store, require_same_tokens
-from pipeline.corpus import Corpus, find_corpus
+from pipeline.built_streams import own_store, require_store
+from pipeline.corpus import find_corpus
 from pipeline.cut import CutJob
 from pipeline.cut_stage import cut_windows
 from pipeline.engines.choice import check_engine, open_workers
+from pipeline.engines.fence import wait_for_orphans
 from pipeline.engines.workers import Workers
 from pipeline.extension_request import Request, extension_request, is_finished, longer_log, source_number
+from pipeline.extension_streams import Ready, with_known, with_new_text
 from pipeline.files.contract import Files
-from pipeline.fill import corpus_fill
-from pipeline.holdout import HeldOut, measure
-from pipeline.layout import LOG_NAME, REQUEST_NAME, WORK_FOLDER, read_object, write_object
+from pipeline.layout import LOG_NAME, PARENT_LOG, REQUEST_NAME, read_build_log, write_object
 from pipeline.longer_plan import Extent, Longer, account_longer, longer_plan
-from pipeline.merge import merge_parts
-from pipeline.mixed_text import NumberedStream
-from pipeline.new_source import TOKENIZER, add_source, built_tokenizer
+from pipeline.new_source import TOKENIZER
 from pipeline.options import Options
-from pipeline.output import finish
+from pipeline.output import finish, settle
 from pipeline.progress import Progress
-from pipeline.store import ALGORITHM, claim_store, read_part
-from pipeline.stream import StreamSpec, partition_totals
-from pipeline.tokenize_stage import tokenize_corpus
-from pipeline.tokenized_corpus import TokenizedSource
+from pipeline.store import ALGORITHM, claim_store
 from pipeline.window_counts import WindowCounts
 from pipeline.window_tasks import tasks_of_extension
-
-PARENT_LOG = ".build/parent-log.json"
-"""The build log of the dataset before, until the extension is finished: it names the parts of the store."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ready:
-    """What the new steps are cut from."""
-
-    longer: Longer
-    streams: tuple[NumberedStream, ...]
-    """of every source, if the steps are of several; else of their source"""
-    added: TokenizedSource | None
 
 
 def extend(options: Options, extent: Extent, progress: Progress, *, sources: tuple[str, ...] = ()) -> BuildResult:
@@ -73,28 +55,33 @@ def extend(options: Options, extent: Extent, progress: Progress, *, sources: tup
         PlanError, ConfigError: the request cannot work, or the store is not that of the dataset.
         BuildError: a stage could not finish; running again continues.
     """
+    root = options.out_files()
+    _read_manifest(root)  # before anything else: to hold a folder is to make it
     corpus = find_corpus(options, progress) if options.source else None
     request = extension_request(options, extent, sources, corpus)
     check_engine(options)
-    root = options.out_files()
     with root.held():
         manifest = _read_manifest(root)
-        if is_finished(root, manifest, request):
-            root.remove(WORK_FOLDER)
-            return BuildResult(files=root, manifest=manifest, already_finished=True)
         log = _parent_log(root, manifest)
+        if is_finished(manifest, log, request):
+            # Of an extension that is given up.
+            wait_for_orphans(progress.say, out=root, options=options.storage_option)
+            settle(root, manifest, log)
+            return BuildResult(files=root, manifest=manifest, already_finished=True)
         number = source_number(manifest, request)
         extend_plan(manifest.plan, 1)  # what cannot be extended is refused before anything is read
         name = "" if number is None or request.is_new else manifest.sources[number].name
         store = own_store(root, log, name) if options.store is None else options.store_files()
+        if not request.is_new:
+            require_store(store, root)
         tokenizer = root.address(TOKENIZER)
         options = replace(options, store=store.where, tokenizer=tokenizer, bos=manifest.build.bos)
         with store.held(), _workers(options, request, store, progress) as workers:
             root.forget_unfinished()
             if request.corpus is not None:
-                ready = _with_new_text(root, manifest, log, request.corpus, options, workers, progress)
+                ready = with_new_text(root, manifest, log, request.corpus, options, workers, progress)
             else:
-                ready = _with_known(root, manifest, log, store, number, workers, progress)
+                ready = with_known(root, manifest, log, store, number, workers, progress)
             longer = _extend(root, manifest, ready, request, log, workers, progress)
             finish(root, longer, longer_log(log, longer, manifest, request, ready.added, store))
     return BuildResult(files=root, manifest=longer, already_finished=False)
@@ -104,9 +91,9 @@ def extend(options: Options, extent: Extent, progress: Progress, *, sources: tup
 def _workers(options: Options, request: Request, store: Files, progress: Progress) -> Iterator[Workers]:
     if request.is_new:
         claim_store(store)
-        store.forget_unfinished()
+    store.forget_unfinished()
     sizes = request.corpus.sizes if request.corpus else ()
-    with open_workers(options, progress.say, encodes=True, cuts=True, files=sizes) as workers:
+    with open_workers(options, progress.say, encodes=request.is_new, cuts=True, files=sizes) as workers:
         yield workers
 
 
@@ -126,91 +113,13 @@ def _read_manifest(root: Files) -> Manifest:
 
 
 def _parent_log(root: Files, manifest: Manifest) -> dict[str, Any]:
-    for name in (LOG_NAME, PARENT_LOG):
-        log = read_object(root, name)
-        if log is not None and log.get("id") == manifest.id:
-            return log
+    log = read_build_log(root, manifest.id)
+    if log is not None:
+        return log
     raise ConfigError(
         f"{root.where}: its {LOG_NAME} is missing or of another build, and nothing else says which parts of the token "
         f"store it was cut from, and what was held out. Copy it back, or build the dataset anew with more steps."
     )
-
-
-def _with_new_text(
-    root: Files,
-    manifest: Manifest,
-    log: dict[str, Any],
-    corpus: Corpus,
-    options: Options,
-    workers: Workers,
-    progress: Progress,
-) -> Ready:
-    """The new source, tokenized like the rest of the dataset and placed behind it."""
-    below, built_from_ids = int(log["held_out_below"]), log["request"].get("tokenized") is not None
-    if below and built_from_ids != (options.tokenized is not None):
-        progress.say(
-            "The dataset has held-out documents, chosen by a hash of what they were read from, texts or ids; this "
-            "source is read from the other, so a text that it shares with them is not recognized."
-        )
-    tokenized = tokenize_corpus(options, corpus, workers, progress, built_tokenizer(root, manifest))
-    (source,) = tokenized.sources
-    store, parts = options.store_files(), tuple(part.name for part in source.parts)
-    held_out = HeldOut(below=below, tokens=measure(store, parts, below)[1])
-    merged = merge_parts(store, source.parts, manifest.dtype, workers, progress)
-    new = add_source(manifest, source, store=store, held_out=held_out, merged=merged)
-    fill, length = 0, manifest.plan.max_seq_len
-    if manifest.build.fill:
-        fill = corpus_fill(new.stream.spec, (length,))[length]
-    longer = Longer(manifest=new.manifest, source=len(manifest.sources), alike=(), new_fill=fill)
-    return Ready(longer=longer, streams=(new.stream,), added=source)
-
-
-def _with_known(
-    root: Files,
-    manifest: Manifest,
-    log: dict[str, Any],
-    store: Files,
-    number: int | None,
-    workers: Workers,
-    progress: Progress,
-) -> Ready:
-    """What the new steps go on in: the streams that the dataset was cut from, checked against its counts."""
-    numbers = range(manifest.num_built_sources) if number is None else (number,)
-    specs = [_checked_stream(root, manifest, k, log, store, workers, progress) for k in numbers]
-    if number is None:  # sources that were added give no row
-        rest = manifest.sources[len(specs) :]
-        specs += [replace(specs[0], parts=(), merged=None, source=source.name) for source in rest]
-    sources = manifest.sources if number is None else (manifest.sources[number],)
-    streams = tuple(
-        NumberedStream(spec=spec, offset=source.offset, first_document=source.first_document or 0)
-        for spec, source in zip(specs, sources, strict=True)
-    )
-    lone = manifest.lone_sources
-    alike = tuple(phase for phase, _ in reversed(manifest.plan.order) if lone[phase] == number)
-    return Ready(longer=Longer(manifest=manifest, source=number, alike=alike), streams=streams, added=None)
-
-
-def _checked_stream(
-    root: Files,
-    manifest: Manifest,
-    number: int,
-    log: dict[str, Any],
-    store: Files,
-    workers: Workers,
-    progress: Progress,
-) -> StreamSpec:
-    """The stream of a source, read from larger parts where a build would."""
-    try:
-        spec = built_stream(root, manifest, number, log, store)
-        parts = tuple(read_part(store, part)[0] for part in spec.parts)
-        spec = replace(spec, merged=merge_parts(store, parts, manifest.dtype, workers, progress))
-        require_same_tokens(int(partition_totals(spec)[1].sum()), manifest, number)
-    except ConfigError as error:
-        raise ConfigError(
-            f"{store.where}: is not the token store of {root.where}: {error} Give the store that it was built with "
-            f"as --store, or build the dataset anew with more steps."
-        ) from error
-    return spec
 
 
 def _extend(
@@ -259,9 +168,14 @@ def _extended(parent: Manifest, longer: Longer, plan: Plan, added: PhaseEntry, c
         mixture=longer.mixture,
         extensions=(*before.build.extensions, extension),
     )
+    sources, num_rows = before.sources, [phase.num_rows for phase in plan.phases]
+    if build.mixture is not None:
+        shares = [build.mixture.share_of_all(num_rows, number) for number in range(len(sources))]
+        sources = tuple(replace(one, weight=share) for one, share in zip(sources, shares, strict=True))
     return replace(
         before,
         plan=plan,
+        sources=sources,
         build=build,
         phases=(*before.phases, added),
         accounting=account_longer(longer, plan, counts),

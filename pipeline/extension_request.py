@@ -2,10 +2,10 @@
 
 In:  options and an extent, the dataset as it is.
 Out: `Request`, which is remembered beside an unfinished extension and in the log of a finished one.
-Guarantee: two requests are equal if they ask for the same of the same files. New text is not added twice: the same
-command again finds that nothing is left to do.
+Guarantee: two requests are equal if they ask for the same of the same files. The same command again finds that nothing
+is left to do.
 
-    {"extends": "sha256:...", "steps": 100, "tokens": null, "epochs": null}
+    {"extends": "sha256:...", "steps": 100, "total_steps": null, "tokens": null, "epochs": null}
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from typing import Any
 from curriculum.errors import ConfigError
 from curriculum.extension import added_sources
 from curriculum.manifest import Manifest
+from pipeline.built_streams import SOURCE_STORES
 from pipeline.corpus import Corpus
 from pipeline.files.contract import Files
-from pipeline.layout import LOG_NAME, REQUEST_NAME, read_object
+from pipeline.layout import EXTENSIONS
 from pipeline.longer_plan import Extent
-from pipeline.options import DEFAULTS, Options
+from pipeline.option_fields import DEFAULTS
+from pipeline.options import Options
+from pipeline.store_names import index_name
 from pipeline.tokenized_corpus import TokenizedSource
 
 READING = ("text_key", "on_bad_record", "tokenized", "ids_dtype", "ids_key")
@@ -62,8 +65,9 @@ def extension_request(options: Options, extent: Extent, sources: tuple[str, ...]
     Raises:
         ConfigError: they contradict each other.
     """
-    if extent.steps is not None and extent.tokens is not None:
-        raise ConfigError("steps and tokens are both given; they contradict each other: give one.")
+    given = [name for name in ("steps", "total_steps", "tokens") if getattr(extent, name) is not None]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} are given; they contradict each other: give one.")
     if len({*sources, *(options.source_names if options.source else ())}) > 1:
         raise ConfigError("several sources are given; an extension is of one: give it, and extend again by the next.")
     reading = {name: getattr(options, name) for name in READING}
@@ -76,17 +80,17 @@ def extension_request(options: Options, extent: Extent, sources: tuple[str, ...]
     return Request(extent=extent, known=sources[0] if sources else None, corpus=corpus, reading=reading)
 
 
-def is_finished(root: Files, manifest: Manifest, request: Request) -> bool:
-    """Whether the last thing that happened here is this extension, killed after its manifest was there; or, of new
-    text, whenever: the dataset has it."""
-    if not manifest.build.extensions:
-        return False
-    wanted = request.to_json(manifest.build.extensions[-1].parent)
-    if read_object(root, REQUEST_NAME) == wanted:
-        return True
-    log = read_object(root, LOG_NAME) or {}
-    done = (log.get("request") or {}).get("extensions") or [None]
-    return request.is_new and log.get("id") == manifest.id and done[-1] == wanted
+def is_finished(manifest: Manifest, log: dict[str, Any], request: Request) -> bool:
+    """Whether the dataset has what is asked for: the same command again, after a kill or a requeue, does nothing.
+
+    New text is added once. A number of steps in all is there or not. A number of steps more cannot be told from the
+    wish for as many again: it is done if it is what was asked for last.
+    """
+    done, total = log["request"].get(EXTENSIONS, []), request.extent.total_steps
+    if not request.is_new and total is not None:
+        names = [source.name for source in manifest.sources]
+        return manifest.plan.total_steps >= total and request.known in (None, *names)
+    return any(entry == request.to_json(entry["extends"]) for entry in (done if request.is_new else done[-1:]))
 
 
 def source_number(manifest: Manifest, request: Request) -> int | None:
@@ -136,9 +140,10 @@ def longer_log(
     added: TokenizedSource | None,
     store: Files,
 ) -> dict[str, Any]:
-    """The log goes on: a build of the original request must not take the longer dataset for its own."""
+    """The log goes on: a build of the original request must not take the longer dataset for its own, and who looks for
+    tokens finds them where they were now."""
     requested = dict(log["request"])
-    requested["extensions"] = [*requested.get("extensions", []), request.to_json(parent.id)]
+    requested[EXTENSIONS] = [*requested.get(EXTENSIONS, []), request.to_json(parent.id)]
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     facts = {**log, "id": longer.id, "request": requested, "finished": finished, "packing": None}
     if added is not None and request.corpus is not None:
@@ -148,6 +153,19 @@ def longer_log(
             "parts": [*log["parts"], *parts],
             "source_parts": {**log["source_parts"], added.name: parts},
         }
-        if store.where != log["store"]:
-            facts["source_stores"] = {**log.get("source_stores", {}), added.name: store.where}
-    return facts
+    name = request.known if added is None else added.name
+    return facts | _stores(log, added_sources(longer.build.extensions), name, store)
+
+
+def _stores(log: dict[str, Any], added: tuple[str, ...], name: str | None, store: Files) -> dict[str, Any]:
+    """Where the tokens are, given that those of a source are in `store`: of one that was added, or of all others."""
+    of_source, before = dict(log.get(SOURCE_STORES, {})), log["store"]
+    if name in added:
+        return {SOURCE_STORES: {**of_source, name: store.where}}
+    if store.where == before:
+        return {}
+    for other in added:
+        if of_source.get(other, before) == before:
+            parts = [index_name(str(part)) for part in log["source_parts"][other]]
+            of_source[other] = before if None in store.facts_of(parts) else store.where  # left behind, or moved too
+    return {"store": store.where, SOURCE_STORES: of_source}

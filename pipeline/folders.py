@@ -60,7 +60,7 @@ def input_file(path: Path, relative: str, kind: str) -> InputFile:
     except OSError as error:
         raise ConfigError(
             f"{printable(os.fsdecode(error.filename or absolute))} cannot be read ({error.strerror}); "
-            f"it belongs to the corpus, so repair it or take it out"
+            f"it belongs to the corpus, so repair it or take it out."
         ) from error
     return InputFile(path=absolute, relative=relative, size=size, mtime_ns=mtime_ns, kind=kind, stamp=now)
 
@@ -118,7 +118,7 @@ def _children(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except OSError as error:
         raise ConfigError(
-            f"the folder {printable(folder)} cannot be listed ({error.strerror}); make it readable or take it out"
+            f"The folder {printable(folder)} cannot be listed ({error.strerror}); make it readable or take it out."
         ) from error
 
 
@@ -134,7 +134,7 @@ def is_dataset(folder: Path) -> bool:
         choices = ", ".join(printable(folder / str(split)) for split in splits)
         raise ConfigError(
             f"{printable(folder)} is a DatasetDict, and its splits are separate data sets; "
-            f"pass the splits to train on instead, out of: {choices}"
+            f"pass the splits to train on instead, out of: {choices}."
         )
     return (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file()
 
@@ -180,7 +180,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ConfigError(f"{printable(path)} is not valid JSON ({error}); save the folder again") from error
+        raise ConfigError(f"{printable(path)} is not valid JSON ({error}); save the folder again.") from error
     if not isinstance(value, dict):
-        raise ConfigError(f"{printable(path)} is not a JSON object; save the folder again")
+        raise ConfigError(f"{printable(path)} is not a JSON object; save the folder again.")
     return value

@@ -19,7 +19,8 @@ import numpy as np
 from pipeline.order import IntArray
 from pipeline.pieces import Pieces
 from pipeline.segment import Rows, TokenArray, WindowText, rows_at
-from pipeline.stream import Documents, StreamSpec, fill
+from pipeline.stored_documents import Documents, fill
+from pipeline.stream import StreamSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +76,7 @@ def rows_from_store(layout: Layout, spec: StreamSpec, documents: Documents, star
     parts.index.start[:] += inside
     parts.index.num_tokens[:] = pieces.num_tokens
     tokens = layout.blank()
-    fill(spec, parts, layout.to(), tokens)
+    fill(spec.store, spec.files.names, parts, layout.to(), tokens)
     return _rows(layout, tokens)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from curriculum.errors import PlanError
 from pipeline.files.contract import Files
-from pipeline.store import read_index
+from pipeline.part_index import measure_below, read_index
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,16 +89,5 @@ def _documents_in_bin(
     return all_hashes[order], all_tokens[order]
 
 
-def measure(store: Files, parts: tuple[str, ...], below: int) -> tuple[int, int]:
-    """(documents, tokens) of some parts that a threshold holds out."""
-    documents = tokens = 0
-    for name in parts if below else ():
-        index = read_index(store, name)
-        chosen = index.text_hash < below
-        documents += int(np.count_nonzero(chosen))
-        tokens += int(index.num_tokens[chosen].sum())
-    return documents, tokens
-
-
 def _measure(store: Files, parts: tuple[str, ...], below: int) -> HeldOut:
-    return HeldOut(below=below, tokens=measure(store, parts, below)[1])
+    return HeldOut(below=below, tokens=measure_below(store, parts, below)[1])

@@ -66,13 +66,13 @@ def require_unchanged(file: InputFile) -> None:
     except OSError as error:
         raise BuildError(
             f"{printable(file.path)} was there when the build began and cannot be found now "
-            f"({error.strerror}); put it back, or run the command again without it"
+            f"({error.strerror}); put it back, or run the command again without it."
         ) from error
     if found != (file.size, file.mtime_ns) or replaced:
         raise BuildError(
             f"{printable(file.path)} changed while being read: it had {file.size} bytes when the build began "
             f"and has {found[0]} now, or only new times; leave the corpus alone and run the "
-            f"same command again"
+            f"same command again."
         )
 
 
@@ -98,7 +98,7 @@ def _require_same_version(file: InputFile) -> None:
         raise BuildError(
             f"{file.path} changed while being read: it had {file.size} bytes and {file.stamp} when the build began, "
             f"and has {found.size} and {','.join(found.version)} now; leave the corpus alone and run the same command "
-            f"again"
+            f"again."
         )
 
 
@@ -135,7 +135,7 @@ class _Ranges(io.RawIOBase):
         if len(data) < stop - self._position:
             raise BuildError(
                 f"{self._path} changed while being read: it ends at byte {self._position + len(data)} and had "
-                f"{self._size} bytes when the build began; leave the corpus alone and run the same command again"
+                f"{self._size} bytes when the build began; leave the corpus alone and run the same command again."
             )
         view[: len(data)] = data
         self._position += len(data)

@@ -48,7 +48,7 @@ class Inputs:
 def find_inputs(corpus: Sequence[str], read: Endings = TEXTS, *, options: StorageOptions = NO_OPTIONS) -> Inputs:
     """All files of the CORPUS arguments that are to be read, sorted by relative path; `options` are for stores."""
     if not corpus:
-        raise ConfigError(f"no corpus was given; name a file, a folder or a quoted glob of {read.what_is_read}")
+        raise ConfigError(f"No corpus was given; name a file, a folder or a quoted glob of {read.what_is_read}.")
     files: list[InputFile] = []
     ignored: set[Path | str] = set()
     for argument in corpus:
@@ -65,9 +65,9 @@ def sorted_inputs(files: Iterable[InputFile], num_ignored: int) -> Inputs:
     for one, other in pairwise(ordered):
         if one.relative == other.relative:
             raise ConfigError(
-                f"two inputs have the same relative path {printable(one.relative)}: {printable(one.path)} "
+                f"Two inputs have the same relative path {printable(one.relative)}: {printable(one.path)} "
                 f"and {printable(other.path)}; documents are told apart by it, so pass a folder above both, "
-                f"or rename one"
+                f"or rename one."
             )
     return Inputs(files=tuple(ordered), num_ignored=num_ignored)
 
@@ -81,20 +81,20 @@ def _find_argument(argument: str, read: Endings, ignored: set[Path | str]) -> li
     elif argument and path.exists():
         kind = read.kind_of(path.name)
         if kind is None or not path.is_file():
-            raise ConfigError(f"{printable(path)} is not a file that can be read; read are {read.what_is_read}")
+            raise ConfigError(f"{printable(path)} is not a file that can be read; read are {read.what_is_read}.")
         return [input_file(path, path.name, kind)]
     elif glob.has_magic(argument):
         what = "glob"
         found = _find_glob(argument, read, ignored)
     else:
         raise ConfigError(
-            f"there is no file or folder '{printable(argument)}'; a corpus is made of files, folders or "
-            f"quoted globs of {read.what_is_read}"
+            f"There is no file or folder '{printable(argument)}'; a corpus is made of files, folders or "
+            f"quoted globs of {read.what_is_read}."
         )
     if not found:
         raise ConfigError(
-            f"the {what} '{printable(argument)}' holds no file that can be read "
-            f"({len(ignored) - num_before} with other endings); read are {read.what_is_read}"
+            f"The {what} '{printable(argument)}' holds no file that can be read "
+            f"({len(ignored) - num_before} with other endings); read are {read.what_is_read}."
         )
     return found
 
@@ -105,18 +105,18 @@ def _find_remote(argument: str, read: Endings, options: StorageOptions, ignored:
     if ON_DISKS_ONLY.intersection(read.kinds.values()):
         raise ConfigError(
             f"'{printable(argument)}' is in a store, and ids of this format are read from disks only: copy them there, "
-            f"or keep them as lists in a column of Parquet (--tokenized input_ids)"
+            f"or keep them as lists in a column of Parquet (--tokenized input_ids)."
         )
     found = find_in_store(argument, read, options)
     if found is None:
         raise ConfigError(
-            f"there is no object or folder '{printable(argument)}'; a corpus is made of files, folders or "
-            f"quoted globs of {read.what_is_read}"
+            f"There is no object or folder '{printable(argument)}'; a corpus is made of files, folders or "
+            f"quoted globs of {read.what_is_read}."
         )
     if not found.files:
         raise ConfigError(
-            f"the {found.what} '{printable(argument)}' holds no file that can be read "
-            f"({len(found.ignored)} with other endings); read are {read.what_is_read}"
+            f"The {found.what} '{printable(argument)}' holds no file that can be read "
+            f"({len(found.ignored)} with other endings); read are {read.what_is_read}."
         )
     ignored.update(found.ignored)
     return list(found.files)

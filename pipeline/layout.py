@@ -6,6 +6,7 @@ Guarantee: everything unfinished lies under `.build`, which is gone when the dat
     DATASET/.build/request.json           what this build was asked for
     DATASET/.build/aside/...              files that are not complete yet
     DATASET/.build/windows/000003.json    the shards of a finished window
+    DATASET/.build/parent-log.json        the build log of what is there, while it is extended
     DATASET/build-log.json                everything that may differ between two equal builds
 """
 
@@ -21,7 +22,11 @@ WORK_FOLDER = ".build"
 ASIDE = ".build/aside"
 REQUEST_NAME = ".build/request.json"
 WINDOWS_FOLDER = ".build/windows"
+PARENT_LOG = ".build/parent-log.json"
+"""The build log of a finished dataset while it is extended: it names the parts of the store."""
 LOG_NAME = "build-log.json"
+EXTENSIONS = "extensions"
+"""Key of the request in a build log: what each extension was asked for, the first one first."""
 
 
 def write_bytes(files: Files, name: str, data: bytes) -> None:
@@ -47,6 +52,12 @@ def read_object(files: Files, name: str) -> dict[str, Any] | None:
 
 
 def read_build_log(files: Files, dataset_id: str) -> dict[str, Any] | None:
-    """The object of build-log.json; None if it is missing, damaged or tells of another dataset."""
-    log = read_object(files, LOG_NAME)
-    return log if log is not None and log.get("id") == dataset_id else None
+    """The build log of a dataset; None if it is missing, damaged or tells of another one.
+
+    An extension writes its own before it is finished; if it was killed then, the log of what is there is kept beside.
+    """
+    for name in (LOG_NAME, PARENT_LOG):
+        log = read_object(files, name)
+        if log is not None and log.get("id") == dataset_id:
+            return log
+    return None

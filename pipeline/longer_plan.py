@@ -11,7 +11,7 @@ take what follows in the streams that they are cut from, up to the end of the la
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from curriculum.accounting import Accounting, left_over
@@ -30,16 +30,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extent:
-    """So many steps, or as many as train at most so many tokens; all that there are tokens for if neither is given."""
+    """How many steps more, or in all, or how many tokens they train at most; all that there is if nothing is said."""
 
     steps: int | None = None
+    total_steps: int | None = None
+    """those that the dataset has included"""
     tokens: int | None = None
     epochs: int | None = None
     """passes over the source, those that the dataset has begun included; None allows no new one"""
 
     def to_json(self) -> dict[str, Any]:
         """For the request."""
-        return {"steps": self.steps, "tokens": self.tokens, "epochs": self.epochs}
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,13 +110,39 @@ def longer_plan(longer: Longer, extent: Extent) -> Plan:
         return all(new == old or new < room for new, old, room in zip(used, before, rooms, strict=True))
 
     per_step = plan.max_seq_len * rows_at_end(plan)
-    of_one = sum(longer.consumed(extend_plan(plan, 1))) - sum(before)  # in best-fit mode fewer than slots
-    most = _largest(fits, sum(rooms) // of_one)
-    by_tokens = most if extent.tokens is None else extent.tokens // per_step
-    wanted = by_tokens if extent.steps is None else extent.steps
-    if not 1 <= wanted <= most:
-        raise PlanError(_too_many(longer, wanted, per_step, most))
-    return extend_plan(plan, wanted)
+    of_one = longer.consumed(extend_plan(plan, 1))
+    most = _largest(fits, sum(rooms) // (sum(of_one) - sum(before)))  # in best-fit mode a step takes fewer than slots
+    wanted = _wanted(longer, extent, per_step)
+    if most == 0 or (wanted or 0) > most:
+        # A mixture ends where the first of its sources does.
+        beyond = longer.consumed(extend_plan(plan, most + 1))
+        short = next(k for k, room in enumerate(rooms) if beyond[k] != before[k] and beyond[k] >= room)
+        left, takes = rooms[short] - before[short], of_one[short] - before[short]
+        raise PlanError(_too_few(longer, short, wanted, most=most, per_step=per_step, left=left, takes=takes))
+    return extend_plan(plan, wanted or most)
+
+
+def _wanted(longer: Longer, extent: Extent, per_step: int) -> int | None:
+    """How many steps more are asked for; None for all that there are tokens for.
+
+    Raises:
+        PlanError: none.
+    """
+    if extent.tokens is not None:
+        if extent.tokens < per_step:
+            raise PlanError(f"tokens is {extent.tokens:,}; a step trains {per_step:,}: ask for that many or more.")
+        return extent.tokens // per_step
+    if extent.total_steps is not None:
+        there = longer.manifest.plan.total_steps
+        if extent.total_steps <= there:
+            raise PlanError(
+                f"total_steps is {extent.total_steps:,}, and the dataset has {there:,} without the new text: ask for "
+                f"more than that."
+            )
+        return extent.total_steps - there
+    if extent.steps is not None and extent.steps < 1:
+        raise PlanError(f"steps is {extent.steps:,}; an extension has 1 or more.")
+    return extent.steps
 
 
 def account_longer(longer: Longer, plan: Plan, counts: WindowCounts) -> Accounting:
@@ -170,17 +198,30 @@ def _room(longer: Longer, number: int, extent: Extent) -> int:
     return begun * size
 
 
-def _too_many(longer: Longer, wanted: int, per_step: int, most: int) -> str:
-    """What was asked for, what there is, and what to do."""
-    sources, number = longer.manifest.sources, longer.source
-    of = "the corpus" if number is None or len(sources) == 1 else f"source {sources[number].name!r}"
-    more = "allow more --epochs" if number == len(sources) - 1 else "extend by new text with --source NAME=PATH"
-    if most == 0 and number is not None and not longer.alike:
+def _too_few(longer: Longer, short: int, wanted: int | None, *, most: int, per_step: int, left: int, takes: int) -> str:
+    """Which source has too few tokens for what was asked for, and what helps."""
+    sources, helps = longer.manifest.sources, _what_helps(longer, short)
+    source = "the corpus" if len(sources) == 1 else f"source {sources[short].name!r}"
+    if most == 0:
+        is_new = longer.source is not None and not longer.alike
+        helps = f"Give more text, or {helps}" if is_new else f"{helps[0].upper()}{helps[1:]}"
         return (
-            f"The {of} has {training_tokens(longer.manifest, number):,} tokens to train on, too few for one step of "
-            f"{per_step:,} and the token after it. Give more text, or {more}."
+            f"There is no step of {per_step:,} tokens more: {source} has {left:,} tokens left, a step takes {takes:,} "
+            f"and the token after them. {helps}."
         )
     return (
-        f"{wanted:,} more steps of {per_step:,} tokens are asked for, the unused tokens of {of} last for {most:,}. "
-        f"Ask for 1 or more up to that, or {more}."
+        f"{wanted:,} more steps of {per_step:,} tokens are asked for, and {source} has {left:,} tokens left, which "
+        f"last for {most:,}. Ask for up to {most:,}, or {helps}."
     )
+
+
+def _what_helps(longer: Longer, short: int) -> str:
+    manifest = longer.manifest
+    if longer.source == short == len(manifest.sources) - 1:
+        return "allow more passes over it with --epochs"
+    helps, built = "extend by new text with --source NAME=PATH", manifest.num_built_sources
+    if short >= built:
+        return helps  # its stream ends where that of the next one begins
+    epochs = 1 + epochs_begun(longer.consumed(manifest.plan)[short], training_tokens(manifest, short))
+    option = f"--epochs {epochs}" if built == 1 else f"--source-epochs {manifest.sources[short].name}={epochs}"
+    return f"{helps}, or build the dataset anew with more steps and {option}"

@@ -21,9 +21,12 @@ from curriculum.shard_format import token_itemsize
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.merge_layout import MergeLayout, MergeTask, StoredPart, lay_out_merge, part_bytes
+from pipeline.part_index import PartIndex, PartSummary, fold_content, write_index
 from pipeline.progress import Progress
-from pipeline.store import PartIndex, PartSummary, fold_content, tokens_name, usable_part, write_index
-from pipeline.stream import Documents, MergedParts, StreamSpec, collect, count_partitions, fill, sort_by_key
+from pipeline.store_names import tokens_name
+from pipeline.stored_documents import Documents, PartFiles, collect, fill, sort_by_key
+from pipeline.stream import count_partitions
+from pipeline.usable_parts import usable_part
 
 BLOCK_TOKENS = 8 << 20
 
@@ -38,7 +41,7 @@ class MergeJob:
 
 def merge_parts(
     store: Files, parts: tuple[PartSummary, ...], dtype: str, workers: Workers, progress: Progress
-) -> MergedParts | None:
+) -> PartFiles | None:
     """Merge what would be read in too small slices.
 
     Raises:
@@ -76,8 +79,8 @@ def merge_range(job: MergeJob, task: MergeTask) -> int:
     found = usable_part(job.store, task.name, token_itemsize(job.dtype))
     if found is not None:
         return found.tokens
-    spec = StreamSpec(store=job.store, parts=task.sources, dtype=job.dtype, seed=0, held_out_below=0, num_partitions=1)
-    (unsorted,) = collect(spec, [task.keys], lambda index: np.ones(len(index.key_high), bool))
+    files = PartFiles.of_parts(task.sources)
+    (unsorted,) = collect(job.store, files, [task.keys], lambda index: np.ones(len(index.key_high), bool))
     documents = sort_by_key(unsorted)
     lengths = documents.index.num_tokens
     index = PartIndex(
@@ -91,19 +94,19 @@ def merge_range(job: MergeJob, task: MergeTask) -> int:
     )
     with job.store.write(tokens_name(task.name)) as file:
         digest = xxhash.xxh3_128()
-        for block in _tokens(spec, documents):
+        for block in _tokens(job, task, documents):
             file.write(block)
             digest.update(block)
     write_index(job.store, index, _summary(task, index, digest.hexdigest()))
     return int(lengths.sum())
 
 
-def _tokens(spec: StreamSpec, documents: Documents) -> Iterator[memoryview]:
+def _tokens(job: MergeJob, task: MergeTask, documents: Documents) -> Iterator[memoryview]:
     """The documents end to end, in blocks."""
     lengths = documents.index.num_tokens.astype(np.int64)
     ends = np.cumsum(lengths)
-    tokens = np.empty(int(lengths.sum()), spec.dtype)
-    fill(spec, documents, ends - lengths, tokens)
+    tokens = np.empty(int(lengths.sum()), job.dtype)
+    fill(job.store, task.sources, documents, ends - lengths, tokens)
     for start in range(0, len(tokens), BLOCK_TOKENS):
         yield memoryview(tokens[start : start + BLOCK_TOKENS].data).cast("B")
 

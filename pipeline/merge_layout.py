@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pipeline.store import ALGORITHM, merged_name
-from pipeline.stream import EVERY_KEY, KeyRange, MergedParts
+from pipeline.store import ALGORITHM
+from pipeline.store_names import merged_name
+from pipeline.stored_documents import EVERY_KEY, KeyRange, PartFiles
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 SLICE_BYTES = 1 << 20
@@ -62,7 +63,7 @@ class MergeLayout:
     """Tasks of each round, and the parts that are read in the end."""
 
     rounds: tuple[tuple[MergeTask, ...], ...]
-    merged: MergedParts
+    merged: PartFiles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +105,7 @@ def lay_out_merge(parts: Sequence[StoredPart], num_partitions: int) -> MergeLayo
     if not rounds:
         return None
     named = [(name, cell.keys) for cell in cells for name in cell.names]
-    merged = MergedParts(names=tuple(name for name, _ in named), ranges=tuple(keys for _, keys in named))
+    merged = PartFiles(names=tuple(name for name, _ in named), ranges=tuple(keys for _, keys in named))
     return MergeLayout(rounds=tuple(rounds), merged=merged)
 
 

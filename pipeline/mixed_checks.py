@@ -19,7 +19,7 @@ import numpy as np
 from curriculum.errors import DataError
 from curriculum.manifest import FILE_NAME, Manifest
 from pipeline.diversity import FloatArray, shares_of_interval, shares_of_rows
-from pipeline.mixed_text import deal_mixed
+from pipeline.mixed_dealing import deal_mixed
 from pipeline.mixed_windows import MixedWindow, number_streams
 from pipeline.order import IntArray
 from pipeline.shard_checks import REPAIR
@@ -51,7 +51,7 @@ def check_sources(manifest: Manifest, use: MixtureUse, root: Path) -> None:
         )
     places = number_streams(use.consumed, use.sizes, [0] * len(sources))
     for number, (source, (offset, _)) in enumerate(zip(sources, places, strict=True)):
-        share = use.mixture.share(0, number)
+        share = use.weight(number)
         if (source.offset, source.weight) != (offset, share):
             raise DataError(
                 f"{where}: source {source.name!r} has the offset {source.offset} and the weight {source.weight}, plan "

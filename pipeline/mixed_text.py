@@ -1,36 +1,24 @@
-"""The tokens of a window of several sources as one array, and where its rows lie in it.
+"""The tokens of a window of several sources as one array, and rows cut of it.
 
 In:  the part of a window in every source, and the streams of the sources.
-Out: rows of any shard of the window, each of one source, interleaved.
-Guarantee: pure functions but for the reading. Each source's rows are dealt as if it were alone, with permutations of
-its own; then the rows of a shard are permuted, so that every batch is a random part of the mixture.
+Out: rows at any positions of that array, each of one source, numbered as in the streams of all of them.
+Guarantee: pure functions but for the reading. The interval of a source ends with the target of its last token, which no
+row of the next source begins with.
 
-    rows per shard 2 and 1, dealt offsets of the sources [8 0] and [4]     laid [8 0 | 4], permuted 1 2 0: [0 | 4 | 8]
+    sources with 8 and 4 tokens of a window      array of 9 + 5 tokens, the second source begins at 9
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from curriculum.plan import Plan
 from pipeline.mixed_windows import MixedWindow
-from pipeline.order import IntArray, permutation
-from pipeline.segment import Rows, WindowText, cut_rows, deal_rows
-from pipeline.sources import CORPUS
-from pipeline.stream import StreamPiece, StreamSpec, read_interval
-from pipeline.windows import ShardSlot, Window
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NumberedStream:
-    """The stream of a source, and where it lies among those of all sources."""
-
-    spec: StreamSpec
-    offset: int
-    first_document: int
+from pipeline.order import IntArray
+from pipeline.segment import Rows, WindowText, cut_rows
+from pipeline.stream import NumberedStream, StreamPiece, read_interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,52 +76,3 @@ def cut_mixed(mixed: MixedText, offsets: IntArray, seq_len: int) -> Rows:
         offset=(offsets + mixed.shifts[source]).astype(np.uint64),
         document=mixed.ordinals[rows.document.astype(np.int64)].astype(np.uint64),
     )
-
-
-def deal_mixed(
-    plan: Plan,
-    window: Window,
-    slots: Sequence[ShardSlot],
-    mixed: MixedWindow,
-    *,
-    begins: Sequence[int],
-    names: Sequence[str],
-    seed: int,
-) -> Iterator[IntArray]:
-    """Where the rows of each shard of a window lie, in training order.
-
-    Args:
-        plan: the plan.
-        window: the window.
-        slots: its shards.
-        mixed: its part in every source.
-        begins: where the interval of each source begins.
-        names: of the sources.
-        seed: of the build.
-    """
-    dealt = []
-    for k, name in enumerate(names):
-        rows = _rows_by_phase(slots, (of_shard[k] for of_shard in mixed.rows))
-        consumed = {phase: plan.consumed_per_row(phase) for phase in rows}
-        source = "" if name == CORPUS else name
-        dealt.append(deal_rows(rows, consumed, offset=begins[k], seed=seed, window=window.index, source=source))
-    used: dict[tuple[int, int], int] = {}
-    for slot, counts in zip(slots, mixed.rows, strict=True):
-        parts = []
-        for k, count in enumerate(counts):
-            first = used.get((slot.phase, k), 0)
-            used[slot.phase, k] = first + count
-            if count:
-                parts.append(dealt[k][slot.phase][first : first + count])
-        laid = np.concatenate(parts)
-        index = (window.index, slot.phase, slot.first_row)
-        yield laid[permutation(len(laid), seed=seed, purpose="mix", index=index)]
-
-
-def _rows_by_phase(slots: Sequence[ShardSlot], counts: Iterable[int]) -> dict[int, int]:
-    """Rows of one source in each phase, phases ascending, those without any left out."""
-    rows: dict[int, int] = {}
-    for slot, count in zip(slots, counts, strict=True):
-        if count:
-            rows[slot.phase] = rows.get(slot.phase, 0) + count
-    return dict(sorted(rows.items()))

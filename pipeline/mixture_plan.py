@@ -10,6 +10,7 @@ estimated. E epochs of C tokens give E * C - 1 targets: the first token of a str
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NoReturn
@@ -21,7 +22,8 @@ from curriculum.mixture import Mixture
 from curriculum.plan import Plan
 from curriculum.warmup import warmup_steps_of
 from pipeline.mixed_windows import consumed_by_source, epochs_begun, rows_by_source
-from pipeline.options import Options, phases_are_closed
+from pipeline.options import Options
+from pipeline.requested_plan import compile_requested, pacing_of, phases_are_closed, request_of
 from pipeline.sources import mixture_of
 from pipeline.windows import window_size
 
@@ -44,18 +46,27 @@ class SourceSize:
         """Targets in all of its epochs."""
         return max(0, self.epochs * self.num_tokens - 1)
 
+    @property
+    def offer(self) -> str:
+        """The same as a clause."""
+        if self.epochs == 1:
+            return f"1 epoch of its {self.num_tokens:,} tokens offers {self.capacity:,}"
+        return f"{self.epochs:,} epochs of its {self.num_tokens:,} tokens offer {self.capacity:,}"
 
-def plan_mixture(options: Options, sizes: Sequence[SourceSize], itemsize: int) -> tuple[Plan, Mixture]:
-    """Solve the budget, or hold what was asked for against every source.
+
+def plan_mixture(
+    options: Options, sizes: Sequence[SourceSize], itemsize: int, say: Callable[[str], None] = lambda line: None
+) -> tuple[Plan, Mixture]:
+    """Solve the budget, and say which source ends it; or hold what was asked for against every source.
 
     Raises:
         PlanError: a source is too small; the message says which, and what would do.
     """
     solver = _Solver(options, sizes, itemsize)
     if options.steps is None and options.tokens is None and not phases_are_closed(options.phases):
-        plan = solver.largest()
+        plan = solver.largest(say)
     else:
-        plan = options.compile_plan(None)
+        plan = compile_requested(options, None)
     if (short := solver.short(plan)) is not None:
         solver.refuse(plan, *short)
     return plan, solver.mixture(plan)
@@ -108,20 +119,28 @@ class _Solver:
                 most[source] += -(-phase.num_rows * weight // total) * per_row
         return least, most
 
-    def largest(self) -> Plan:
+    def largest(self, say: Callable[[str], None]) -> Plan:
         """The plan of the most steps that all sources suffice for."""
         options = self.options
-        if options.max_shapes is not None and not isinstance(options.pacing(), ExplicitPhases):
+        if options.max_shapes is not None and not isinstance(pacing_of(options), ExplicitPhases):
             # As with one source: total and warmup are solved without the shape budget, then only the end may change.
             total = self._most_steps(replace(options, max_shapes=None, shapes_by=None))
-            duration = options.request(None).duration
+            duration = request_of(options, None).duration
             if isinstance(duration, Fraction):
                 duration = warmup_steps_of(duration, total)
             options = replace(options, frac=None, length_warmup_tokens=None, length_warmup_steps=duration)
-        return _with_steps(options, self._most_steps(options))
+        steps = self._most_steps(options)
+        with suppress(PlanError):  # so long that no plan of one more holds it
+            if (short := self.short(_with_steps(options, steps + 1))) is not None:
+                size = self.sizes[short[0]]
+                say(
+                    f"Source {size.name!r} ends the plan after {steps:,} steps: one more would take {short[1]:,} "
+                    f"tokens of it, and {size.offer}."
+                )
+        return _with_steps(options, steps)
 
     def _most_steps(self, options: Options) -> int:
-        pacing, fewest = options.pacing(), least_steps(options.request(None).duration)
+        pacing, fewest = pacing_of(options), least_steps(request_of(options, None).duration)
         if isinstance(pacing, ExplicitPhases):
             fewest = pacing.total_steps + 1
 
@@ -144,16 +163,15 @@ class _Solver:
                 f"Source {size.name!r} has no text to train on, but a weight above 0; give it text, hold out less, or "
                 f"leave it out."
             )
-        epochs = "1 epoch" if size.epochs == 1 else f"{size.epochs} epochs"
         raise PlanError(
-            f"The plan of {plan.total_steps} steps takes {needed} tokens of source {size.name!r}, but {epochs} of its "
-            f"{size.num_tokens} tokens offer {size.capacity}; use fewer steps, a smaller weight, more text, or "
+            f"The plan of {plan.total_steps:,} steps takes {needed:,} tokens of source {size.name!r}, but "
+            f"{size.offer}; use fewer steps, a smaller weight, more text, or "
             f"--source-epochs {size.name}={epochs_begun(needed, size.num_tokens)}."
         )
 
 
 def _with_steps(options: Options, steps: int) -> Plan:
-    return replace(options, steps=steps).compile_plan(None)
+    return compile_requested(replace(options, steps=steps), None)
 
 
 def _last_that_fits(fits: Callable[[int], bool], fewest: int) -> int:

@@ -21,10 +21,10 @@ from pipeline.backends import load_reference
 from pipeline.built_streams import training_tokens
 from pipeline.files.contract import Files
 from pipeline.holdout import HeldOut
-from pipeline.mixed_text import NumberedStream
 from pipeline.mixed_windows import epochs_begun
 from pipeline.source_use import use_of
-from pipeline.stream import MergedParts, StreamSpec, count_partitions
+from pipeline.stored_documents import PartFiles
+from pipeline.stream import NumberedStream, StreamSpec, count_partitions
 from pipeline.tokenized_corpus import TokenizedSource
 from pipeline.tokenizer import TokenizerInfo, load_tokenizer
 from pipeline.windows import consumed_tokens
@@ -42,7 +42,7 @@ class NewSource:
 
 
 def add_source(
-    manifest: Manifest, source: TokenizedSource, *, store: Files, held_out: HeldOut, merged: MergedParts | None
+    manifest: Manifest, source: TokenizedSource, *, store: Files, held_out: HeldOut, merged: PartFiles | None
 ) -> NewSource:
     """Place a source behind the others.
 

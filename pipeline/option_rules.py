@@ -1,7 +1,7 @@
 """Which options have a meaning beside which others, and which values they may have: tables, nothing that runs.
 
-Names are those of `pipeline.options.Options`, which refuses what these tables rule out; `pipeline.option_sources` uses
-them to let a flag win over the key of a file that it contradicts.
+Names are those of `pipeline.options.Options`. `pipeline.option_checks` refuses what these tables rule out, the command
+line shows the choices, and `pipeline.option_sources` lets a flag win over the key of a file that it contradicts.
 """
 
 from __future__ import annotations

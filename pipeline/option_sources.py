@@ -33,7 +33,8 @@ from pipeline.option_rules import (
     ONLY_FOR_TOKENIZED,
     ONLY_GROWING,
 )
-from pipeline.options import Options, phases_are_closed
+from pipeline.options import Options
+from pipeline.requested_plan import phases_are_closed
 from pipeline.sources import by_name, source_options
 
 

@@ -7,7 +7,7 @@ unfinished build continues only when it was asked for the same things.
     empty, or absent                          begin
     .build/request.json, same request         continue
     .build/request.json, other request        begin if no window is finished, else refuse; begin with --overwrite
-    manifest.json, same request               nothing to do
+    manifest.json, same request               nothing to do but to remove what is not of the dataset
     manifest.json, other request              refuse, naming what differs; begin with --overwrite
     anything else                             refuse
 """
@@ -21,9 +21,22 @@ from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, FORMAT, Manifest, parse_manifest
 from pipeline.card import dataset_card
 from pipeline.files.contract import Files
-from pipeline.layout import LOG_NAME, REQUEST_NAME, WINDOWS_FOLDER, WORK_FOLDER, read_object, write_bytes, write_object
+from pipeline.layout import (
+    ASIDE,
+    EXTENSIONS,
+    LOG_NAME,
+    PARENT_LOG,
+    REQUEST_NAME,
+    WINDOWS_FOLDER,
+    WORK_FOLDER,
+    read_build_log,
+    read_object,
+    write_bytes,
+    write_object,
+)
 
-OURS = ("README.md", "tokenizer.json", LOG_NAME, "phases", "validation")
+CARD_NAME = "README.md"
+OURS = (CARD_NAME, "tokenizer.json", LOG_NAME, "phases", "validation")
 """What a build writes besides the manifest and the work folder."""
 
 
@@ -44,8 +57,8 @@ def prepare(root: Files, request: dict[str, Any], *, overwrite: bool) -> Manifes
             _begin(root, request)
     else:
         foreign = [name for name in root.children() if name != WORK_FOLDER]
-        ours = ("aside", "windows", "request.json")
-        foreign += [f"{WORK_FOLDER}/{name}" for name in root.children(WORK_FOLDER) if name not in ours]
+        inside = [f"{WORK_FOLDER}/{name}" for name in root.children(WORK_FOLDER)]
+        foreign += [name for name in inside if name not in (ASIDE, WINDOWS_FOLDER, REQUEST_NAME)]
         if foreign:
             raise BuildError(
                 f"{root.where}: holds {foreign[0]!r} and is not a curriculum dataset, so nothing in it is touched. "
@@ -82,31 +95,42 @@ def _begin(root: Files, request: dict[str, Any]) -> None:
 
 
 def _finished(root: Files, request: dict[str, Any]) -> Manifest:
-    log = read_object(root, LOG_NAME)
+    manifest = parse_manifest(root.read(FILE_NAME) or b"", root.address(FILE_NAME))
+    log = read_build_log(root, manifest.id)
     if log is None or "request" not in log:
         raise BuildError(
-            f"{root.where}: holds a finished dataset without a {LOG_NAME}, so nothing tells whether it is the one "
+            f"{root.where}: holds a finished dataset without its {LOG_NAME}, so nothing tells whether it is the one "
             f"asked for. Give --overwrite to replace it, or another --out."
         )
     if log["request"] != request:
-        raise BuildError(
-            f"{root.where}: holds a finished dataset that was asked for something else: "
-            f"{_differences(log['request'], request)}. Give --overwrite to replace it (the token store is used again), "
-            f"or another --out."
-        )
-    manifest = parse_manifest(root.read(FILE_NAME) or b"", root.address(FILE_NAME))
+        raise BuildError(_other_request(root, manifest, log["request"], request))
     shards = [shard for entry in manifest.entries for shard in entry.shards]
     for shard, found in zip(shards, root.facts_of([shard.path for shard in shards]), strict=True):
         if found is None or found.num_bytes != shard.num_bytes:
             address = root.address(shard.path)
             raise DataError(f"{address}: missing or damaged. Give --overwrite to build the dataset again.")
-    root.remove(WORK_FOLDER)
+    settle(root, manifest, log)
     return manifest
+
+
+def _other_request(root: Files, manifest: Manifest, before: dict[str, Any], now: dict[str, Any]) -> str:
+    built = {key: value for key, value in before.items() if key != EXTENSIONS}
+    if built != now:
+        return (
+            f"{root.where}: holds a finished dataset that was asked for something else: {_differences(built, now)}. "
+            f"Give --overwrite to replace it (the token store is used again), or another --out."
+        )
+    first = manifest.build.extensions[0].first_step
+    return (
+        f"{root.where}: holds what this build makes, {first:,} steps, and it was extended since, to "
+        f"{manifest.plan.total_steps:,}. Nothing is left to build; `curriculum extend` goes on with it. Give "
+        f"--overwrite to have the {first:,} steps alone in its place, or another --out."
+    )
 
 
 def finish(root: Files, manifest: Manifest, facts: dict[str, Any]) -> None:
     """Everything beside shards and tokenizer; the manifest last, since its presence says that all the rest is there."""
-    write_bytes(root, "README.md", dataset_card(manifest).encode())
+    write_bytes(root, CARD_NAME, dataset_card(manifest).encode())
     write_object(root, LOG_NAME, facts)
     sweep(root, manifest)
     # The manifest keeps the order of its keys: it is read by people too.
@@ -114,8 +138,18 @@ def finish(root: Files, manifest: Manifest, facts: dict[str, Any]) -> None:
     root.remove(WORK_FOLDER)
 
 
+def settle(root: Files, manifest: Manifest, log: dict[str, Any]) -> None:
+    """Leave the finished dataset alone in its folder: what an extension that was given up has written goes."""
+    if root.facts(PARENT_LOG) is not None:  # it may have come as far as to tell of itself
+        write_bytes(root, CARD_NAME, dataset_card(manifest).encode())
+        write_object(root, LOG_NAME, log)
+    sweep(root, manifest)
+    root.remove(WORK_FOLDER)
+
+
 def sweep(root: Files, manifest: Manifest) -> None:
-    """Remove files under the shard folders that the manifest does not name: left by an interrupted --overwrite."""
+    """Remove files under the shard folders that the manifest does not name: left by an interrupted --overwrite, or by
+    an extension that was given up."""
     entries = manifest.entries
     expected = {shard.path for entry in entries for shard in entry.shards}
     for folder in ("phases", "validation"):

@@ -19,7 +19,8 @@ import numpy as np
 import xxhash
 
 from pipeline.files.contract import Files
-from pipeline.store import PartIndex, PartSummary, fold_content, tokens_name, write_index
+from pipeline.part_index import PartIndex, PartSummary, fold_content, write_index
+from pipeline.store_names import tokens_name
 from pipeline.tokenizer import TokenizerInfo
 
 WRITE_TOKENS = 4 << 20

@@ -22,8 +22,17 @@ from pipeline.build import prepare_plan
 from pipeline.census import take_census
 from pipeline.corpus_plan import CorpusPlan, StoredCorpus, StoredSource, mixture_use, plan_corpus
 from pipeline.engines.choice import open_workers
-from pipeline.options import DEFAULT_SHAPES_BY, Options, phases_are_closed
+from pipeline.option_fields import DEFAULT_SHAPES_BY
+from pipeline.options import Options
 from pipeline.progress import Progress
+from pipeline.requested_plan import (
+    batch_of,
+    check_requested,
+    compile_requested,
+    curriculum_of,
+    pacing_of,
+    phases_are_closed,
+)
 from pipeline.source_use import MixtureUse
 from pipeline.sources import CORPUS, mixture_of
 from pipeline.store import read_corpora
@@ -82,10 +91,10 @@ def plan_request(request: PlanRequest, progress: Progress) -> PlanOutcome:
         PlanError, ConfigError: it cannot work, or nothing says how long the run is.
     """
     options = request.options
-    options.check()
+    check_requested(options)
     size = _model_size(request.model_size)
     planned, dtype = _planned(options, progress)
-    plan = planned.plan if planned else options.compile_plan(options.corpus_tokens)
+    plan = planned.plan if planned else compile_requested(options, options.corpus_tokens)
     return PlanOutcome(
         plan=plan,
         corpus_tokens=planned.corpus_tokens if planned else options.corpus_tokens,
@@ -122,8 +131,9 @@ def _planned(options: Options, progress: Progress) -> tuple[CorpusPlan | None, s
     is_open = options.steps is None and options.tokens is None and options.corpus_tokens is None
     fixed = phases_are_closed(options.phases)
     needs_corpus = options.mode == "document" or (is_open and not fixed)
-    if options.store is not None and (needs_corpus or len(_corpora(options)) == 1):
-        return _plan_store(options, progress), _dtype(options)
+    corpora = _corpora(options) if options.store is not None else []
+    if options.store is not None and (needs_corpus or len(corpora) == 1):
+        return _plan_store(options, corpora, progress), str(corpora[0]["dtype"])
     if options.mode == "document":
         raise PlanError(
             "Mode document is planned by the lengths of the documents. Give the corpus, or a --store that holds it."
@@ -137,22 +147,34 @@ def _planned(options: Options, progress: Progress) -> tuple[CorpusPlan | None, s
 
 
 def _corpora(options: Options) -> list[dict[str, Any]]:
-    """The tokenized corpora in the store that a plan of these options could be of."""
-    return [corpus for corpus in read_corpora(options.store_files()) if corpus["bos"] == options.bos]
+    """The tokenized corpora in the store that a plan of these options could be of.
+
+    Those of the tokenizer; if none was named and none is by the default one, any.
+    """
+    noted = [corpus for corpus in read_corpora(options.store_files()) if corpus["bos"] == options.bos]
+    kind, value = parse_tokenizer_spec(options.tokenizer)
+    if kind == "file":
+        info = load_tokenizer(str(value), eos=options.eos, bos=options.bos)
+        return [one for one in noted if (one["tokenizer_sha256"], one["eos_id"]) == (info.sha256, info.eos_id)]
+    same = [one for one in noted if one["tokenizer"] == options.tokenizer]
+    return same or (noted if options.tokenizer == Options().tokenizer else [])
 
 
-def _plan_store(options: Options, progress: Progress) -> CorpusPlan:
-    store, corpora = options.store_files(), _corpora(options)
+def _plan_store(options: Options, corpora: list[dict[str, Any]], progress: Progress) -> CorpusPlan:
+    store = options.store_files()
     if len(corpora) != 1:
         if not store.children():
             raise PlanError(f"{store.where}: no such folder. Give the token store of a build, or the corpus itself.")
-        listing = "; ".join(f"{c['tokens']:,} tokens of {c['name']} by {c['tokenizer']}" for c in corpora) or "none"
+        there = "; ".join(f"{c['tokens']:,} tokens of {c['name']} by {c['tokenizer']}" for c in read_corpora(store))
         raise PlanError(
-            f"{store.where}: a plan needs a store with one tokenized corpus, this one has {len(corpora)} ({listing}). "
-            f"Give --corpus-tokens, or the corpus itself."
+            f"{store.where}: {len(corpora)} of its tokenized corpora are by tokenizer {options.tokenizer} with bos "
+            f"{options.bos}, and a plan is of one; it has {there or 'none'}. Name another --tokenizer, or give "
+            f"--corpus-tokens or the corpus itself."
         )
-    corpus = StoredCorpus(sources=_stored_sources(corpora[0]), dtype=_dtype(options))
-    if "sources" in corpora[0]:  # weights are held against the names in the store
+    noted = corpora[0]
+    progress.say(f"{store.where}: {noted['tokens']:,} tokens of {noted['name']} by {noted['tokenizer']}.")
+    corpus = StoredCorpus(sources=_stored_sources(noted), dtype=noted["dtype"])
+    if "sources" in noted:  # weights are held against the names in the store
         options = replace(options, source=tuple(f"{source.name}={source.name}" for source in corpus.sources))
     with open_workers(options, progress.say) as workers:
         return plan_corpus(options, corpus, workers, progress)
@@ -183,7 +205,7 @@ def _model_size(given: tuple[int | None, int | None, int | None]) -> ModelSize |
 
 def _shapes(options: Options, planned: CorpusPlan | None) -> tuple[ShapeRow, ...]:
     """What numbers of shapes would cost, for schedules that grow: against the plan without a budget of shapes."""
-    pacing = options.pacing() if options.curriculum() is None else None
+    pacing = pacing_of(options) if curriculum_of(options) is None else None
     if pacing is None or len(pacing.lengths) == 1:
         raise ConfigError("A shape budget needs a schedule that grows, such as linear: leave --shape-table out.")
     corpus_tokens = planned.corpus_tokens if planned else options.corpus_tokens
@@ -191,7 +213,7 @@ def _shapes(options: Options, planned: CorpusPlan | None) -> tuple[ShapeRow, ...
     ideal_options = replace(options, max_shapes=None)
     if planned and planned.mixed and options.tokens is None:  # as many steps as the sources suffice for
         ideal_options, corpus_tokens = replace(ideal_options, steps=planned.plan.total_steps), None
-    ideal = ideal_options.compile_plan(corpus_tokens, fill=fill)
+    ideal = compile_requested(ideal_options, corpus_tokens, fill=fill)
     runs = tuple((ideal.phases[phase].seq_len, num_steps) for phase, num_steps in ideal.order)
     ends = (min(pacing.lengths), max(pacing.lengths))
     return shape_table(runs, by=options.shapes_by or DEFAULT_SHAPES_BY, lengths=ends)
@@ -230,10 +252,10 @@ def _dtype(options: Options) -> str:
 def _warnings(options: Options, plan: Plan, *, has_corpus: bool) -> list[str]:
     warnings = []
     least = plan.min_tokens_per_step
-    if options.batch().is_underfull(least):
+    if batch_of(options).is_underfull(least):
         warnings.append(
             f"The smallest step trains {least:,} tokens, under 90 % of the {options.batch_tokens:,} asked for: "
-            f"a {'larger --batch-tokens' if options.batch().rows_multiple_of == 1 else 'smaller --rows-multiple-of'} "
+            f"a {'larger --batch-tokens' if batch_of(options).rows_multiple_of == 1 else 'smaller --rows-multiple-of'} "
             f"fills it better."
         )
     # Lengths of documents alternate by design.

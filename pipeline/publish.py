@@ -160,6 +160,18 @@ def remove(path: Path) -> None:
         raise _cannot_write(path, error) from error
 
 
+def remove_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing.
+
+    Raises:
+        BuildError: that is not possible, or it does.
+    """
+    try:
+        folder.rmdir()
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
 def _cannot_write(path: Path, error: OSError) -> BuildError:
     return BuildError(
         f"{path}: cannot be written: {error.strerror or error}. Free space, fix the permissions or give another place; "

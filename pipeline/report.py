@@ -19,6 +19,7 @@ from rich.table import Table
 
 from curriculum.plan import Plan
 from pipeline.files.address import is_url
+from pipeline.lineage import extended_by
 from pipeline.report_packing import packing_lines
 from pipeline.report_sources import source_lines, source_sentences
 
@@ -81,10 +82,14 @@ def build_report(result: BuildResult) -> None:
     """Print what was built and what to do next."""
     console = Console(highlight=False, soft_wrap=True)
     manifest, plan = result.manifest, result.manifest.plan
-    state = "is finished already; nothing to do" if result.already_finished else "is finished"
+    state, new = "is finished", extended_by(manifest)[-1:]
+    if result.already_finished:
+        more = f"; for more steps, ask for more than {plan.total_steps:,} with --total-steps" if new else ""
+        state = f"is finished already; nothing to do{more}"
     lines = [
         f"{result.files.where} {state}.",
         f"  id      {manifest.id}",
+        *(f"  new     {steps}, after {parent}" for steps, parent in new),
         f"  plan    {plan.total_steps:,} steps, {manifest.accounting.trained_tokens:,} trained tokens, "
         f"{len(plan.phases)} phases up to length {plan.max_seq_len:,}",
         f"  corpus  {manifest.accounting.documents:,} documents, {manifest.accounting.corpus_tokens:,} tokens, "

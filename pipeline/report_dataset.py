@@ -15,6 +15,9 @@ from itertools import islice
 from typing import Any
 
 from curriculum.manifest import Manifest
+from curriculum.phase import EXTENSIONS
+from curriculum.plan import Plan
+from pipeline.lineage import extended_by
 from pipeline.report_packing import packing_lines
 from pipeline.report_sources import source_lines
 from pipeline.rows import CatRow
@@ -78,7 +81,7 @@ def summary_report(summary: Summary) -> str:
         *_fact("id", manifest.id),
         *_fact("plan", f"{plan.total_steps:,} steps, {trained:,} trained tokens, mode {plan.mode}"),
         *_fact("shapes", f"{plan.num_shapes:,}, up to {plan.max_seq_len:,} tokens per row"),
-        *_fact("schedule", ", ".join(f"{key} {value}" for key, value in plan.schedule.items())),
+        *_fact("schedule", _schedule(plan)),
         *_fact("ranks", f"world sizes that divide every step: {_numbers(plan.world_sizes)}"),
         *_fact(
             "tokens",
@@ -92,8 +95,8 @@ def summary_report(summary: Summary) -> str:
     ]
     for source in manifest.sources:
         lines += _fact("source", f"{source.name}: {source.documents:,} documents, {source.tokens:,} tokens")
-    for line in _lineage(manifest):
-        lines += _fact("extended", line)
+    for steps, parent in extended_by(manifest):
+        lines += _fact("extended", f"by {steps}, from {parent}")
     for line in packing_lines(manifest, (summary.build or {}).get("packing")):
         lines += _fact("packing", line)
     lines += [*_build_lines(summary.build), "", *_accounting_table(summary), "", *_phase_table(summary)]
@@ -102,13 +105,9 @@ def summary_report(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def _lineage(manifest: Manifest) -> Iterator[str]:
-    """A line for each time that the dataset was extended."""
-    extensions = manifest.build.extensions
-    phases = manifest.plan.phases[len(manifest.plan.phases) - len(extensions) :]
-    for entry, phase in zip(extensions, phases, strict=True):
-        of = "" if entry.source is None else f" of source {entry.source}"
-        yield f"{phase.num_steps:,} steps{of} from step {entry.first_step:,} on, to {entry.parent}"
+def _schedule(plan: Plan) -> str:
+    """Extensions have lines of their own."""
+    return ", ".join(f"{key} {value}" for key, value in plan.schedule.items() if key != EXTENSIONS)
 
 
 def cat_report(rows: Sequence[CatRow]) -> str:

@@ -24,7 +24,7 @@ from curriculum.manifest import Manifest
 from pipeline.built_streams import built_stream, require_same_tokens
 from pipeline.files.contract import Files
 from pipeline.layout import read_build_log
-from pipeline.store import read_part
+from pipeline.part_index import read_part
 from pipeline.stream import (
     StreamPiece,
     StreamSpec,

@@ -22,7 +22,7 @@ def write_shard(write: OpenFile, path: str, rows: Rows) -> ShardEntry:
     """Publish rows as a file of a dataset.
 
     Args:
-        dataset: place of the dataset.
+        write: opens a file of the dataset, see `pipeline.files.contract.OpenFile`.
         path: path of the shard in it, forward slashes.
         rows: what to write.
     """

@@ -49,6 +49,10 @@ class MixtureUse:
         consumed = sum(consumed_in_phase(self.plan, number, self.rows[number][source], self.fill) for number in phases)
         return consumed / self.sizes[source]
 
+    def weight(self, source: int) -> float:
+        """Share of all rows that the weights give it."""
+        return self.mixture.share_of_all([phase.num_rows for phase in self.plan.phases], source)
+
     def share(self, source: int) -> float:
         """Share of the trained tokens."""
         return self.trained(source) / self.plan.total_tokens

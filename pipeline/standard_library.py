@@ -38,8 +38,8 @@ def find_standard_library(folder: Path | None = None) -> Inputs:
             num_ignored += 1
     if not files:
         raise ConfigError(
-            f"no corpus was given, and this Python keeps no sources of its standard library in {folder} to "
-            f"take instead (it may be zipped or compiled); name a file, a folder or a glob"
+            f"No corpus was given, and this Python keeps no sources of its standard library in {folder} to "
+            f"take instead (it may be zipped or compiled); name a file, a folder or a glob."
         )
     return sorted_inputs(files, num_ignored)
 

@@ -72,7 +72,7 @@ def find_in_store(argument: str, read: Endings, options: StorageOptions) -> Foun
     if single is not None:
         kind = read.kind_of(name.rpartition("/")[2])
         if kind is None:
-            raise ConfigError(f"{argument} is not a file that can be read; read are {read.what_is_read}")
+            raise ConfigError(f"{argument} is not a file that can be read; read are {read.what_is_read}.")
         return Found(what="file", files=(make(name, name.rpartition("/")[2], kind, single),), ignored=())
     what, folder, pattern = "folder", name, ["**"]
     listing = _listing(connection, folder, argument)
@@ -146,5 +146,5 @@ def _refuse_datasets(root: str, chosen: dict[str, Identity]) -> None:
         if folder != path and f"{folder}{SAVED_BY_DATASETS[1]}" in chosen:
             raise ConfigError(
                 f"{root}/{folder} was written by datasets.save_to_disk, and such folders are read from disks only: "
-                f"copy it to one, or save it as Parquet (to_parquet)"
+                f"copy it to one, or save it as Parquet (to_parquet)."
             )

@@ -24,12 +24,15 @@ from pipeline.corpus_tokenizer import corpus_tokenizer, keep_tokenizer
 from pipeline.encode import MAX_EXAMPLES, EncodeJob, encode_unit, part_name
 from pipeline.engines.workers import Workers
 from pipeline.options import Options
+from pipeline.part_index import PartSummary
 from pipeline.progress import Progress
 from pipeline.sources import CORPUS
-from pipeline.store import PartSummary, note_corpus, numbered, parts_facts, usable_parts
+from pipeline.store import note_corpus
+from pipeline.store_names import numbered
 from pipeline.tokenized_corpus import TokenizedCorpus, TokenizedSource
 from pipeline.tokenizer import TokenizerInfo
 from pipeline.units import Unit
+from pipeline.usable_parts import parts_facts, usable_parts
 
 
 def tokenize_corpus(
@@ -173,6 +176,9 @@ def _remember_corpus(options: Options, corpus: Corpus, result: TokenizedCorpus) 
     facts = {
         "name": corpus.name,
         "tokenizer": options.tokenizer,
+        "tokenizer_sha256": tokenizer.sha256,
+        "dtype": tokenizer.dtype,
+        "eos_id": tokenizer.eos_id,
         "bos": options.bos,
         "documents": result.documents,
         "tokens": result.tokens,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.store import PartSummary
+from pipeline.part_index import PartSummary
 from pipeline.tokenizer import TokenizerInfo
 
 

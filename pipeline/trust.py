@@ -69,9 +69,11 @@ def choose_backend(
     warn: Callable[[str], None],
     wanted: str | None = None,
     compare: Compare | None = None,
+    called: str | None = None,
 ) -> str:
     """The backend to encode with.
 
+    `called` is what people call the tokenizer, of which `info` may name a copy.
     `wanted="tokenizers"` skips the check; `wanted="fastokens"` raises a BuildError where None falls back.
     `compare` may call `sample_difference` for each of the sample wherever it likes; None does it here.
     """
@@ -82,11 +84,13 @@ def choose_backend(
     difference = _first_difference(info, sample_texts, compare or _compare_here)
     if difference is None:
         return "fastokens"
+    called = called or info.path
+    difference = difference.replace(info.path, called)
     if wanted == "fastokens":
         raise BuildError(
-            f"The backend fastokens is not trusted with {info.path}, because {difference}. Leave out --backend."
+            f"The backend fastokens is not trusted with {called}, because {difference}. Leave out --backend."
         )
-    warn(f"Encoding {info.path} with the slow reference backend, because {difference}.")
+    warn(f"Encoding {called} with the slow reference backend, because {difference}.")
     return "tokenizers"
 
 

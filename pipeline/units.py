@@ -65,7 +65,7 @@ def split_units(files: Sequence[InputFile], unit_bytes: int | None, stored: Stor
         BuildError, ConfigError: a flat file of ids contradicts its header, the file beside it or `stored`.
     """
     if unit_bytes is not None and unit_bytes < 1:
-        raise ConfigError(f"--unit-bytes {unit_bytes} is below 1; give the bytes that a worker reads at a time")
+        raise ConfigError(f"--unit-bytes {unit_bytes} is below 1; give the bytes that a worker reads at a time.")
     units: list[Unit] = []
     for file in files:
         if file.kind not in FILE_IS_DOCUMENT:

@@ -13,27 +13,32 @@ from dataclasses import replace
 
 from curriculum.mixture import Mixture
 from curriculum.shard_format import token_itemsize
-from pipeline.corpus_plan import CorpusPlan
 from pipeline.cut import CutJob, MixedPart, WindowTask
 from pipeline.cut_packed import BucketRows
 from pipeline.document_rows import DocumentRows
 from pipeline.lone_windows import shift_pieces
 from pipeline.mixed_windows import split_sources
 from pipeline.stream import lay_out_stream, overlapping
-from pipeline.windows import ShardSlot, Window, lay_out_shards, rows_by_phase, split_windows
+from pipeline.windows import ShardSlot, Window, consumed_tokens, lay_out_shards, rows_by_phase, split_windows
 
 
-def window_tasks(job: CutJob, planned: CorpusPlan, *, shard_bytes: int) -> list[WindowTask]:
-    """One task per window, with the pieces of the stream that it reads."""
+def window_tasks(job: CutJob, document_rows: DocumentRows | None, *, shard_bytes: int) -> list[WindowTask]:
+    """One task per window, with the pieces of the stream that it reads.
+
+    Args:
+        job: what the windows have in common.
+        document_rows: of mode document; None in others.
+        shard_bytes: size of a shard at most.
+    """
     plan = job.plan
     windows = split_windows(plan, job.window_tokens, job.fill)
     itemsize = token_itemsize(job.stream.dtype)
     layout = lay_out_shards(plan, windows, shard_bytes=shard_bytes, itemsize=itemsize)
-    if planned.document_rows is not None:
-        return list(_document_tasks(job, planned.document_rows, zip(windows, layout, strict=True)))
+    if document_rows is not None:
+        return list(_document_tasks(job, document_rows, zip(windows, layout, strict=True)))
     if job.mixture is not None:
         return list(_mixed_tasks(job, job.mixture, list(zip(windows, layout, strict=True))))
-    pieces = lay_out_stream(job.stream, planned.consumed_tokens + 1)
+    pieces = lay_out_stream(job.stream, consumed_tokens(plan, job.fill) + 1)
     identity = job.identity
     return [
         WindowTask(

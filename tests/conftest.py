@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -17,15 +18,37 @@ from pipeline.build import BuildResult, build
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 from small_corpus import real_texts
+from suite_order import Groups, install_meanwhile, sort_tests
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads of torch wait for each other by spinning
 settings.register_profile("any machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("any machine")
+
+MEMORY = Path("/dev/shm")
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
+    # `tmp_path` is in memory: small builds wait for a disk, fsync after fsync, twice as long as they work.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # A shell ignores SIGINT for what runs in its background, nohup SIGHUP; what tests start would inherit that.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long ones first."""
+    sort_tests(items)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    """What workers get."""
+    return Groups(config, log)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin with what some of the chosen tests will need."""
+    install_meanwhile(session.items)
 
 
 @pytest.fixture(scope="session")

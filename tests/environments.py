@@ -50,13 +50,14 @@ def environment(name: str, *packages: str, sees: tuple[str, ...] = ()) -> Path:
 
 def _make(folder: Path, packages: tuple[str, ...], sees: tuple[str, ...]) -> str | None:
     """Make a venv; a sentence if that is not possible."""
-    problem = _run(sys.executable, "-m", "venv", str(folder))
+    problem = _run(sys.executable, "-m", "venv", "--without-pip", str(folder))  # a pip of its own costs 4 s
     if problem:
         return problem
     (site_packages,) = folder.glob("lib/python*/site-packages")
     if sees:
         (site_packages / "seen_too.pth").write_text("\n".join(sees) + "\n")
-    return _run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages)
+    pip = (sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"))
+    return _run(*pip, "install", "--quiet", "--no-compile", *packages)  # what is imported is compiled then
 
 
 def _run(*command: str) -> str | None:

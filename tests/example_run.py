@@ -4,7 +4,8 @@ In:  the name of a script of `curriculum.examples`, a dataset, a number of proce
 Out: `Recorded`: digests of all rows in the order of their step, and the lines that the script printed.
 Guarantee: a real torchrun launch; it ends by itself or by its own process id.
 
-    run_example("train_hf", dataset, checkpoint, tmp_path / "log", processes=2, stop_before=3)
+    with ready_python(sys.executable, "train_hf") as python:
+        run_example(python, "train_hf", dataset, checkpoint, tmp_path / "log", processes=2, stop_before=3)
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Recorded:
 
 
 def run_example(
+    python: Path,
     name: str,
     dataset: Path,
     checkpoint: Path,
@@ -43,13 +44,13 @@ def run_example(
     stop_before: int | None = None,
     micro_batches: int = 1,
 ) -> Recorded:
-    """Start it and wait."""
+    """Start it and wait; `python` also starts what torchrun starts."""
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    command = [sys.executable, "-m", *(launcher if processes > 1 else []), f"curriculum.examples.{name}", str(dataset)]
+    command = [str(python), "-m", *(launcher if processes > 1 else []), f"curriculum.examples.{name}", str(dataset)]
     command += ["--checkpoint", str(checkpoint), "--micro-batches", str(micro_batches)]
     command += [] if stop_before is None else ["--stop-before", str(stop_before)]
     environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    environment |= {"OMP_NUM_THREADS": "1", "CURRICULUM_DOCTOR_LOG": str(log)}
+    environment |= {"OMP_NUM_THREADS": "1", "CURRICULUM_DOCTOR_LOG": str(log), "PYTHON_EXEC": str(python)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-4_000:]
     recorded = load_run(log)

@@ -9,6 +9,7 @@ from typing import Any
 from curriculum.schedule import parse_phases
 from pipeline.importers import Imported
 from pipeline.option_sources import load_options
+from pipeline.requested_plan import compile_requested
 
 
 def imported_lengths(imported: Imported, num_steps: int) -> list[int]:
@@ -16,7 +17,7 @@ def imported_lengths(imported: Imported, num_steps: int) -> list[int]:
     options = imported.options
     flags = {"steps": options.get("steps", max(num_steps, _warmup_steps(options)))}
     batch = {} if "batch_tokens" in options else {"batch_rows": 1}
-    plan = load_options(None, flags, {**batch, **options}).compile_plan(None)
+    plan = compile_requested(load_options(None, flags, {**batch, **options}), None)
     return expanded([(plan.phases[index].seq_len, steps) for index, steps in plan.order])
 
 

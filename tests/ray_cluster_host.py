@@ -31,7 +31,8 @@ def serve(num_nodes: int) -> None:
         return str(node.node_id)
 
     for _ in range(num_nodes - 1):
-        add()
+        add(wait=False)  # they start side by side
+    cluster.wait_for_nodes()
     answer({"address": cluster.address, "nodes": list(nodes)})
     for line in sys.stdin:
         what, *rest = line.split()

@@ -1,6 +1,6 @@
 """A build on a Ray cluster whose tasks say that they have begun and then wait until they are told to go on.
 
-In:  the options of `curriculum build`, and where to look.   Out: what the command line would print.
+In:  the options of `curriculum build` or `extend`, and where to look.   Out: what the command line would print.
 Guarantee: workers find the functions here by their import path; nothing of the build itself is replaced but its tasks.
 
     MARKS=/tmp/m python ray_driver.py build corpus --engine ray     m/encode-<node>-<pid>-<number> appears
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pipeline.build
+import pipeline.extend
 from pipeline.corpus_tokenizer import sample_unit
 from pipeline.cut import cut_window
 from pipeline.tokenize_stage import ensure_parts
@@ -78,7 +79,7 @@ def main() -> None:
         with real(*args, **kwargs) as workers:
             yield Gated(workers, os.environ["MARKS"])
 
-    pipeline.build.open_workers = watched
+    pipeline.build.open_workers = pipeline.extend.open_workers = watched
     command_line()
 
 

@@ -97,7 +97,7 @@ def scenarios(workers: RayWorkers, folder: str) -> dict[str, Any]:
     found["ended later"] = len(list(Path(folder).glob("ended-*")))
     found["die"] = error_of(lambda: run(die, (), 2))
     found["die once"] = sorted(run(die_once, (folder,), 4)) == [0, 1, 2, 3]
-    found["panic"] = error_of(lambda: run(panic, (), 2))
+    found["panic"] = error_of(lambda: run(panic, (), 1))
     found["threads"] = run(environment, (), 1)[0]
     workers.num_workers = 2
     found["at work at once"] = max(run(look, (folder,), 8).values())

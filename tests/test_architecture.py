@@ -12,43 +12,73 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STAGES = {
     "corpus",
-    "corpus_backend",
     "corpus_tokenizer",
-    "corpus_plan",
+    "corpus_backend",
+    "encode",
     "tokenize_stage",
+    "merge",
+    "holdout",
+    "census",
+    "corpus_plan",
+    "cut_stage",
     "cut",
     "cut_packed",
+    "cut_validation",
+    "mixed_text",
+    "tokenized.take",
+    "tokenized.sample",
+    "tokenized.check",
+    "output",
+    "card",
     "verify",
+    "mixed_checks",
     "summary",
     "rows",
     "row_sources",
-    "output",
-    "card",
-    "holdout",
-    "census",
 }
 """Each does one thing with files and shares only values and pure functions with the others."""
 ALLOWED = {
-    "build": {"corpus", "tokenize_stage", "corpus_plan", "cut", "cut_packed", "output", "holdout"},  # the wiring
-    "extend": {"corpus", "tokenize_stage", "cut", "output", "holdout"},  # the wiring of `extend`
-    "extension_request": {"corpus"},  # the values that it remembers
-    "new_source": {"holdout"},  # the values that it places
-    "tokenize_stage": {"corpus", "corpus_backend", "corpus_tokenizer"},  # all units, with one tokenizer and backend
-    "corpus_tokenizer": {"corpus"},  # the files that it may be trained on
+    # the wiring: of `build`, `extend`, `plan` and the commands that read
+    "build": {
+        "corpus",
+        "tokenize_stage",
+        "corpus_plan",
+        "holdout",
+        "merge",
+        "cut",
+        "cut_stage",
+        "cut_validation",
+        "output",
+    },
+    "extend": {"corpus", "cut", "cut_stage", "output"},
+    "extension_streams": {"corpus", "tokenize_stage", "holdout", "merge"},
+    "planning": {"corpus_plan", "census"},
+    "cli": {"rows", "summary", "verify"},
+    # a stage that gives others its tasks
+    "tokenize_stage": {"corpus", "corpus_tokenizer", "corpus_backend", "encode"},  # many units
+    "corpus_tokenizer": {"corpus", "encode"},  # the files that it may be trained on
+    "corpus_backend": {"encode", "tokenized.sample", "tokenized.take"},
+    "encode": {"tokenized.take"},  # one unit, of texts or of ids
+    "tokenized.sample": {"tokenized.check"},
     "cut_stage": {"cut"},  # many windows
-    "output": {"card"},  # one of the files that it publishes
-    "build_log": {"corpus"},  # the values it reports
+    "cut": {"cut_packed", "mixed_text"},  # one window, in whatever mode
     "corpus_plan": {"holdout"},
-    "window_tasks": {"corpus_plan", "cut", "cut_packed"},  # the tasks that they do
-    "cut": {"cut_packed"},  # one window, in whatever mode
-    "planning": {"corpus_plan", "census"},  # the wiring of `plan`
-    "analysis": {"census"},  # what it analyses
+    "verify": {"mixed_checks"},
+    "window_checks": {"mixed_checks"},
+    "manifest_checks": {"mixed_checks"},
+    "output": {"card"},  # one of the files that it publishes
+    # values that they report, remember, place or show
+    "build_log": {"corpus"},
+    "extension_request": {"corpus"},
+    "new_source": {"holdout"},
+    "window_tasks": {"cut", "cut_packed"},
+    "analysis": {"census"},
     "recommendation": {"census"},
     "report_analysis": {"census"},
-    "cli": {"rows", "summary", "verify"},
     "report_dataset": {"rows", "summary", "verify"},
     "rows": {"row_sources"},  # `cat` shows what it looks up
 }
+"""Who may know which stages: one that is listed and does not use them is a mistake too."""
 
 
 def imports(path: Path) -> set[str]:
@@ -107,8 +137,24 @@ def test_the_plan_needs_the_standard_library_only(name: str) -> None:
 def test_stages_do_not_import_each_other() -> None:
     """Data flows one way; only the wiring knows all stages."""
     for path in sorted((ROOT / "pipeline").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT / "pipeline").with_suffix("").parts)
         used = {name.removeprefix("pipeline.") for name in imports(path) if name.startswith("pipeline.")}
-        assert used & STAGES <= ALLOWED.get(path.stem, set()), path
+        assert used & STAGES == ALLOWED.get(name, set()), path
+
+
+def test_every_refusal_ends_as_a_sentence() -> None:
+    """Errors for people end with a full stop; one that ends with a value has it in the value, such as REPAIR."""
+    kinds = {"ConfigError", "PlanError", "BuildError", "DataError", "BadRecordError"}
+    for path in [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "curriculum" / "remote").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in kinds or not node.args:
+                continue
+            said = node.args[0]
+            last = said.values[-1] if isinstance(said, ast.JoinedStr) else said
+            if isinstance(last, ast.Constant):
+                assert str(last.value).endswith((".", ".)")), f"{path}:{node.lineno}: {last.value}"
+            elif isinstance(last, ast.FormattedValue):
+                assert "what_is_read" not in ast.unparse(last), f"{path}:{node.lineno}: no full stop"
 
 
 def test_no_file_is_named_like_the_standard_library() -> None:
@@ -126,6 +172,15 @@ def test_help_is_instant() -> None:
     heavy = {"numpy", "pyarrow", "rich", "tokenizers", "datasets", "torch"}
     code = f"import sys; from pipeline.cli import main; print({heavy!r} & set(sys.modules))"
     assert _run("-c", code).stdout.strip() == "set()"
+
+
+def test_workers_load_no_encoder_before_something_is_encoded() -> None:
+    """A store is cut anew, and ids of other tools are cut, without one."""
+    code = "import sys; from pipeline.build import _import_stages as load; load(); print(sorted(sys.modules))"
+    loaded = _run("-c", code).stdout
+    assert "'pipeline.cut'" in loaded
+    assert "fastokens" not in loaded
+    assert "'tokenizers'" not in loaded
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

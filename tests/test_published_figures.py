@@ -12,6 +12,7 @@ import pytest
 from curriculum.flops import ModelSize, plan_flops
 from curriculum.shape_budget import shape_table
 from pipeline.option_sources import load_options
+from pipeline.requested_plan import compile_requested
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "curricula.md").read_text("utf-8")
@@ -66,7 +67,7 @@ def test_what_document_decomposition_loses_elsewhere(kept_of: Callable[[int], in
 )
 def test_what_short_rows_save(name: str, size: ModelSize, saved: str) -> None:
     """At equal trained tokens, by 6 N + 12 L H s; the page names the model that the share is of."""
-    flops = plan_flops(load_options(ROOT / "configs" / name, {}).compile_plan(None), size)
+    flops = plan_flops(compile_requested(load_options(ROOT / "configs" / name, {}), None), size)
     assert saved in {f"{100 * flops.saved_share:.1f} %", f"{100 * flops.saved_share:.0f} %"}
     line = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |"))
     assert [cell.strip() for cell in line.split("|")[2:6]] == [
@@ -79,7 +80,7 @@ def test_what_short_rows_save(name: str, size: ModelSize, saved: str) -> None:
 
 def test_what_a_shape_budget_costs() -> None:
     """The mean deviation counts the constant tail, where nothing deviates: over the warmup alone it is larger."""
-    plan = load_options(ROOT / "configs" / "gpt2-1.5b.toml", {}).compile_plan(None)
+    plan = compile_requested(load_options(ROOT / "configs" / "gpt2-1.5b.toml", {}), None)
     runs = tuple((plan.phases[phase].seq_len, steps) for phase, steps in plan.order)
     four, eight = shape_table(runs, lengths=(64, 1024), counts=(4, 8))
     assert [f"{100 * row.mean_deviation:.2g} %, {row.largest_jump:.2g}" for row in (eight, four)] == [

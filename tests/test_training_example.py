@@ -28,6 +28,7 @@ from curriculum.doctor.recorder import close_logs
 from pipeline.build import build
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
+from ready_python import ready_python
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "curriculum" / "examples" / "train_torch.py"
@@ -83,15 +84,21 @@ def run_here(*arguments: object, log: Path | None = None) -> list[Step]:
 
 def run_on_two(*arguments: object, log: Path) -> list[Step]:
     """The script under torchrun; what rank 0 printed."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, "-m", "curriculum.examples.train_torch", *map(str, arguments)]
-    process = subprocess.Popen(
-        command, env=environment(log), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=log.parent
-    )
-    try:
-        output, errors = process.communicate(timeout=TIMEOUT_S)
-    finally:
-        process.terminate()  # torchrun ends its workers
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script = ["-m", "curriculum.examples.train_torch", *map(str, arguments)]
+    with ready_python(sys.executable, "train_torch") as python:
+        process = subprocess.Popen(
+            [python, *launch, *script],
+            env=environment(log, PYTHON_EXEC=str(python)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=log.parent,
+        )
+        try:
+            output, errors = process.communicate(timeout=TIMEOUT_S)
+        finally:
+            process.terminate()  # torchrun ends its workers
     assert process.returncode == 0, errors
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 

@@ -19,6 +19,7 @@ from pipeline.build import build, prepare_plan
 from pipeline.option_sources import load_options
 from pipeline.planning import PlanRequest, plan_request
 from pipeline.progress import Silent
+from pipeline.requested_plan import compile_requested
 from pipeline.verify import verify_dataset
 from zoo_cases import CONFIGS, FROM_CONFIGS, FROM_FLAGS, IMPORTED, TOKENIZER, Case
 
@@ -127,7 +128,7 @@ OF_DOCUMENTS = {"dataset-decomposition.toml": (55_040, 28_856_811_520), "olmo-vs
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_runs_are_planned_as_published(name: str) -> None:
     """`curriculum plan --config configs/NAME` shows the run of the paper, without any data."""
-    plan = load_options(CONFIGS / name, {}).compile_plan(None)
+    plan = compile_requested(load_options(CONFIGS / name, {}), None)
     assert (plan.total_steps, plan.total_tokens, plan.num_shapes) == PUBLISHED[name]
 
 
@@ -135,14 +136,14 @@ def test_published_runs_are_planned_as_published(name: str) -> None:
 def test_document_curricula_of_a_published_corpus(name: str) -> None:
     """The buckets of Dataset Decomposition's run give its number of steps: 6,880 in each of 8 cycles."""
     rows = {seq_len: 8 * num_rows for seq_len, num_rows in ROWS_PER_CYCLE.items()}
-    plan = load_options(CONFIGS / name, {}).compile_plan(None, rows)
+    plan = compile_requested(load_options(CONFIGS / name, {}), None, rows)
     assert (plan.total_steps, plan.total_tokens) == OF_DOCUMENTS[name]
     assert early_share(plan, 8) < 0.25
 
 
 def test_best_fit_is_one_pass_over_the_corpus_that_it_is_given() -> None:
     """512 rows of 2,048: 10^9 tokens hold 953 steps."""
-    plan = load_options(CONFIGS / "best-fit.toml", {"corpus_tokens": 10**9}).compile_plan(10**9)
+    plan = compile_requested(load_options(CONFIGS / "best-fit.toml", {"corpus_tokens": 10**9}), 10**9)
     assert (plan.total_steps, plan.total_tokens) == (953, 953 * 2**20)
 
 
@@ -156,7 +157,7 @@ def test_no_config_is_forgotten_and_each_names_its_source() -> None:
 
 def test_the_warmup_of_the_paper_trains_half_of_what_it_loads() -> None:
     """64 -> 1024 over 45,000 steps of 4,096 rows trains 99.5 of the 188.7 billion tokens that it loads."""
-    plan = load_options(CONFIGS / "gpt2-1.5b.toml", {}).compile_plan(None)
+    plan = compile_requested(load_options(CONFIGS / "gpt2-1.5b.toml", {}), None)
     assert plan.tokens_at(45_000) == 99_536_732_160
     assert plan.consumed_at(45_000) == 45_000 * 4_096 * 1_024 == 188_743_680_000
     assert [plan.phases[plan.locate(t - 1)[0]].seq_len for t in (1, 375, 750, 3000, 22_500, 44_999)] == [

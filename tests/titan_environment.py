@@ -30,15 +30,17 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 
-def run_titan(*arguments: str, more: Mapping[str, str] = {}, timeout_s: int = 240) -> list[dict[str, Any]]:
-    """Run a program there; the JSON objects that it printed, one per line."""
+def run_titan(
+    python: Path, *arguments: str, more: Mapping[str, str] = {}, timeout_s: int = 240
+) -> list[dict[str, Any]]:
+    """Run a program there, and what it starts, with `python`; the JSON objects that it printed, one per line."""
     done = subprocess.run(
-        [str(titan_python()), *arguments],
+        [str(python), *arguments],
         capture_output=True,
         text=True,
         timeout=timeout_s,
         check=False,
-        env=environment(**more),
+        env=environment(**more, PYTHON_EXEC=str(python)),
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

@@ -9,8 +9,9 @@ nothing heavy is imported before it is set, and torch never.
         logits, loss = model(batch)                         curriculum doctor --check log/1 DATASET
         curriculum.doctor.record(batch, logits=logits, loss=loss)
 
-`recorder` writes a log, `run_log` reads it, `check` compares it with the plan; `causes` and `labels` say what went
-wrong.
+`recorder` writes a log of `digests` and of the loss (`cross_entropy`), `run_log` reads it, `run_trace` lays it beside
+the `planned_rows`. `check` compares them: what differs is a `case`; `causes` (with `order_causes` and `sharing_causes`)
+and `labels` say why, and each answer is a `finding`.
 """
 
 from __future__ import annotations

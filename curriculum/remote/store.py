@@ -62,13 +62,13 @@ class Store:
             import fsspec
             from fsspec.core import url_to_fs
         except ImportError:
-            raise ConfigError(f"{url}: reading from a store needs fsspec: pip install fsspec") from None
+            raise ConfigError(f"{url}: reading from a store needs fsspec; `pip install fsspec` brings it.") from None
         try:
             self._fs, self._root = url_to_fs(self.url, skip_instance_cache=True, **options)
         except ImportError as error:
             extra = EXTRAS.get(protocol)
-            command = f"pip install 'seqlen-curriculum[{extra}]'" if extra else f"{error}"
-            raise ConfigError(f"{url}: the package for {protocol}:// is not installed: {command}") from None
+            remedy = f"`pip install 'seqlen-curriculum[{extra}]'` brings it" if extra else f"{error}".rstrip(".")
+            raise ConfigError(f"{url}: the package for {protocol}:// is not installed: {remedy}.") from None
         except (TypeError, ValueError, KeyError) as error:
             raise ConfigError(f"{url}: no client can be made for this address ({reason(error)}).") from None
         self._is_async = bool(self._fs.async_impl)

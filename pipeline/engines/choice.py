@@ -14,6 +14,7 @@ from pipeline.engines.local import local_workers
 from pipeline.engines.workers import Workers
 from pipeline.layout import ASIDE
 from pipeline.options import Options
+from pipeline.store_names import STORE_ASIDE
 from pipeline.units import MAX_UNIT_BYTES
 from pipeline.windows import MAX_WINDOW_TOKENS
 
@@ -31,18 +32,22 @@ def open_workers(
 ) -> Iterator[Workers]:
     """Start nothing on this machine yet: local workers begin with the first task.
 
+    Whoever has tasks that write holds the token store, whether they write there or only read it: orphans of an earlier
+    run are known by a file in it, wherever they write.
+
     Args:
         say: takes a line for people.
         encodes: tasks write to the token store, which the caller holds.
-        cuts: tasks write to the output, which the caller holds.
+        cuts: tasks write to the output, which the caller holds, and read the token store.
         files: path and bytes of the files that tasks read.
 
     Raises:
         ConfigError: the engine is not installed, or its address is none.
         BuildError: a cluster does not answer, or a node of it cannot work on this build.
     """
-    if encodes:
-        wait_for_orphans(options.store_files(), say)
+    writes, out = encodes or cuts, options.out_files() if cuts else None
+    if writes:
+        wait_for_orphans(say, store=options.store_files(), out=out, options=options.storage_option)
     if options.engine == "local":
         with local_workers(options.num_workers(), lambda stage: what_to_lower(options, stage)) as workers:
             yield workers
@@ -50,9 +55,15 @@ def open_workers(
     from pipeline.engines.node_checks import SharedFolder
     from pipeline.engines.ray_cluster import Places, ray_workers
 
-    writes = [SharedFolder(files=options.store_files(), aside="aside")] if encodes else []
-    writes += [SharedFolder(files=options.out_files(), aside=ASIDE)] if cuts else []
-    places = Places(writes=tuple(writes), reads=files[:: max(1, -(-len(files) // SAMPLED_FILES))])
+    store = options.store_files()
+    shared = [SharedFolder(files=store, aside=STORE_ASIDE)] if writes else []
+    shared += [SharedFolder(files=out, aside=ASIDE)] if out is not None else []
+    places = Places(
+        fence_in=store if writes else None,
+        out=out,
+        shared=tuple(shared),
+        reads=files[:: max(1, -(-len(files) // SAMPLED_FILES))],
+    )
     with ray_workers(address=options.ray_address, num_workers=options.workers, places=places, say=say) as cluster:
         yield cluster
 

@@ -12,7 +12,6 @@ of a worker, ends the run and is raised here; when the block ends, its workers e
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 import signal
 import time
@@ -183,8 +182,3 @@ def local_workers(num_workers: int, lower: Callable[[str], str] = lambda stage: 
         yield workers
     finally:
         workers.close()
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -28,6 +28,7 @@ from pipeline.engines.ray_connection import connected
 from pipeline.engines.ray_losses import Losses
 from pipeline.engines.ray_nodes import check_nodes, num_cpus
 from pipeline.engines.ray_tasks import Run, call
+from pipeline.files.contract import Files
 
 Result = TypeVar("Result")
 Say = Callable[[str], None]
@@ -46,10 +47,14 @@ KILL_SECONDS = 30.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
-    """What the tasks of a build write to and read from."""
+    """What the tasks of a build write to and read from, and what says that they still may."""
 
-    writes: tuple[SharedFolder, ...] = ()
-    """the first is the token store; empty for tasks that only read"""
+    fence_in: Files | None = None
+    """the token store, which keeps the file that the tasks look at; None for tasks that only read"""
+    out: Files | None = None
+    """the output, if tasks write to it"""
+    shared: tuple[SharedFolder, ...] = ()
+    """what every node must reach, and be able to write to"""
     reads: tuple[tuple[str, int], ...] = ()
     """path and bytes of a few files of the corpus"""
 
@@ -145,8 +150,10 @@ def ray_workers(*, address: str | None, num_workers: int | None, places: Places,
         BuildError: no cluster answers, or a node of it cannot work on this build.
     """
     with connected(address) as ray:
-        fence = put_up(places.writes[0].files, num_tasks=num_workers or num_cpus(ray)) if places.writes else None
-        check = NodeCheck(versions=installed_versions(), fence=fence, writes=places.writes, reads=places.reads)
+        fence = None
+        if places.fence_in is not None:
+            fence = put_up(places.fence_in, num_tasks=num_workers or num_cpus(ray), out=places.out)
+        check = NodeCheck(versions=installed_versions(), fence=fence, writes=places.shared, reads=places.reads)
         workers = RayWorkers(ray=ray, check=check, num_workers=num_workers, say=say)
         all_ended = False
         try:

@@ -2,7 +2,7 @@
 
 In:  orders from a pipe.   Out: an `Answer` to each `Task`.
 Guarantee: it ends when its parent is gone, however that died; at SIGTERM it removes what it has not finished; Ctrl-C
-in the terminal is left to the parent. It never writes to stderr on its own.
+in the terminal is left to the parent. On stderr a worker says that a store keeps it waiting, and nothing else.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from pipeline.files.contract import Files
 from pipeline.files.disk import DiskFiles
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.layout import ASIDE
+from pipeline.store_names import STORE_ASIDE
 
-STORE_ASIDE = "aside"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SECRET = re.compile(r"^[^/]*://[^/@[]*:(?![0-9]+(/|$))[^@]*@")
 """A name, a colon, and what is no port number before an @; also behind NAME=, also where the secret holds a slash."""

@@ -19,7 +19,7 @@ from pipeline.files.contract import FileFacts, OpenFile
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.files.together import settling_beside
 from pipeline.lock import locked
-from pipeline.publish import Aside, remove, sync_folder
+from pipeline.publish import Aside, remove, remove_empty, sync_folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,7 +141,7 @@ class DiskFiles:
         folder = self.root / under
         for path in sorted([folder, *folder.rglob("*")], reverse=True):
             if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
-                path.rmdir()
+                remove_empty(path)
 
     def flush(self) -> None:
         """Flush the names of the folder."""

@@ -4,7 +4,7 @@ In:  where it goes.   Out: the object, or nothing.
 Guarantee: nobody sees half of an object: stores publish an upload at its end. Trying an upload again sends the same
 bytes again. The local file is gone after the block, however it ends.
 
-    with Spooled(upload=..., what="s3://b/x/a.json") as file:
+    with Spooled(lambda path, num_bytes: ...) as file:
         file.write(b"{}")
 """
 

@@ -28,6 +28,7 @@ from curriculum.errors import ConfigError, CursorError
 from curriculum.reader import Reader
 from example_run import assert_losses_are_cross_entropy, planned, run_example
 from packed_dataset import write_packed_dataset
+from ready_python import ready_python
 
 STEPS = 6
 
@@ -313,12 +314,17 @@ def test_without_accelerate_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_example_on_two_processes_resumes_on_two_and_on_one(packed: Reader, tmp_path: Path) -> None:
     """Real processes: process 0's state serves all, on any number of them; losses go on as if nothing had happened."""
-    dataset, steps = Path(packed.where), len(packed)
-    first = run_example("train_accelerate", dataset, tmp_path / "out", tmp_path / "log-0", processes=2, stop_before=2)
-    shutil.copytree(tmp_path / "out", tmp_path / "copy")
-    runs = {"processes": 2, "micro_batches": 2}
-    two = run_example("train_accelerate", dataset, tmp_path / "out", tmp_path / "log-1", **runs)
-    one = run_example("train_accelerate", dataset, tmp_path / "copy", tmp_path / "log-2", processes=1, micro_batches=4)
+    dataset, steps, name = Path(packed.where), len(packed), "train_accelerate"
+    with ready_python(sys.executable, name) as python:
+        first = run_example(
+            python, "train_accelerate", dataset, tmp_path / "out", tmp_path / "log-0", processes=2, stop_before=2
+        )
+        shutil.copytree(tmp_path / "out", tmp_path / "copy")
+        runs = {"processes": 2, "micro_batches": 2}
+        two = run_example(python, name, dataset, tmp_path / "out", tmp_path / "log-1", **runs)
+        one = run_example(
+            python, "train_accelerate", dataset, tmp_path / "copy", tmp_path / "log-2", processes=1, micro_batches=4
+        )
     assert first.rows == planned(dataset, 0, 2)
     assert two.rows == one.rows == planned(dataset, 2, steps)
     assert [line["step"] for line in first.steps + two.steps] == list(range(steps))

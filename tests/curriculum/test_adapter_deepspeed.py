@@ -28,6 +28,7 @@ from curriculum.errors import ConfigError, CursorError
 from curriculum.reader import Reader
 from packed_dataset import write_packed_dataset
 from pipeline.build import BuildResult
+from ready_python import ready_python
 
 pytestmark = [
     pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed"),
@@ -308,13 +309,13 @@ def test_another_dataset_is_refused_with_both_ids(
     assert other.id in str(refused.value)
 
 
-def launch(dataset: str, processes: int, saved: Path, log: Path, *arguments: str) -> list[dict[str, Any]]:
+def launch(python: Path, dataset: str, processes: int, saved: Path, log: Path, *arguments: str) -> list[dict[str, Any]]:
     """Run the example under torchrun; its JSON lines."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [str(python), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command += ["-m", "curriculum.examples.train_deepspeed", dataset, "--checkpoint", str(saved), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CURRICULUM_DOCTOR_LOG": str(log)}
     environment["CUDA_VISIBLE_DEVICES"] = ""  # one GPU would not do for two processes
-    environment["PYTHONPATH"] = str(Path(curriculum.__file__).parent.parent)
+    environment |= {"PYTHONPATH": str(Path(curriculum.__file__).parent.parent), "PYTHON_EXEC": str(python)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert ended.returncode == 0, ended.stderr
     return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
@@ -323,8 +324,11 @@ def launch(dataset: str, processes: int, saved: Path, log: Path, *arguments: str
 def test_the_example_on_two_processes_then_on_one(packed: Reader, expected_losses: list[float], tmp_path: Path) -> None:
     """The rows that reached the model are the plan's, the losses those of plain torch. ZeRO stage 0 loads anywhere."""
     saved = tmp_path / "saved"
-    lines = launch(packed.where, 2, saved, tmp_path / "log-1", "--stop-before", "3", "--micro-batches", "2")
-    lines += launch(packed.where, 1, saved, tmp_path / "log-2", "--micro-batches", "4")
+    with ready_python(
+        sys.executable, "train_deepspeed", {**os.environ, "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    ) as python:
+        lines = launch(python, packed.where, 2, saved, tmp_path / "log-1", "--stop-before", "3", "--micro-batches", "2")
+        lines += launch(python, packed.where, 1, saved, tmp_path / "log-2", "--micro-batches", "4")
     assert [line["step"] for line in lines] == list(range(STEPS))
     assert [line["seq_len"] for line in lines] == [8] * 3 + [16] * 3 + [8] * 2
     assert [line["loss"] for line in lines] == pytest.approx(expected_losses, rel=1e-4)

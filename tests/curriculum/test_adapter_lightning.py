@@ -21,6 +21,7 @@ from curriculum.doctor.run_log import load_run
 from curriculum.errors import ConfigError, CursorError
 from curriculum.reader import Reader
 from packed_dataset import write_packed_dataset
+from ready_python import ready_python
 
 pytest.importorskip("lightning")
 from lightning.pytorch import Callback, Trainer
@@ -420,13 +421,13 @@ def test_a_dry_run_is_allowed(packed: Reader) -> None:
     assert len(fit(CurriculumDataModule(packed), fast_dev_run=2).seen) == 2
 
 
-def launch(dataset: str, processes: int, saved: Path, log: Path, *arguments: str) -> list[dict[str, Any]]:
+def launch(python: Path, dataset: str, processes: int, saved: Path, log: Path, *arguments: str) -> list[dict[str, Any]]:
     """Run the example under torchrun; its JSON lines."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [str(python), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command += ["-m", "curriculum.examples.train_lightning", dataset, "--checkpoint", str(saved), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CURRICULUM_DOCTOR_LOG": str(log)}
     environment["CUDA_VISIBLE_DEVICES"] = ""  # one GPU would not do for two processes
-    environment["PYTHONPATH"] = str(Path(curriculum.__file__).parent.parent)
+    environment |= {"PYTHONPATH": str(Path(curriculum.__file__).parent.parent), "PYTHON_EXEC": str(python)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert ended.returncode == 0, ended.stderr
     return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
@@ -437,8 +438,9 @@ def test_the_example_on_two_processes_then_on_one(
 ) -> None:
     """The rows that reached the model are the plan's, the losses those of an undisturbed run."""
     saved = tmp_path / "saved"
-    lines = launch(packed.where, 2, saved, tmp_path / "log-1", "--stop-before", "3", "--micro-batches", "2")
-    lines += launch(packed.where, 1, saved, tmp_path / "log-2", "--micro-batches", "4")
+    with ready_python(sys.executable, "train_lightning", {**os.environ, "CUDA_VISIBLE_DEVICES": ""}) as python:
+        lines = launch(python, packed.where, 2, saved, tmp_path / "log-1", "--stop-before", "3", "--micro-batches", "2")
+        lines += launch(python, packed.where, 1, saved, tmp_path / "log-2", "--micro-batches", "4")
     assert [line["step"] for line in lines] == list(range(STEPS))
     assert [line["seq_len"] for line in lines] == [8] * 3 + [16] * 3 + [8] * 2
     assert [line["loss"] for line in lines] == pytest.approx(whole_run[0].losses, rel=1e-4)

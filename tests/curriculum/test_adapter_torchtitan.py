@@ -11,7 +11,7 @@ import importlib
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ import curriculum
 from curriculum.batch import Batch
 from curriculum.doctor.digests import row_digests, to_hex
 from packed_dataset import write_packed_dataset
+from ready_python import ready_python
 from titan_environment import ROOT, run_titan, titan_python
 
+INSTALLS = titan_python
 STOP_BEFORE = 4
 Run = tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]
 
@@ -46,10 +48,16 @@ def varying(build_small: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def facts(dataset: Path, varying: Path) -> dict[str, Any]:
+def python() -> Iterator[Path]:
+    """torchtitan's, after the imports of the documented script."""
+    with ready_python(titan_python(), "train_torchtitan") as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
+def facts(python: Path, dataset: Path, varying: Path) -> dict[str, Any]:
     """What `titan_probe` found out."""
-    titan_python()
-    (found,) = run_titan(str(ROOT / "tests" / "titan_probe.py"), str(dataset), str(varying))
+    (found,) = run_titan(python, str(ROOT / "tests" / "titan_probe.py"), str(dataset), str(varying))
     return found
 
 
@@ -137,11 +145,12 @@ def test_what_would_train_other_steps_than_the_plan_is_refused(facts: dict[str, 
     assert says in facts["refusals"][case]
 
 
-def train(folder: Path, dataset: Path, name: str, processes: int, checkpoint: str, *options: str) -> Run:
+def train(python: Path, dataset: Path, name: str, processes: int, checkpoint: Path, *options: str) -> Run:
     """One run of the documented script: what it printed, and what `curriculum.doctor.record` noted on each rank."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    script = ["-m", "curriculum.examples.train_torchtitan", str(dataset), "--checkpoint", str(folder / checkpoint)]
-    lines = run_titan(*launch, *script, *options, more={"CURRICULUM_DOCTOR_LOG": str(folder / name)})
+    script = ["-m", "curriculum.examples.train_torchtitan", str(dataset), "--checkpoint", str(checkpoint)]
+    folder = checkpoint.parent
+    lines = run_titan(python, *launch, *script, *options, more={"CURRICULUM_DOCTOR_LOG": str(folder / name)})
     of_ranks = [(folder / name / f"rank-{rank:05d}.jsonl").read_text().splitlines() for rank in range(processes)]
     return lines, [[json.loads(line) for line in of] for of in of_ranks]
 
@@ -155,13 +164,15 @@ def rows_of(run: Run, first_step: int, micro_batches: int) -> dict[int, str]:
     return steps
 
 
-def test_the_trainer_trains_the_plan_and_resumes_on_two_ranks_or_one(dataset: Path, tmp_path: Path) -> None:
+def test_the_trainer_trains_the_plan_and_resumes_on_two_ranks_or_one(
+    python: Path, dataset: Path, tmp_path: Path
+) -> None:
     """The documented script: 2 ranks to the middle, on with 2 and accumulation, and from the same checkpoint with 1."""
-    titan_python()
-    first = train(tmp_path, dataset, "log-first", 2, "checkpoint", "--stop-before", str(STOP_BEFORE))
-    shutil.copytree(tmp_path / "checkpoint", tmp_path / "copy")
-    on_two = train(tmp_path, dataset, "log-two", 2, "checkpoint", "--micro-batches", "2")
-    on_one = train(tmp_path, dataset, "log-one", 1, "copy")
+    saved = tmp_path / "checkpoint"
+    first = train(python, dataset, "log-first", 2, saved, "--stop-before", str(STOP_BEFORE))
+    shutil.copytree(saved, tmp_path / "copy")
+    on_two = train(python, dataset, "log-two", 2, saved, "--micro-batches", "2")
+    on_one = train(python, dataset, "log-one", 1, tmp_path / "copy")
 
     reader = curriculum.open(dataset)
     wanted = {step: to_hex(row_digests(np.asarray(reader[step].inputs, np.int64))) for step in range(len(reader))}

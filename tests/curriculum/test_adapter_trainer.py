@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +31,7 @@ from curriculum.errors import ConfigError, CursorError
 from curriculum.reader import Reader
 from example_run import assert_losses_are_cross_entropy, planned, run_example
 from packed_dataset import write_packed_dataset
+from ready_python import ready_python
 from tiny_trainer import arguments, gpt2, llama, losses, make, watch
 
 STEPS = 6
@@ -154,13 +156,19 @@ def test_packed_attention_gives_the_loss_of_documents_run_alone(
     assert abs(losses(together)[3] - total / count) > 1e-4
 
 
+@pytest.fixture(scope="module")
+def whole(reader: Reader, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """A run that was not stopped."""
+    trainer = make(reader, tmp_path_factory.mktemp("whole"), llama())
+    trainer.train()
+    return trainer
+
+
 @pytest.mark.parametrize("stop", range(1, STEPS + 1))
 def test_a_run_continues_exactly_with_another_number_of_micro_batches(
-    reader: Reader, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+    whole: Trainer, reader: Reader, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped after any step: rows, losses and weights are those of the run that was not, and nothing old is read."""
-    whole = make(reader, tmp_path / "whole", llama())
-    whole.train()
     make(reader, tmp_path / "out", llama(), stop_after=stop, gradient_accumulation_steps=2).train()
     read: list[int] = []
     of_index = MicroBatches.batch
@@ -304,12 +312,15 @@ def test_an_epoch_counts_the_tokens_that_were_cut_off_too(build_small: Callable[
 def test_the_example_on_two_processes_resumes_on_two_and_on_one(packed: Reader, tmp_path: Path) -> None:
     """Real processes: every row of every step reaches the model once, whoever continues the run, and losses are those
     of whole steps, although labels of -100 are spread unevenly over micro-batches and processes."""
-    dataset, steps = Path(packed.where), len(packed)
+    dataset, steps, name = Path(packed.where), len(packed), "train_hf"
     runs = {"processes": 2, "micro_batches": 2}
-    first = run_example("train_hf", dataset, tmp_path / "out", tmp_path / "log-0", stop_before=3, **runs)
-    shutil.copytree(tmp_path / "out", tmp_path / "copy")
-    two = run_example("train_hf", dataset, tmp_path / "out", tmp_path / "log-1", **runs)
-    one = run_example("train_hf", dataset, tmp_path / "copy", tmp_path / "log-2", processes=1, micro_batches=1)
+    with ready_python(sys.executable, name) as python:
+        first = run_example(python, name, dataset, tmp_path / "out", tmp_path / "log-0", stop_before=3, **runs)
+        shutil.copytree(tmp_path / "out", tmp_path / "copy")
+        two = run_example(python, name, dataset, tmp_path / "out", tmp_path / "log-1", **runs)
+        one = run_example(
+            python, "train_hf", dataset, tmp_path / "copy", tmp_path / "log-2", processes=1, micro_batches=1
+        )
     assert first.rows == planned(dataset, 0, 3)
     assert two.rows == one.rows == planned(dataset, 3, steps)
     assert [line["step"] for line in first.steps + two.steps] == list(range(steps))

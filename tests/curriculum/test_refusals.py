@@ -63,27 +63,27 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     (
         "small batch",
         lambda: linear_plan(batch=Batch(tokens=8191)),
-        ("batch_tokens 8191 holds no 8 rows (rows_multiple_of) of 1024 tokens; use batch_tokens 8192 or more"),
+        ("batch_tokens 8,191 holds no 8 rows (rows_multiple_of) of 1024 tokens; use batch_tokens 8,192 or more"),
     ),
     (
         "huge step",
         lambda: linear_plan(batch=Batch(rows=2**21)),
-        "stores 2149580800 tokens; at most 2147483647 are allowed",
+        "stores 2,149,580,800 tokens; at most 2,147,483,647 are allowed",
     ),
     (
         "huge short step",
         lambda: linear_plan(batch=Batch(tokens=2_000_000_000)),
-        "a step of 250000000 rows of length 8 stores 2250000000 tokens",
+        "a step of 250,000,000 rows of length 8 stores 2,250,000,000 tokens",
     ),
     (
         "absurd total",
         lambda: linear_plan(budget=Budget(steps=2**60)),
-        "tokens; at most 4611686018427387904 are allowed",
+        "tokens; at most 4,611,686,018,427,387,904 are allowed",
     ),
     (
         "long warmup",
         lambda: linear_plan(warmup=1001),
-        "length_warmup_steps 1001 is above the total of 1000 steps; use a warmup of 1000 or less",
+        "length_warmup_steps 1,001 is above the total of 1,000 steps; use a warmup of 1,000 or less",
     ),
     ("zero warmup", lambda: linear_plan(warmup=0), "length_warmup_steps is 0; choose"),
     ("float warmup", lambda: linear_plan(warmup=0.3), "length_warmup_steps is 0.3; it must be a whole number"),
@@ -100,7 +100,7 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     (
         "phases steps",
         lambda: linear_plan(pacing=PHASES, warmup=None),
-        "phases already fix the total at 20 steps, and steps 1000 is given too",
+        "phases already fix the total at 20 steps, and steps 1,000 is given too",
     ),
     (
         "open phase and few steps",
@@ -110,12 +110,12 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     (
         "open phase and few tokens",
         lambda: linear_plan(pacing=OPEN, warmup=None, budget=Budget(tokens=4351)),
-        "tokens 4351 is too small: the shortest plan of this schedule and batch, 21 steps, trains 4352 tokens",
+        "tokens 4,351 is too small: the shortest plan of this schedule and batch, 21 steps, trains 4,352 tokens",
     ),
     (
         "open phase and a small corpus",
         lambda: linear_plan(pacing=OPEN, warmup=None, budget=Budget(corpus_tokens=4352)),
-        "21 steps, consumes 4352; use a corpus of 4353 tokens or more, epochs 2 or more",
+        "21 steps, consumes 4,352; use a corpus of 4,353 tokens or more, epochs 2 or more",
     ),
     (
         "open phase without a size",
@@ -125,24 +125,24 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     (
         "warmup of no step",
         lambda: linear_plan(warmup=TokenWarmup(tokens=16_383)),
-        "length_warmup_tokens 16383 is too small: a warmup of one step, at the maximum, trains 16384 tokens; "
-        "use length_warmup_tokens 16384 or more",
+        "length_warmup_tokens 16,383 is too small: a warmup of one step, at the maximum, trains 16,384 tokens; "
+        "use length_warmup_tokens 16,384 or more",
     ),
     (
         "token warmup longer than the run",
         lambda: linear_plan(warmup=TokenWarmup(tokens=8_200_192), budget=Budget(steps=999)),
-        "length_warmup_tokens 8200192 last 1000 steps, above the total of 999 steps; use steps 1000 or more",
+        "length_warmup_tokens 8,200,192 last 1,000 steps, above the total of 999 steps; use steps 1,000 or more",
     ),
     (
         "token warmup above the tokens",
         lambda: linear_plan(warmup=TokenWarmup(tokens=8_200_192), budget=Budget(tokens=8_200_191)),
-        "tokens 8200191 is too small: the 1000 warmup steps of length_warmup_tokens 8200192, the shortest plan, "
-        "trains 8200192 tokens; use tokens 8200192 or more, or fewer length_warmup_tokens.",
+        "tokens 8,200,191 is too small: the 1,000 warmup steps of length_warmup_tokens 8,200,192, the shortest plan, "
+        "trains 8,200,192 tokens; use tokens 8,200,192 or more, or fewer length_warmup_tokens.",
     ),
     (
         "token warmup above the corpus",
         lambda: linear_plan(warmup=TokenWarmup(tokens=8_200_192), budget=Budget(corpus_tokens=8_200_192)),
-        "use a corpus of 8200193 tokens or more, epochs 2 or more, or fewer length_warmup_tokens.",
+        "use a corpus of 8,200,193 tokens or more, epochs 2 or more, or fewer length_warmup_tokens.",
     ),
     ("zero token warmup", lambda: TokenWarmup(tokens=0), "length_warmup_tokens is 0; choose"),
     ("float token warmup", lambda: TokenWarmup(tokens=1e9), "length_warmup_tokens is 1000000000.0"),  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     (
         "shaped and beyond",
         lambda: linear_plan(budget=Budget(steps=1000, corpus_tokens=10**7), max_shapes=4),
-        "1 epoch of 10000000 corpus tokens offers 9999999; use fewer steps, or epochs 2 or a larger corpus.",
+        "1 epoch of 10,000,000 corpus tokens offers 9,999,999; use fewer steps, or epochs 2 or a larger corpus.",
     ),
     (
         "phases tokens",
@@ -182,19 +182,19 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     (
         "few tokens",
         lambda: linear_plan(budget=Budget(tokens=16_383)),
-        ("tokens 16383 is too small: the shortest plan of this schedule and batch, 1 step, trains 16384 tokens"),
+        ("tokens 16,383 is too small: the shortest plan of this schedule and batch, 1 step, trains 16,384 tokens"),
     ),
     (
         "few tokens for T",
         lambda: linear_plan(warmup=1000, budget=Budget(tokens=8_200_191)),
-        "1000 steps, trains 8200192 tokens; use tokens 8200192 or more",
+        "1,000 steps, trains 8,200,192 tokens; use tokens 8,200,192 or more",
     ),
     (
         "small corpus",
         lambda: linear_plan(budget=Budget(corpus_tokens=16_384)),
         (
-            "1 epoch of 16384 corpus tokens offers 16383, which is too few: the shortest plan of this "
-            "schedule and batch, 1 step, consumes 16384; use a corpus of 16385 tokens or more, epochs 2 or "
+            "1 epoch of 16,384 corpus tokens offers 16,383, which is too few: the shortest plan of this "
+            "schedule and batch, 1 step, consumes 16,384; use a corpus of 16,385 tokens or more, epochs 2 or "
             "more"
         ),
     ),
@@ -203,15 +203,15 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
         lambda: linear_plan(budget=Budget(corpus_tokens=100, epochs=3)),
         (
             "3 epochs of 100 corpus tokens offer 299, which is too few: the shortest plan of this schedule "
-            "and batch, 1 step, consumes 16384; use a corpus of 5462 tokens or more, epochs 164 or more"
+            "and batch, 1 step, consumes 16,384; use a corpus of 5,462 tokens or more, epochs 164 or more"
         ),
     ),
     (
         "steps beyond",
         lambda: linear_plan(budget=Budget(steps=1000, corpus_tokens=10**7)),
         (
-            "the plan of 1000 steps consumes 13934592 tokens, but 1 epoch of 10000000 corpus tokens offers "
-            "9999999; use at most 717 steps, or epochs 2 or a larger corpus."
+            "the plan of 1,000 steps consumes 13,934,592 tokens, but 1 epoch of 10,000,000 corpus tokens offers "
+            "9,999,999; use at most 717 steps, or epochs 2 or a larger corpus."
         ),
     ),
     (
@@ -227,7 +227,7 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     (
         "nothing fits",
         lambda: linear_plan(budget=Budget(steps=1, corpus_tokens=9)),
-        "no number of steps fits, so use epochs 1821 or a larger corpus.",
+        "no number of steps fits, so use epochs 1,821 or a larger corpus.",
     ),
 ]
 

@@ -18,9 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kill_everywhere import BASE, SCENARIOS, Effects, prepare, run_build, snapshot
+from kill_everywhere import BASE, SCENARIOS, Effects, import_all, prepare, run_build, snapshot
 
-import pipeline.build_log
 import pipeline.cli
 import pipeline.progress
 import pipeline.report
@@ -35,7 +34,13 @@ FAULTS: tuple[tuple[int, bool], ...] = (
 )
 
 
-class Failing(Effects):
+class AllEffects(Effects):
+    """An fsync may fail too."""
+
+    names = (*Effects.names, "fsync")
+
+
+class Failing(AllEffects):
     """Counts effects; those from number `fatal` on fail."""
 
     def __init__(self, fatal: int, number: int, stays: bool) -> None:
@@ -132,12 +137,12 @@ def fault(folder: Path, options: dict[str, Any], n: int, expected: dict[str, str
 def main(folder: Path, scenario: str, first: int, stride: int) -> None:
     """Try every n of a scenario from `first` on, `stride` apart."""
     options = SCENARIOS[scenario][0]
-    pipeline.build_log.package_versions()
+    import_all()
     prepare(folder, scenario)
     run_build(folder, {**options, "keep_store": True}, None)
     complete = snapshot(folder)
     prepare(folder, scenario)
-    total = run_build(folder, options, None)
+    total = run_build(folder, options, None, AllEffects)
     expected = snapshot(folder)
     wrong = {}
     for n in range(first, total + 1, stride):

@@ -21,11 +21,14 @@ import pipeline.corpus_backend
 import pipeline.cut_validation
 import pipeline.encode
 import pipeline.part
+import pipeline.stored_documents
 import pipeline.stream
 from pipeline.build import BuildResult
 from pipeline.census import take_census
 from pipeline.files.address import store_files
-from pipeline.store import index_name, numbered, read_part, usable_parts
+from pipeline.part_index import read_part
+from pipeline.store_names import index_name, numbered
+from pipeline.usable_parts import usable_parts
 from small_corpus import dataset_files, real_texts
 
 Build = Callable[..., BuildResult]
@@ -60,7 +63,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.corpus_backend, "SAMPLED_UNITS", 2)
     monkeypatch.setattr(pipeline.encode, "BATCH_CHARS", 10_000)
     monkeypatch.setattr(pipeline.stream, "PARTITION_TOKENS", 40_000)
-    monkeypatch.setattr(pipeline.stream, "MAX_READ_TOKENS", 20_000)
+    monkeypatch.setattr(pipeline.stored_documents, "MAX_READ_TOKENS", 20_000)
 
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["lines", "one compressed file"])

@@ -21,7 +21,8 @@ from pipeline.census import Census, take_census
 from pipeline.decompose import decompose
 from pipeline.files.address import store_files
 from pipeline.holdout import hold_out
-from pipeline.store import PartIndex, PartSummary, read_corpora, write_index
+from pipeline.part_index import PartIndex, PartSummary, write_index
+from pipeline.store import read_corpora
 
 Build = Callable[..., BuildResult]
 LENGTHS = st.lists(st.integers(1, 24), min_size=1, max_size=8)

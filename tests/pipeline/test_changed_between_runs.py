@@ -6,14 +6,16 @@ Every case is compared byte for byte with a build of the new inputs from nothing
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import pipeline.corpus_tokenizer
 from crashing_build import OPTIONS, Crash, write_lines
 from curriculum.errors import BuildError
-from pipeline.build import build
+from pipeline.build import BuildResult, build
 from pipeline.interruption import Interrupted
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
@@ -92,3 +94,21 @@ def test_refused_or_rebuilt_never_mixed(tmp_path: Path, change: Any, stage: str,
             run("out", Silent(), **changed)
         changed["overwrite"] = True
     assert run("out", Silent(), **changed) == fresh
+
+
+def test_a_sample_that_vanishes_is_no_smaller_sample(
+    build_small: Callable[..., BuildResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokenizer would be trained on other documents, and every later build of the store would use it."""
+    sample_unit = pipeline.corpus_tokenizer.sample_unit
+
+    def tidied(*task: Any) -> str:
+        name = sample_unit(*task)
+        (tmp_path / "store" / name).unlink()
+        return name
+
+    monkeypatch.setattr(pipeline.corpus_tokenizer, "sample_unit", tidied)
+    options = {"store": str(tmp_path / "store"), "tokenizer": "train:300", "workers": 1}
+    with pytest.raises(BuildError, match=r"store/aside/sample-\w+\.json: vanished while it was needed\. Run the same"):
+        build_small(tmp_path / "out", **options)
+    assert not (tmp_path / "store" / "tokenizers").exists()

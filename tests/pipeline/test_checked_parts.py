@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-import pipeline.store
+import pipeline.usable_parts
 from crashing_build import OPTIONS, Crash, write_lines
 from pipeline.build import prepare_plan
 from pipeline.files.address import store_files
 from pipeline.interruption import Interrupted
 from pipeline.option_sources import load_options
+from pipeline.part_index import read_index
 from pipeline.progress import Silent
-from pipeline.store import index_name, read_index, tokens_name
+from pipeline.store_names import index_name, tokens_name
 from small_corpus import real_texts
 
 
@@ -24,13 +25,13 @@ from small_corpus import real_texts
 def read_parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the tokens files that were read to compare their digests; cleared by the test."""
     names: list[str] = []
-    compute = pipeline.store._digest
+    compute = pipeline.usable_parts._digest
 
     def noted(store: Any, name: str, num_bytes: int) -> str:
         names.append(name)
         return compute(store, name, num_bytes)
 
-    monkeypatch.setattr(pipeline.store, "_digest", noted)
+    monkeypatch.setattr(pipeline.usable_parts, "_digest", noted)
     return names
 
 
@@ -70,7 +71,7 @@ def test_an_interrupted_run_remembers_what_it_checked(tmp_path: Path, read_parts
         run(tmp_path, progress=Crash("encode"))
     assert len(read_parts) == 1
     run(tmp_path)
-    assert sorted(read_parts) == sorted(pipeline.store.tokens_name(part) for part in parts)
+    assert sorted(read_parts) == sorted(tokens_name(part) for part in parts)
 
 
 def test_a_copy_of_a_store_is_checked_once(tmp_path: Path, read_parts: list[str]) -> None:

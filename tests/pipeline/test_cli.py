@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from curriculum.plan import Plan
 from pipeline.cli import main
+from pipeline.cli_options import GROUPS
+from pipeline.tokenizer import byte_tokenizer
 
 TINY = ["--tokenizer", "bytes", "--max-length", "64", "--batch-rows", "8", "--workers", "1"]
 
@@ -75,6 +79,19 @@ def test_plan_warns_of_jumps_above_two() -> None:
     assert run("plan", "--phases", "8:10,16:10").stderr == ""
 
 
+@pytest.mark.parametrize("command", ["plan", "build"])
+def test_help_shows_every_option_once_under_a_heading(command: str) -> None:
+    """An option that is in no group would be shown nowhere."""
+    shown = run(command, "--help").stdout
+    headings = [line.rstrip(":") for line in shown.splitlines() if re.fullmatch(r"[A-Z][a-z ]+:", line)]
+    assert headings == list(GROUPS)
+    assert shown.index("\nOutput:") < shown.index("\nSchedule:")
+    for option in main.commands[command].params:
+        if isinstance(option, click.Option):
+            flag = max(option.opts, key=len)
+            assert len(re.findall(rf"^  (?:-h, )?{flag}\b(?!-)", shown, re.M)) == 1, flag
+
+
 def test_plan_of_a_corpus_and_of_its_store_agree(corpus: Path, tmp_path: Path) -> None:
     """Tokenized once, planned from the store at once, and built from it without tokenizing again."""
     store = tmp_path / "store"
@@ -86,9 +103,35 @@ def test_plan_of_a_corpus_and_of_its_store_agree(corpus: Path, tmp_path: Path) -
     assert json.loads(built.stdout)["total_steps"] == json.loads(by_corpus.stdout)["total_steps"]
     assert run("plan", *TINY, "--bos", "document", "--store", store).exit_code == 2, "no BOS is in that store"
     run("plan", corpus, *TINY, "--tokenizer", "train:300", "--store", store)
-    ambiguous = run("plan", *TINY, "--store", store)
+    assert json.loads(run("plan", *TINY, "--store", store, "--json").stdout) == json.loads(by_corpus.stdout)
+    ambiguous = run("plan", "--max-length", "64", "--store", store)
     assert ambiguous.exit_code == 2
-    assert "this one has 2" in ambiguous.stderr
+    assert "2 of its tokenized corpora are by tokenizer train:8192 with bos none" in ambiguous.stderr
+    other = run("plan", *TINY, "--tokenizer", "train:400", "--store", store)
+    assert other.exit_code == 2
+    assert "0 of its tokenized corpora" in other.stderr
+    assert f"tokens of {corpus} by train:300" in other.stderr
+
+
+def test_a_plan_of_a_store_counts_by_the_ids_that_are_there(corpus: Path, tmp_path: Path) -> None:
+    """Ids above 65,535 take four bytes each, whether or not the tokenizer is named again; and shards of several sources
+    are divided by their bytes, so that other bytes would be other shares."""
+    wide = json.loads(byte_tokenizer())
+    wide["model"]["vocab"]["never found in a text"] = 70_000
+    tokenizer = tmp_path / "tokenizer.json"
+    tokenizer.write_text(json.dumps(wide), "utf-8")
+    schedule = ["--max-length", "64", "--batch-rows", "8", "--workers", "1"]
+    for number, what in enumerate(([corpus], ["--source", f"a={corpus}", "--source", f"b={corpus}"])):
+        flags = [*schedule, "--store", tmp_path / f"store{number}"]
+        by_corpus = run("plan", *what, *flags, "--tokenizer", tokenizer)
+        assert by_corpus.exit_code == 0, by_corpus.output
+        run("plan", *what, *flags, "--tokenizer", "train:300")
+        assert run("plan", *flags, "--tokenizer", tokenizer).stdout == by_corpus.stdout
+    alone = [*schedule, "--store", tmp_path / "alone"]
+    run("plan", corpus, *alone, "--tokenizer", tokenizer)
+    unnamed = run("plan", *alone)
+    assert unnamed.stdout == run("plan", corpus, *alone, "--tokenizer", tokenizer).stdout
+    assert f"tokens of {corpus} by {tokenizer}" in unnamed.stderr
 
 
 def test_build_verify_inspect_cat_speak_json(corpus: Path, tmp_path: Path) -> None:

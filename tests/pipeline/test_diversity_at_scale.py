@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.build import build
-from pipeline.engines.local import num_cores
+from pipeline.engines.cores import num_cores
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 from pipeline.verify import verify_dataset

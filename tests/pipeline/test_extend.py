@@ -20,9 +20,11 @@ from new_text import bytes_of
 from pipeline.build import BuildResult
 from pipeline.cli import main
 from pipeline.extend import extend
+from pipeline.files.disk import DiskFiles
 from pipeline.longer_plan import Extent
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
+from pipeline.store import claim_store
 from pipeline.verify import verify_dataset
 
 Build = Callable[..., BuildResult]
@@ -81,7 +83,8 @@ def test_old_shards_stay_and_new_ones_are_proved(copy: Callable[[str], Path], na
     for step in range(len(old)):
         assert np.array_equal(new[step].tokens, old[step].tokens)
     assert all(new[step].seq_len == 64 for step in range(len(old), len(new)))
-    assert verify(dataset).notes == verify(dataset).notes
+    report = verify(dataset)
+    assert (report.id, report.num_shards) == (new.id, len(after))
     assert not (dataset / ".build").exists()
 
 
@@ -101,7 +104,9 @@ def test_all_unused_tokens(copy: Callable[[str], Path]) -> None:
     grow(dataset)
     left = curriculum.open(dataset).manifest.accounting
     assert 1 <= left.unused_tokens <= 8 * 64
-    with pytest.raises(PlanError, match=r"1 more steps of 512 tokens .* last for 0\. .* allow more --epochs"):
+    with pytest.raises(
+        PlanError, match=r"no step of 512 tokens more: the corpus has \d+ .* takes 512 .*Allow .* --epochs"
+    ):
         grow(dataset, steps=1)
     grow(dataset, steps=4, epochs=2)
     assert curriculum.open(dataset).manifest.accounting.repeated_tokens > 0
@@ -114,7 +119,7 @@ def test_rows_that_are_packed_take_all_of_them_too(copy: Callable[[str], Path]) 
     grow(dataset)
     reader = curriculum.open(dataset)
     assert reader.manifest.accounting.unused_tokens < 0.02 * reader.manifest.accounting.corpus_tokens
-    with pytest.raises(PlanError, match="last for 0"):
+    with pytest.raises(PlanError, match=r"no step of 512 .* the corpus has \d+ tokens left, a step takes \d+ and"):
         grow(dataset, steps=1)
     verify(dataset)
 
@@ -124,6 +129,22 @@ def test_a_source_that_gives_no_row_stops_nothing(build_small: Build, corpus: Pa
     build_small(tmp_path / "d", corpus=(), source=sources, weight=("a=1", "b=0"), steps=60)
     assert grow(tmp_path / "d", steps=5).manifest.plan.total_steps == 65
     verify(tmp_path / "d")
+
+
+def test_the_card_of_a_mixture_tells_its_sources(cases: dict[str, Path]) -> None:
+    """Whoever downloads it sees what it is made of; one source needs no table."""
+    assert "| source |" not in (cases["segment"] / "README.md").read_text("utf-8")
+    reader = curriculum.open(cases["mixture"])
+    lines = (cases["mixture"] / "README.md").read_text("utf-8").split("| source |")[1].splitlines()[2:]
+    border, told = reader.manifest.sources[1].offset, {}
+    for name, *numbers in (line.strip("| ").split(" | ") for line in lines):
+        told[name] = [int(number.replace(",", "")) for number in numbers[:3]]
+    trained = {"a": 0, "b": 0}
+    for step in range(len(reader)):
+        batch = reader[step]
+        for offset in batch.offset:
+            trained["a" if offset < border else "b"] += batch.seq_len
+    assert told == {one.name: [one.documents, one.tokens, trained[one.name]] for one in reader.manifest.sources}
 
 
 def test_any_number_of_workers_gives_the_same_bytes(copy: Callable[[str], Path], tmp_path: Path) -> None:
@@ -189,17 +210,113 @@ def test_interrupted_anywhere_it_continues(
     assert fatal > 8
 
 
-def test_killed_after_its_manifest_it_is_not_extended_twice(copy: Callable[[str], Path]) -> None:
-    """The request is removed last; the same command then finds that nothing is left to do."""
+@pytest.mark.parametrize("again", ["build", "extend"])
+def test_an_extension_that_was_given_up_leaves_no_trace(
+    build_small: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    """Stopped when only the manifest was left to write: shards, card and log are of a dataset that never was."""
+    dataset = tmp_path / "d"
+    build_small(dataset, steps=60)
+    files = (*bytes_of(dataset), "build-log.json")
+    before = [(dataset / name).read_bytes() for name in files]
+    real = pipeline.publish.os.replace
+
+    def replace(source: Any, target: Any) -> None:
+        if Path(target).name == "manifest.json":
+            raise Stop
+        real(source, target)
+
+    monkeypatch.setattr(pipeline.publish.os, "replace", replace)
+    with pytest.raises(Stop):
+        grow(dataset, steps=30)
+    monkeypatch.setattr(pipeline.publish.os, "replace", real)
+    assert len(bytes_of(dataset)) > len(files), "shards of the extension are there"
+    result = build_small(dataset, steps=60) if again == "build" else grow(dataset, total_steps=60)
+    assert result.already_finished
+    assert (*bytes_of(dataset), "build-log.json") == files
+    assert [(dataset / name).read_bytes() for name in files] == before
+    assert not (dataset / ".build").exists()
+
+
+def test_a_build_of_a_dataset_that_was_extended_says_so(build_small: Build, tmp_path: Path) -> None:
+    """It is neither finished already, nor something else: the request of the extension is no option of a build."""
+    build_small(tmp_path / "d", steps=60)
+    grow(tmp_path / "d", steps=2)
+    wanted = (
+        r"holds what this build makes, 60 steps, and it was extended since, to 62\..*`curriculum extend`.*--overwrite"
+    )
+    with pytest.raises(BuildError, match=wanted):
+        build_small(tmp_path / "d", steps=60)
+    with pytest.raises(BuildError, match=r"asked for something else: seed was 0, now 4\. Give"):
+        build_small(tmp_path / "d", steps=60, seed=4)
+
+
+def test_the_same_command_again_does_nothing(copy: Callable[[str], Path]) -> None:
+    """A job that is requeued after its end must not train on twice the steps; nor one killed after its manifest."""
     dataset = copy("segment")
     parent = curriculum.open(dataset).id
-    grow(dataset, steps=5)
-    request = {"extends": parent, "steps": 5, "tokens": None, "epochs": None}
-    (dataset / ".build").mkdir()
-    (dataset / ".build" / "request.json").write_text(json.dumps(request))
-    result = grow(dataset, steps=5)
-    assert (result.already_finished, result.manifest.plan.total_steps) == (True, 65)
-    assert grow(dataset, steps=5).manifest.plan.total_steps == 70
+    assert not grow(dataset, steps=5).already_finished
+    finished = bytes_of(dataset)
+    for request in (None, {"extends": parent, "steps": 5, "total_steps": None, "tokens": None, "epochs": None}):
+        if request is not None:
+            (dataset / ".build").mkdir()
+            (dataset / ".build" / "request.json").write_text(json.dumps(request))
+        assert grow(dataset, steps=5).already_finished
+        assert bytes_of(dataset) == finished
+    assert grow(dataset, steps=4).manifest.plan.total_steps == 69, "another number is another wish"
+    assert grow(dataset, steps=5).manifest.plan.total_steps == 74
+
+
+def test_a_number_of_steps_in_all_is_there_or_not(copy: Callable[[str], Path]) -> None:
+    """So a script of several commands can be run again, and as many steps can be had once more."""
+    dataset = copy("segment")
+    for total, finished in ((65, False), (70, False), (65, True), (70, True), (60, True), (75, False)):
+        result = grow(dataset, total_steps=total)
+        assert (result.already_finished, result.manifest.plan.total_steps) == (finished, total if not finished else 70)
+
+
+def test_all_that_is_left_is_taken_once(copy: Callable[[str], Path]) -> None:
+    """Without a number: again there is nothing to do, which is no error."""
+    dataset = copy("segment")
+    assert not grow(dataset).already_finished
+    assert grow(dataset).already_finished
+
+
+@pytest.mark.parametrize(
+    ("extent", "error", "message"),
+    [
+        ({"steps": 0}, PlanError, r"^steps is 0; an extension has 1 or more\.$"),
+        ({"tokens": 511}, PlanError, r"^tokens is 511; a step trains 512: ask for that many or more\.$"),
+        ({"steps": 1, "total_steps": 61}, ConfigError, r"^steps and total_steps are given; they contradict"),
+        (
+            {"steps": 10_000},
+            PlanError,
+            r"^10,000 more steps of 512 tokens are asked for, and the corpus has (.*) tokens left, which last for (.*)"
+            r"\. Ask for up to \2, or allow more passes over it with --epochs\.$",
+        ),
+    ],
+)
+def test_a_number_that_cannot_be_says_what_can(
+    copy: Callable[[str], Path], extent: dict[str, int], error: type[CurriculumError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        grow(copy("segment"), **extent)
+
+
+def test_of_a_mixture_the_source_that_is_used_up_is_named(build_small: Build, corpus: Path, tmp_path: Path) -> None:
+    """However much is left of the others; and with the option that helps, which is not the one of a single corpus."""
+    sources = (f"a={corpus / 'a.jsonl'}", f"b={corpus / 'sub'}")
+    dataset = tmp_path / "d"
+    build_small(dataset, corpus=(), source=sources, weight=("a=1", "b=20"), steps=60)
+    helps = "with --source NAME=PATH, or build the dataset anew with more steps and --source-epochs b=2"
+    with pytest.raises(PlanError, match=rf"source 'b' has [\d,]+ tokens left, which last for \d+\. .*{helps}\."):
+        grow(dataset, steps=10_000)
+    grow(dataset)
+    assert curriculum.open(dataset).manifest.accounting.unused_tokens > 10_000
+    with pytest.raises(
+        PlanError, match=rf"^There is no step .*: source 'b' has \d+ tokens left, .*Extend .* {helps}\."
+    ):
+        grow(dataset, steps=1)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +324,7 @@ def test_killed_after_its_manifest_it_is_not_extended_twice(copy: Callable[[str]
     [
         (lambda d: (d / "build-log.json").unlink(), ConfigError, r"build-log\.json is missing"),
         (lambda d: (d / "manifest.json").unlink(), BuildError, "no finished dataset to extend"),
-        (lambda d: None, ConfigError, r"is not the token store of .* is missing"),
+        (lambda d: None, ConfigError, r"other: is not the token store of .* is missing"),
     ],
 )
 def test_what_cannot_be_extended_says_why(
@@ -215,9 +332,34 @@ def test_what_cannot_be_extended_says_why(
 ) -> None:
     dataset = copy("segment")
     change(dataset)
-    (tmp_path / "other").mkdir()
+    claim_store(DiskFiles(folder=str(tmp_path / "other"), aside="aside"))
     with pytest.raises(error, match=message):
         grow(dataset, steps=1, store=tmp_path / "other")
+
+
+def test_a_mistyped_name_makes_no_folder(copy: Callable[[str], Path], corpus: Path, tmp_path: Path) -> None:
+    """A dataset that is not there is not begun, and a store that is not there is not said to lack a part."""
+    dataset, nowhere = copy("segment"), tmp_path / "nowhere"
+    for more in ([], ["--source", f"new={corpus / 'a.jsonl'}"]):
+        run = CliRunner().invoke(main, ["extend", str(nowhere), *more])
+        assert run.exit_code == 1
+        assert f"{nowhere}: there is no finished dataset to extend" in run.stderr
+    run = CliRunner().invoke(main, ["extend", str(dataset), "--steps", "1", "--store", str(nowhere)])
+    assert run.exit_code == 2
+    assert f"{nowhere}: there is no token store, it has no store.json" in run.stderr
+    assert not nowhere.exists()
+
+
+def test_the_token_store_of_a_dataset_that_was_copied_from_an_object_store_is_named(
+    copy: Callable[[str], Path],
+) -> None:
+    """With the dataset: of several commands of a script, which one?"""
+    dataset = copy("segment")
+    log = json.loads((dataset / "build-log.json").read_bytes())
+    (dataset / "build-log.json").write_text(json.dumps({**log, "store": "s3://bucket/d.store"}))
+    wanted = rf"^{dataset}: its token store is s3://bucket/d\.store.* as --store, with"
+    with pytest.raises(ConfigError, match=wanted):
+        grow(dataset, steps=1)
 
 
 def test_a_dataset_of_documents_is_refused(build_small: Build, tmp_path: Path) -> None:

@@ -111,7 +111,9 @@ def test_rows_are_those_of_the_new_files(copy: Callable[[str], Path], new: Path,
 def test_two_passes_have_an_order_each(copy: Callable[[str], Path], new: Path) -> None:
     """More steps than the text lasts for are refused, with --epochs allowed, and counted as repeated."""
     dataset = copy("named")
-    with pytest.raises(PlanError, match=r"900 more steps of 512 .* source 'new' last for \d+\. .* allow more --epochs"):
+    with pytest.raises(
+        PlanError, match=r"900 more steps of 512 .* source 'new' has .* last for \d+\. .* with --epochs"
+    ):
         grow(dataset, f"new={new}", steps=900)
     grow(dataset, f"new={new}", epochs=2)
     reader = curriculum.open(dataset)
@@ -136,7 +138,10 @@ def test_the_manifest_tells_the_new_source_and_adds_up(copy: Callable[[str], Pat
     texts = [json.loads(line)["text"].encode() for line in new.read_text("utf-8").splitlines()]
     held_out = sum(len(text) + 1 for text in texts if text and xxhash.xxh3_64_intdigest(text) < below)
     source = manifest.sources[-1]
-    assert (source.name, source.documents, source.weight) == ("new", len(texts) - 1, 0.0)
+    assert (source.name, source.documents) == ("new", len(texts) - 1)
+    rows = [phase.num_rows for phase in manifest.plan.phases]
+    assert source.weight == rows[-1] / sum(rows)
+    assert sum(each.weight for each in manifest.sources) == pytest.approx(1)
     assert source.tokens == sum(len(text) + 1 for text in texts if text)
     assert source.validation_tokens == held_out
     assert (held_out > 0) == (below > 0), "the text was chosen to have some"
@@ -389,11 +394,61 @@ def test_the_card_names_the_new_phase(copy: Callable[[str], Path], new: Path) ->
     assert use is not None
     assert use.to_json()[1]["phases"][index]["rows"] == 16
     run = CliRunner().invoke(main, ["inspect", str(dataset)])
-    assert "extended 2 steps of source new from step 60 on" in run.stdout
+    assert "extended by steps 60 to 61 of source new, from" in run.stdout
+
+
+@pytest.mark.parametrize("left_behind", [False, True])
+def test_a_store_that_was_moved_is_named_once(build_small: Build, new: Path, tmp_path: Path, left_behind: bool) -> None:
+    """From then on the log says where it is: `cat` names files, and the next extension needs no --store."""
+    dataset, store, moved = (tmp_path / name for name in ("d", "d.store", "moved"))
+    build_small(dataset, steps=20)
+    if left_behind:  # the new text is in a copy
+        shutil.copytree(store, moved)
+    grow(dataset, f"new={new}", steps=2)
+    if not left_behind:
+        store.rename(moved)
+    grow(dataset, steps=2, store=moved)
+    grow(dataset, "new", steps=3)
+    grow(dataset, steps=1)
+    assert json.loads((dataset / "build-log.json").read_bytes())["store"] == str(moved)
+    for step in (0, 21, len(curriculum.open(dataset)) - 1):
+        assert all(row.file for row in cat_rows(dataset, step=step))
+
+
+def test_the_report_says_which_steps_are_new(copy: Callable[[str], Path], new: Path) -> None:
+    """And what to do for more, where there is nothing to do; the card tells the lineage and the sources."""
+    dataset = copy("segment")
+    before = (dataset / "README.md").read_text("utf-8")
+    assert ("extended" in before, "| source |" in before) == (False, False)
+    ids, said = [], []
+    for command in (
+        ["--steps", "1"],
+        ["--source", f"new={new}", "--steps", "2"],
+        ["--source", f"new={new}", "--steps", "2"],
+    ):
+        ids.append(curriculum.open(dataset).id)
+        run = CliRunner().invoke(main, ["extend", str(dataset), "--workers", "1", "--backend", "tokenizers", *command])
+        assert run.exit_code == 0, run.output
+        said.append(run.stdout)
+    assert f"new     step 60, after {ids[0]}\n" in said[0]
+    assert f"new     steps 61 to 62 of source new, after {ids[1]}\n" in said[1]
+    assert "is finished already; nothing to do; for more steps, ask for more than 63 with --total-steps." in said[2]
+    card = (dataset / "README.md").read_text("utf-8")
+    assert (
+        f"- extended by step 60, from `{ids[0]}`\n- extended by steps 61 to 62 of source new, from `{ids[1]}`" in card
+    )
+    (source,) = [line for line in card.splitlines() if line.startswith("| new |")]
+    assert source.split(" | ")[3] == f"{2 * 8 * 64:,}"
+    run = CliRunner().invoke(main, ["inspect", str(dataset)])
+    assert "extensions" not in run.stdout
+    assert f"extended by step 60, from\n         {ids[0]}\n" in run.stdout
+    assert json.loads(CliRunner().invoke(main, ["extend", str(dataset), "--total-steps", "63", "--json"]).stdout)[
+        "extensions"
+    ] == [entry.to_json() for entry in load_manifest(dataset).build.extensions]
 
 
 def test_the_same_command_again_has_nothing_to_do(copy: Callable[[str], Path], new: Path) -> None:
-    """New text is not added twice; other files under its name are refused."""
+    """New text is not added twice, whatever was added after it; other files under its name are refused."""
     dataset = copy("segment")
     assert not grow(dataset, f"new={new}", steps=2).already_finished
     again = grow(dataset, f"new={new}", steps=2)
@@ -401,8 +456,13 @@ def test_the_same_command_again_has_nothing_to_do(copy: Callable[[str], Path], n
     with pytest.raises(ConfigError, match=r"has a source 'new' already .* its unused tokens .* --source new\. Give"):
         grow(dataset, f"new={new}", steps=3)
     grow(dataset, steps=1)
-    with pytest.raises(ConfigError, match="has a source 'new' already"):
-        grow(dataset, f"new={new}", steps=2)
+    again = grow(dataset, f"new={new}", steps=2)
+    assert (again.already_finished, again.manifest.plan.total_steps) == (True, STEPS + 3)
+    with pytest.raises(PlanError, match=rf"total_steps is 63, and the dataset has {STEPS + 3} without the new text"):
+        grow(dataset, f"more={new}", total_steps=63)
+    assert grow(dataset, "new", total_steps=64).manifest.plan.total_steps == 64
+    with pytest.raises(ConfigError, match="no source 'neu', but corpus, new"):
+        grow(dataset, "neu", total_steps=64)
 
 
 class Stop(Exception):
@@ -447,14 +507,21 @@ def test_stopped_half_way_it_may_become_something_else(
     ("name", "texts", "sources", "extent", "error", "message"),
     [
         ("segment", [""], ["new={}"], {}, BuildError, r"holds no text"),
-        ("segment", ["x" * 500], ["new={}"], {}, PlanError, r"source 'new' has 501 tokens .* too few .* step of 512"),
+        (
+            "segment",
+            ["x" * 500],
+            ["new={}"],
+            {},
+            PlanError,
+            r"no step of 512 .* source 'new' has 501 tokens .* Give more",
+        ),
         (
             "segment",
             ["x" * 600],
             ["new={}"],
             {"steps": 2},
             PlanError,
-            r"2 more .* of source 'new' last for 1\. .*epochs",
+            r"2 more .* source 'new' has 601 .* last for 1\. .*epochs",
         ),
         ("segment", ["x" * 600], ["corpus={}"], {}, ConfigError, r"'corpus' already .* without --source\. Give new"),
         ("mixture", ["x" * 600], ["b={}"], {}, ConfigError, r"has a source 'b' already \(of a, b\)"),
@@ -462,7 +529,7 @@ def test_stopped_half_way_it_may_become_something_else(
         ("mixture", ["x" * 600], ["new"], {}, ConfigError, r"no source 'new', but a, b; new text is --source new=PATH"),
         ("segment", ["x" * 600], ["new={}", "more={}"], {}, ConfigError, r"several sources are given"),
         ("segment", ["x" * 600], ["new={}", "corpus"], {}, ConfigError, r"several sources are given"),
-        ("segment", ["x" * 600], ["new={}/none"], {}, ConfigError, r"there is no file or folder"),
+        ("segment", ["x" * 600], ["new={}/none"], {}, ConfigError, r"Source 'new': There is no file or folder"),
     ],
 )
 def test_what_cannot_be_added_says_why_and_changes_nothing(

@@ -116,11 +116,11 @@ def test_two_inputs_of_one_relative_path_are_refused_naming_both(tmp_path: Path)
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("missing", "there is no file or folder '{root}/missing'; a corpus is made of files, folders"),
+        ("missing", "There is no file or folder '{root}/missing'; a corpus is made of files, folders"),
         ("x.png", "{root}/x.png is not a file that can be read; read are .txt .md .py .jsonl .jsonl.gz"),
-        ("only", "the folder '{root}/only' holds no file that can be read (1 with other endings); read are .txt"),
-        ("*.png", "the glob '{root}/*.png' holds no file that can be read (1 with other endings)"),
-        ("*.none", "the glob '{root}/*.none' holds no file that can be read (0 with other endings)"),
+        ("only", "The folder '{root}/only' holds no file that can be read (1 with other endings); read are .txt"),
+        ("*.png", "The glob '{root}/*.png' holds no file that can be read (1 with other endings)"),
+        ("*.none", "The glob '{root}/*.none' holds no file that can be read (0 with other endings)"),
         ("dangling", "{root}/dangling/x.txt cannot be read (No such file or directory); it belongs to the corpus"),
     ],
 )
@@ -134,7 +134,7 @@ def test_what_cannot_be_read_is_refused_with_what_can(tmp_path: Path, argument: 
 
 @pytest.mark.parametrize("corpus", [[], [""]])
 def test_no_corpus_is_refused(corpus: list[str]) -> None:
-    with pytest.raises(ConfigError, match=r"no corpus was given|there is no file or folder ''"):
+    with pytest.raises(ConfigError, match=r"No corpus was given|There is no file or folder ''"):
         find_inputs(corpus)
 
 
@@ -201,7 +201,7 @@ def test_a_datasetdict_is_refused_naming_its_splits(tmp_path: Path, argument: st
     (tmp_path / "dict/dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     with pytest.raises(ConfigError) as caught:
         find_inputs([f"{tmp_path}/{argument}"])
-    assert str(caught.value).endswith(f"out of: {tmp_path}/dict/train, {tmp_path}/dict/test")
+    assert str(caught.value).endswith(f"out of: {tmp_path}/dict/train, {tmp_path}/dict/test.")
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])

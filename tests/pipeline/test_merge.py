@@ -14,12 +14,13 @@ import pytest
 
 import pipeline.merge
 import pipeline.merge_layout
+import pipeline.stored_documents
 import pipeline.stream
 from pipeline.build import BuildResult
 from pipeline.files.address import store_files
+from pipeline.part_index import read_index, read_part
 from pipeline.progress import Silent
 from pipeline.rows import cat_rows
-from pipeline.store import read_index, read_part
 from pipeline.verify import verify_dataset
 from small_corpus import dataset_files, real_texts
 
@@ -198,7 +199,7 @@ def test_files_and_maps_stay_few_with_thousands_of_parts(
     """`ulimit -n` is 1,024 and `vm.max_map_count` 65,530 on most machines: no step holds a part of the store open
     while it looks at the next."""
     most = {"reads": 0, "files": 0, "maps": 0}
-    read = pipeline.stream.read_index
+    read = pipeline.stored_documents.read_index
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the listing itself opens one
 
     def watched(*arguments: Any) -> Any:
@@ -210,7 +211,8 @@ def test_files_and_maps_stay_few_with_thousands_of_parts(
             most["files"] = max(most["files"], len(os.listdir("/proc/self/fd")) - before)  # noqa: PTH208
         return index
 
-    monkeypatch.setattr(pipeline.stream, "read_index", watched)
+    for reader in (pipeline.stored_documents, pipeline.stream):
+        monkeypatch.setattr(reader, "read_index", watched)
     build_lines(memory / "few", many=True, seed=11)
     monkeypatch.setattr(pipeline.merge, "_has_room", lambda *arguments: False)
     build_lines(memory / "few-unmerged", many=True, seed=11)

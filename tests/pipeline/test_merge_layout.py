@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import pipeline.merge_layout
 from pipeline.merge_layout import MergeLayout, StoredPart, lay_out_merge
-from pipeline.stream import EVERY_KEY
+from pipeline.stored_documents import EVERY_KEY
 
 MB = 1 << 20
 

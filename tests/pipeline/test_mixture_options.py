@@ -16,6 +16,7 @@ from pipeline.corpus import find_corpus
 from pipeline.option_sources import load_options
 from pipeline.options import Options
 from pipeline.progress import Silent
+from pipeline.requested_plan import check_requested, compile_requested
 from pipeline.sources import Weight, mixture_of, named_sources
 from small_mixture import write_sources
 
@@ -90,15 +91,15 @@ def test_every_phase_needs_somebody_to_fill_it() -> None:
 def test_equal_entries_of_phases_stay_phases_only_where_weights_ask_for_it() -> None:
     """An anneal at the maximum needs two phases of one length; nobody else's plan may change."""
     phases = "8:2,16:3,16:1"
-    plain = Options(phases=phases, weight=("a=1", "b=2")).compile_plan(None)
-    assert plain == Options(phases=phases).compile_plan(None)
+    plain = compile_requested(Options(phases=phases, weight=("a=1", "b=2")), None)
+    assert plain == compile_requested(Options(phases=phases), None)
     assert [(phase.seq_len, phase.num_steps) for phase in plain.phases] == [(8, 2), (16, 4)]
-    anneal = Options(phases=phases, weight=("a=1,1,0", "b=2")).compile_plan(None)
+    anneal = compile_requested(Options(phases=phases, weight=("a=1,1,0", "b=2")), None)
     assert [(phase.seq_len, phase.num_steps) for phase in anneal.phases] == [(8, 2), (16, 3), (16, 1)]
     assert (anneal.num_shapes, anneal.order) == (2, ((0, 2), (1, 3), (2, 1)))
     assert type(anneal).from_json(json.loads(json.dumps(anneal.to_json()))) == anneal
     with pytest.raises(PlanError, match=r"max_shapes 2 would merge phases"):
-        Options(phases=phases, weight=("a=1,1,0", "b=2"), max_shapes=2).check()
+        check_requested(Options(phases=phases, weight=("a=1,1,0", "b=2"), max_shapes=2))
 
 
 TOML = """
@@ -183,6 +184,14 @@ def test_plan_of_sources_and_of_their_store(tmp_path: Path) -> None:
     refused = plan(*sources, *flags, *weights, "--steps", 500)
     assert refused.exit_code == 2
     assert "--source-epochs" in refused.stderr
+
+
+def test_a_path_that_is_not_there_is_said_with_its_source(tmp_path: Path) -> None:
+    """Of twenty sources one is missing: which?"""
+    (source, *_) = write_sources(tmp_path)
+    refused = plan("--source", source, "--source", f"books={tmp_path}/none")
+    assert refused.exit_code == 2
+    assert f"Source 'books': There is no file or folder '{tmp_path}/none'" in refused.stderr
 
 
 def test_a_source_without_text_is_refused(tmp_path: Path) -> None:

@@ -20,8 +20,13 @@ def test_the_first_token_of_a_source_is_no_target() -> None:
     """400 tokens give 399 targets: 49 rows of 8, not 50."""
     sizes = [SourceSize(name="a", num_tokens=1_000, epochs=1), SourceSize(name="b", num_tokens=400, epochs=1)]
     options = Options(phases="8:*", batch_rows=2, weight=("a=0.5", "b=0.5"))
-    plan, mixture = plan_mixture(options, sizes, 2)
+    said: list[str] = []
+    plan, mixture = plan_mixture(options, sizes, 2, said.append)
     assert plan.phases[0].num_rows == 98
     assert mixture.weights == ((1, 1),)
-    with pytest.raises(PlanError, match=r"takes 400 tokens of source 'b', but 1 epoch of its 400 tokens offer 399"):
+    assert said == [
+        "Source 'b' ends the plan after 49 steps: one more would take 400 tokens of it, and 1 epoch of its 400 tokens "
+        "offers 399."
+    ]
+    with pytest.raises(PlanError, match=r"takes 400 tokens of source 'b', but 1 epoch of its 400 tokens offers 399"):
         plan_mixture(Options(phases="8:50", batch_rows=2, weight=("a=0.5", "b=0.5")), sizes, 2)

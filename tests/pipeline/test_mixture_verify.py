@@ -211,8 +211,8 @@ def other_weights(manifest: Manifest) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("forge", "message"),
     [
-        (other_weights, r"source 'web' has the offset 0 and the weight 0.9, plan and mixture give 0 and 0.888"),
-        (with_source(1, lambda s: {"offset": s.offset + 1}), r"source 'code' has the offset \d+ and the weight 0.1"),
+        (other_weights, r"source 'web' has the offset 0 and the weight 0.417\d+, plan and mixture give 0 and 0.416"),
+        (with_source(1, lambda s: {"offset": s.offset + 1}), r"source 'code' has the offset \d+ and the weight 0.228"),
         (with_source(1, lambda s: {"weight": 0.2}), r"source 'code' has the offset \d+ and the weight 0.2, plan and"),
         (
             with_source(0, lambda s: {"validation_tokens": (s.validation_tokens or 0) + 1}),

@@ -81,6 +81,11 @@ def test_every_row_is_where_the_book_puts_it(
             } == expected[batch.phase][first + i]
             num_rows += 1
     assert num_rows == sum(map(len, expected.values()))
+    rows = Counter(source_at(manifest, row["offset"]) for of_phase in expected.values() for row in of_phase)
+    for source in manifest.sources:  # a row up or down in each phase
+        assert abs(source.weight * num_rows - rows[source.name]) <= len(weights), (
+            f"{source.name} weighs {source.weight}"
+        )
     assert sum(len(phase.shards) for phase in manifest.phases) > 8, "several shards and windows, or little was tested"
 
 
@@ -112,6 +117,14 @@ def test_the_same_command_again_has_nothing_to_do(mixed: BuildResult, sources: t
         build_mixture(mixed.path, sources, weight=EVEN, **options)
     with pytest.raises(BuildError, match="sources"):
         build_mixture(mixed.path, sources, weight=BY_LENGTH, source_epochs=("web=2",), **options)
+
+
+def test_the_object_of_a_build_says_what_it_took_of_each_source(mixed: BuildResult) -> None:
+    """As the text does, and as `inspect` does by the same key."""
+    found = mixed.to_json()["mixture"]
+    assert [source["name"] for source in found] == list(NAMES)
+    assert sum(source["trained_tokens"] for source in found) == mixed.manifest.accounting.trained_tokens
+    assert all(source["epochs"] == source["consumed_tokens"] / source["training_tokens"] > 0 for source in found)
 
 
 def test_held_out_texts_are_held_out_of_every_source(mixed: BuildResult) -> None:
@@ -205,7 +218,7 @@ def test_the_largest_plan_is_one_that_no_longer_one_is(sources: tuple[str, ...],
     steps = build_mixture(tmp_path / "out", sources, weight=BY_LENGTH).manifest.plan.total_steps
     build_mixture(tmp_path / "same", sources, weight=BY_LENGTH, steps=steps)
     with pytest.raises(
-        PlanError, match=r"steps takes \d+ tokens of source 'wiki', .*--source-epochs wiki=2\."
+        PlanError, match=r"steps takes [\d,]+ tokens of source 'wiki', .*--source-epochs wiki=2\."
     ) as caught:
         build_mixture(tmp_path / "more", sources, weight=BY_LENGTH, steps=steps + 2)
     assert "1 epoch of its" in str(caught.value)

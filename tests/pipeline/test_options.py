@@ -11,8 +11,10 @@ import pytest
 
 from curriculum.document_plan import DocumentCurriculum
 from curriculum.errors import ConfigError, CurriculumError
+from pipeline.build_identity import CHANGES_BYTES, CHANGES_NOTHING, build_identity
 from pipeline.option_sources import load_options
-from pipeline.options import CHANGES_BYTES, CHANGES_NOTHING, Options
+from pipeline.options import Options
+from pipeline.requested_plan import check_requested, curriculum_of, pacing_of, warmup_of
 
 
 def write(folder: Path, text: str) -> Path:
@@ -25,7 +27,7 @@ def write(folder: Path, text: str) -> Path:
 def test_numbers_of_a_file_are_exact(tmp_path: Path) -> None:
     """0.1 as a float times 10**16 steps would be a step off; as a decimal it is exact."""
     options = load_options(write(tmp_path, "frac = 0.1\ntokens = 157_286_400_000\n"), {})
-    assert options.warmup() == Fraction(1, 10)
+    assert warmup_of(options) == Fraction(1, 10)
     assert options.tokens == 157_286_400_000
 
 
@@ -37,7 +39,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     options = load_options(path, {"steps": 7, "batch_tokens": 4096})
     assert (options.steps, options.tokens, options.batch_tokens, options.batch_rows) == (7, None, 4096, None)
     constant = load_options(path, {"schedule": "constant", "max_length": 64})
-    assert (constant.frac, constant.start_length, constant.pacing().max_length) == (None, None, 64)
+    assert (constant.frac, constant.start_length, pacing_of(constant).max_length) == (None, None, 64)
 
 
 def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
@@ -45,9 +47,9 @@ def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
     imported = {"schedule": "linear", "start_length": 8, "length_warmup_steps": 100, "mode": "truncate"}
     options = load_options(write(tmp_path, "frac = 0.5\nmax_length = 512\n"), {"mode": "segment"}, imported)
     assert (options.schedule, options.length_warmup_steps, options.mode) == ("linear", None, "segment")
-    assert (options.warmup(), options.max_length) == (Fraction(1, 2), 512)
+    assert (warmup_of(options), options.max_length) == (Fraction(1, 2), 512)
     document = load_options(None, {"mode": "document"}, imported)
-    assert document.curriculum() == DocumentCurriculum(name="grow-p2", start_length=8, max_length=1024)
+    assert curriculum_of(document) == DocumentCurriculum(name="grow-p2", start_length=8, max_length=1024)
     back = load_options(write(tmp_path, 'mode = "document"\nschedule = "natural"\n'), {"mode": "best-fit"})
     assert (back.schedule_name, back.mode) == ("linear", "best-fit")
     paced = load_options(write(tmp_path, 'phases = "8:5,16:*"\n'), {"schedule": "linear", "max_length": 64})
@@ -116,7 +118,7 @@ def test_a_wrong_file_is_one_clear_sentence(tmp_path: Path, text: str, message: 
         ({"max_shapes": 1}, "max_shapes is 1"),
         ({"start_length": 2048}, "start_length 2048"),
         ({"batch_rows": 10, "rows_multiple_of": 4}, "8 or 12"),
-        ({"batch_tokens": 100}, "8192"),
+        ({"batch_tokens": 100}, "8,192"),
         ({"frac": Decimal("1.5")}, "frac"),
         ({"frac": Decimal("0")}, "frac"),
         ({"steps": 10, "length_warmup_steps": 20}, "20"),
@@ -128,7 +130,7 @@ def test_a_wrong_file_is_one_clear_sentence(tmp_path: Path, text: str, message: 
 def test_what_cannot_work_is_refused_before_any_data(values: dict[str, Any], message: str) -> None:
     """DeepSpeed starts at length 0, Composer divides by zero: here it is a sentence with the nearest that works."""
     with pytest.raises(CurriculumError, match=message):
-        Options(**values).check()
+        check_requested(Options(**values))
 
 
 def test_every_option_is_sorted_into_those_that_change_bytes_and_those_that_do_not() -> None:
@@ -141,5 +143,5 @@ def test_every_option_is_sorted_into_those_that_change_bytes_and_those_that_do_n
 def test_saying_a_default_asks_for_the_same_build() -> None:
     """`curriculum build` and `curriculum build --frac 0.30 --max-length 1024` are one request."""
     said = Options(frac=Decimal("0.30"), max_length=1024, start_length=8, batch_rows=16, rows_multiple_of=1)
-    assert said.identity() == Options().identity()
-    assert Options(frac=Decimal("0.31")).identity() != Options().identity()
+    assert build_identity(said) == build_identity(Options())
+    assert build_identity(Options(frac=Decimal("0.31"))) != build_identity(Options())

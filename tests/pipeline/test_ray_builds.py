@@ -1,4 +1,4 @@
-"""A build on a Ray cluster: the bytes of a local build, whatever happens to its nodes and to the one who asked."""
+"""Builds and tasks on one real Ray cluster: the bytes of a local build, whatever happens to nodes, tasks and people."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ import pytest
 
 from new_text import copy_of, grow, new_texts, write_texts
 from pipeline.build import BuildResult
-from ray_nodes import ROOT, RayNodes, soon
+from ray_nodes import ROOT, RayNodes, ray_python, soon
 from small_corpus import dataset_files
 
+INSTALLS = ray_python
 DRIVER = str(ROOT / "tests" / "ray_driver.py")
+PROBE = str(ROOT / "tests" / "ray_probe.py")
 OPTIONS: dict[str, Any] = {
     "tokenizer": "train:300",
     "unit_bytes": 40_000,
@@ -46,6 +48,17 @@ def local(build_small: Callable[..., BuildResult], tmp_path_factory: pytest.Temp
     return out
 
 
+@pytest.fixture(scope="module")
+def probe(cluster: RayNodes, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the engine did with tasks that fail."""
+    folder = tmp_path_factory.mktemp("probe")
+    program = cluster.start(PROBE, cluster.address, str(folder))
+    _, err = program.communicate(timeout=180)
+    assert program.returncode == 0, err
+    found: dict[str, Any] = json.loads((folder / "found.json").read_bytes())
+    return found
+
+
 def command(cluster: RayNodes, corpus: Path, out: Path) -> list[str]:
     """`curriculum build` of the small corpus on the cluster; what is not said here is as in conftest.SMALL."""
     flags = ["--start-length", "8", "--max-length", "64", "--shard-bytes", "8000"]
@@ -63,6 +76,14 @@ def start(
     for stage in set(STAGES) - set(waits_in):
         go_on(out, stage)
     return cluster.start(DRIVER, *command(cluster, corpus, out), *more, MARKS=str(marks))
+
+
+def start_extension(cluster: RayNodes, out: Path, *more: str) -> subprocess.Popen[str]:
+    """Start an extension, whose tasks wait as those of a build do."""
+    marks = out.parent / "marks"
+    marks.mkdir(exist_ok=True)
+    engine = ["--engine", "ray", "--ray-address", cluster.address]
+    return cluster.start(DRIVER, "extend", str(out), *engine, *more, MARKS=str(marks))
 
 
 def go_on(out: Path, stage: str) -> None:
@@ -186,6 +207,44 @@ def test_a_node_with_another_release_is_named_and_does_nothing(cluster: RayNodes
     assert not any(at_work(out, stage, cluster.nodes) for stage in STAGES)
 
 
+def test_every_task_has_its_result_and_every_run_its_own_shared_values(probe: dict[str, Any]) -> None:
+    """A process that was told for one stage must not use it in the next."""
+    assert probe["results"] is True
+    assert probe["the next run has its own"] is True
+
+
+def test_the_error_of_a_task_is_raised_as_it_was_and_ends_the_others(probe: dict[str, Any]) -> None:
+    """When the sentence is on the screen nothing writes any more: another build may begin."""
+    assert probe["refuse"] == ["BadRecordError", "file 0, line 3: not JSON."]
+    assert probe["ended later"] == probe["ended after the error"]
+
+
+def test_a_process_that_dies_is_tried_again_and_then_one_sentence(probe: dict[str, Any]) -> None:
+    """Ray alone would go on for ever; the sentence says what needs less memory."""
+    kind, sentence = probe["die"]
+    assert kind == "BuildError"
+    assert sentence.startswith("A task ended with its process, most likely for want of memory, 5 times. Smaller ")
+    assert probe["die once"] is True
+
+
+def test_a_panic_of_a_library_is_an_error_and_no_dead_process(probe: dict[str, Any]) -> None:
+    """It would be tried five times and reported as want of memory."""
+    kind, sentence = probe["panic"]
+    assert kind == "RuntimeError"
+    assert sentence in ("Panic: index 0 out of range", "Panic: index 1 out of range")  # two at once
+
+
+def test_a_task_has_one_thread_and_workers_bounds_the_tasks_at_once(probe: dict[str, Any]) -> None:
+    """64 tasks of 64 threads each would bring a node to a halt."""
+    assert probe["threads"] == "1"
+    assert 1 <= probe["at work at once"] <= 2
+
+
+def test_a_connection_of_somebody_else_is_left_as_it_was(probe: dict[str, Any]) -> None:
+    """A notebook that is connected to Ray stays connected after a build."""
+    assert probe["connected still"] is True
+
+
 def test_an_extension_by_new_text_is_encoded_and_cut_on_the_cluster(
     cluster: RayNodes, local: Path, tmp_path: Path
 ) -> None:
@@ -197,6 +256,25 @@ def test_an_extension_by_new_text_is_encoded_and_cut_on_the_cluster(
     finish(cluster.start(*command, *engine, cwd=tmp_path))
     grow(one, f"new={new}", store=tmp_path / "another")
     assert same(one, other)
+
+
+def test_another_extension_is_not_disturbed_by_one_that_was_killed(
+    cluster: RayNodes, local: Path, tmp_path: Path
+) -> None:
+    """It writes other bytes to the same paths. Its tasks only read the token store, but that is what knows of them."""
+    one, other = (copy_of(local, tmp_path / name) for name in ("one", "other"))
+    killed = start_extension(cluster, other, "--epochs", "3", "--steps", "100")
+    names = soon(lambda: at_work(other, "cut", cluster.nodes))
+    assert names
+    killed.kill()
+    killed.communicate()
+    go_on(other, "cut")
+    _, stderr = finish(start_extension(cluster, other, "--epochs", "3", "--steps", "120"))
+    assert "A build on a cluster was killed here" in stderr
+    assert not any(alive(int(name.split("-")[2])) for name in names)
+    grow(one, epochs=3, steps=120)
+    assert same(one, other)
+    assert not (local.parent / "dataset.store" / "cluster").exists()
 
 
 def alive(pid: int) -> bool:

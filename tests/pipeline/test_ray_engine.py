@@ -1,13 +1,13 @@
-"""Tasks that fail on a Ray cluster, and the rules that need none: losses, addresses, orphans, what nodes must share."""
+"""The rules of the Ray engine that need no cluster: losses, addresses, orphans, what nodes must share."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,66 +17,17 @@ import pytest
 
 from curriculum.errors import BadRecordError, BuildError, ConfigError
 from environments import free_port
+from new_text import grow
+from pipeline.build_identity import build_identity
+from pipeline.engines.choice import open_workers
 from pipeline.engines.fence import Fence, behind, put_up, wait_for_orphans
 from pipeline.engines.node_checks import NodeCheck, SharedFolder, installed_versions
+from pipeline.engines.ray_cluster import Places
 from pipeline.engines.ray_connection import connected
 from pipeline.engines.ray_losses import Losses
 from pipeline.files.disk import DiskFiles
 from pipeline.option_sources import load_options
-from ray_nodes import ROOT, RayNodes, environment
-
-PROBE = str(ROOT / "tests" / "ray_probe.py")
-
-
-@pytest.fixture(scope="module")
-def probe(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the engine did on a cluster of two nodes."""
-    nodes = RayNodes(2)
-    try:
-        folder = tmp_path_factory.mktemp("probe")
-        program = nodes.start(PROBE, nodes.address, str(folder))
-        _, err = program.communicate(timeout=180)
-        assert program.returncode == 0, err
-        found: dict[str, Any] = json.loads((folder / "found.json").read_bytes())
-        return found
-    finally:
-        nodes.close()
-
-
-def test_every_task_has_its_result_and_every_run_its_own_shared_values(probe: dict[str, Any]) -> None:
-    """A process that was told for one stage must not use it in the next."""
-    assert probe["results"] is True
-    assert probe["the next run has its own"] is True
-
-
-def test_the_error_of_a_task_is_raised_as_it_was_and_ends_the_others(probe: dict[str, Any]) -> None:
-    """When the sentence is on the screen nothing writes any more: another build may begin."""
-    assert probe["refuse"] == ["BadRecordError", "file 0, line 3: not JSON."]
-    assert probe["ended later"] == probe["ended after the error"]
-
-
-def test_a_process_that_dies_is_tried_again_and_then_one_sentence(probe: dict[str, Any]) -> None:
-    """Ray alone would go on for ever; the sentence says what needs less memory."""
-    kind, sentence = probe["die"]
-    assert kind == "BuildError"
-    assert sentence.startswith("A task ended with its process, most likely for want of memory, 5 times. Smaller ")
-    assert probe["die once"] is True
-
-
-def test_a_panic_of_a_library_is_an_error_and_no_dead_process(probe: dict[str, Any]) -> None:
-    """It would be tried five times and reported as want of memory."""
-    assert probe["panic"] == ["RuntimeError", "Panic: index 0 out of range"]
-
-
-def test_a_task_has_one_thread_and_workers_bounds_the_tasks_at_once(probe: dict[str, Any]) -> None:
-    """64 tasks of 64 threads each would bring a node to a halt."""
-    assert probe["threads"] == "1"
-    assert 1 <= probe["at work at once"] <= 2
-
-
-def test_a_connection_of_somebody_else_is_left_as_it_was(probe: dict[str, Any]) -> None:
-    """A notebook that is connected to Ray stays connected after a build."""
-    assert probe["connected still"] is True
+from ray_nodes import environment
 
 
 class _Lost(Exception):
@@ -173,16 +124,64 @@ def test_the_next_build_waits_as_long_as_tasks_need_to_look(tmp_path: Path, monk
     waited: list[float] = []
     monkeypatch.setattr("pipeline.engines.fence.time", SimpleNamespace(sleep=waited.append))
     lines: list[str] = []
-    wait_for_orphans(store(tmp_path), lines.append)
+    wait_for_orphans(lines.append, store=store(tmp_path))
     assert put_up(store(tmp_path), num_tasks=4).poll_seconds == 2.0
     large = put_up(store(tmp_path), num_tasks=16_000)
     assert large.poll_seconds == 80.0
-    wait_for_orphans(store(tmp_path), lines.append)
+    wait_for_orphans(lines.append, store=store(tmp_path))
     assert not large.stands()
     put_up(store(tmp_path), num_tasks=4).take_down()
-    wait_for_orphans(store(tmp_path), lines.append)
+    wait_for_orphans(lines.append, store=store(tmp_path))
     assert waited == [160.0]
     assert lines == ["A build on a cluster was killed here: waiting 160 s until its last tasks have ended."]
+
+
+def test_the_output_knows_the_run_whose_tasks_write_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build_small: Callable[..., Any]
+) -> None:
+    """The next run there may use another store, or find that it has nothing to do."""
+    waited: list[float] = []
+    monkeypatch.setattr("pipeline.engines.fence.time", SimpleNamespace(sleep=waited.append))
+    out = DiskFiles(folder=str(tmp_path / "out"), aside=".build/aside")
+    build_small(tmp_path / "out", steps=10)
+    for more in ({}, {"store": str(tmp_path / "another")}, {"store": str(tmp_path / "another"), "overwrite": True}):
+        killed = put_up(store(tmp_path / "one"), num_tasks=4, out=out)
+        build_small(tmp_path / "out", steps=10, **more)
+        assert not killed.stands()
+        assert not (tmp_path / "out" / ".build").exists()
+    assert waited == [4.0, 4.0, 4.0]
+    killed = put_up(store(tmp_path / "one"), num_tasks=4, out=out)
+    assert grow(tmp_path / "out", total_steps=10).already_finished
+    assert not killed.stands()
+    put_up(store(tmp_path / "one"), num_tasks=4, out=out).take_down()
+    grow(tmp_path / "out", steps=1)
+    assert waited == [4.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("what", "shared"),
+    [({}, []), ({"encodes": True}, ["store"]), ({"cuts": True}, ["store", "out"])],
+    ids=["reads only", "encodes", "cuts only, as an extension does"],
+)
+def test_tasks_that_write_are_known_in_the_store_and_every_node_must_reach_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: dict[str, bool], shared: list[str]
+) -> None:
+    """A fence in a dataset would be a file of it, and the next extension does not look for one there."""
+    given: list[Places] = []
+
+    @contextmanager
+    def workers(*, places: Places, **_: Any) -> Iterator[None]:
+        given.append(places)
+        yield None
+
+    monkeypatch.setattr("pipeline.engines.ray_cluster.ray_workers", workers)
+    own = {"out": str(tmp_path / "out"), "store": str(tmp_path / "store"), "engine": "ray"}
+    with open_workers(load_options(None, own), print, **what):
+        pass
+    (places,) = given
+    assert (places.out is not None) == ("cuts" in what)
+    assert [Path(place.files.where).name for place in places.shared] == shared
+    assert (places.fence_in and Path(places.fence_in.where).name) == (shared[0] if shared else None)
 
 
 def check(folder: Path, **changes: Any) -> NodeCheck:
@@ -281,7 +280,7 @@ def test_options_of_ray_beside_the_local_engine_are_refused() -> None:
     with pytest.raises(ConfigError, match="ray_address is given and engine is 'local'; give --engine ray"):
         load_options(None, {"ray_address": "head:6379"})
     options = load_options(None, {"ray_address": "head:6379", "engine": "ray"})
-    assert options.identity() == load_options(None, {}).identity()
+    assert build_identity(options) == build_identity(load_options(None, {}))
 
 
 def test_without_ray_the_sentence_is_the_command_that_installs_it(

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.files.address import store_files
-from pipeline.store import PartIndex, tokens_name
-from pipeline.stream import Documents, StreamSpec, fill
+from pipeline.part_index import PartIndex
+from pipeline.store_names import tokens_name
+from pipeline.stored_documents import Documents, fill
 
 PART = "ab" * 16
 
@@ -20,7 +21,6 @@ def test_copies_that_are_clipped_keep_their_tokens(starts: tuple[int, int], tmp_
     store = store_files(str(tmp_path))
     with store.write(tokens_name(PART)) as file:
         file.write(np.arange(100, 106, dtype=np.uint16))
-    spec = StreamSpec(store=store, parts=(PART,), dtype="uint16", seed=0, held_out_below=0, num_partitions=1)
     columns = {
         name: np.zeros(2, np.uint64) for name in ("key_high", "key_low", "text_hash", "start", "file", "position")
     }
@@ -30,6 +30,6 @@ def test_copies_that_are_clipped_keep_their_tokens(starts: tuple[int, int], tmp_
     for start in starts:
         for position in range(max(start, 0), min(start + 6, 12)):
             expected[position] = 100 + position - start
-    copied = fill(spec, Documents(index=index, part=np.zeros(2, np.int64)), np.array(starts), out)
+    copied = fill(store, (PART,), Documents(index=index, part=np.zeros(2, np.int64)), np.array(starts), out)
     assert copied == np.count_nonzero(expected)
     assert out.tolist() == expected.tolist()

@@ -29,8 +29,8 @@ from pipeline.inputs import find_inputs
 from pipeline.layout import read_build_log
 from pipeline.option_sources import load_options
 from pipeline.options import Options
+from pipeline.part_index import read_index, read_tokens
 from pipeline.progress import Silent
-from pipeline.store import read_index, read_tokens
 from pipeline.tokenized.formats import Stored
 from pipeline.tokenized.take import take_unit
 from pipeline.tokenizer import load_tokenizer, train_tokenizer

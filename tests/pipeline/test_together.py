@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -64,3 +65,19 @@ def test_an_error_inside_a_file_leaves_only_the_others(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"x"
     assert [(tmp_path / name).exists() for name in ("b", "c")] == [False, False]
     assert list((tmp_path / "aside").iterdir()) == []
+
+
+def test_an_empty_folder_that_cannot_go_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder may be somebody's mount point; folders that hold something stay."""
+    (tmp_path / "full" / "empty" / "deep").mkdir(parents=True)
+    (tmp_path / "full" / "file").touch()
+    files_in(tmp_path).remove_empty_folders("full")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["file"]
+    (tmp_path / "full" / "file").unlink()
+
+    def busy(folder: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(Path, "rmdir", busy)
+    with pytest.raises(BuildError, match=r"full: cannot be written: Device or resource busy\. .*continues"):
+        files_in(tmp_path).remove_empty_folders("full")

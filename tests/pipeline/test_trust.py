@@ -17,8 +17,10 @@ from curriculum.errors import BuildError, ConfigError
 from gpt2 import gpt2_tokenizer_json
 from pipeline import backends, trust
 from pipeline.backends import ReferenceEncoder, open_encoder
-from pipeline.build import BuildResult
+from pipeline.build import BuildResult, build
 from pipeline.hostile import code_point_texts, hostile_texts
+from pipeline.option_sources import load_options
+from pipeline.progress import Terminal
 from pipeline.tokenizer import TokenizerInfo, byte_tokenizer, load_tokenizer, train_tokenizer
 from pipeline.trust import choose_backend
 
@@ -159,6 +161,22 @@ def test_a_tokenizer_that_fastokens_does_not_support_falls_back(tmp_path: Path) 
     assert warnings[0].endswith(".")
     with pytest.raises(BuildError, match="does not load"):
         choose_backend(info, ["text"], warn=pytest.fail, wanted="fastokens")
+
+
+def test_the_warning_names_the_file_that_was_given(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not its copy in the token store, whose name is a digest."""
+    tokenizer = Tokenizer.from_str(byte_tokenizer())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Strip()])
+    tokenizer.save(str(tmp_path / "given.json"))
+    given = str(tmp_path / "given.json")
+    options = {"corpus": (str(corpus),), "tokenizer": given, "out": str(tmp_path / "out"), "workers": 1}
+    build(load_options(None, {**options, "max_length": 64}), Terminal())
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "slow reference backend" in line]
+    assert warning.startswith(f"Encoding {given} with the slow")
+    assert f"because fastokens does not load {given}:" in warning
+    assert "out.store" not in warning
 
 
 def test_a_verdict_is_remembered_per_tokenizer_and_version(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from pipeline.build import BuildResult
 from remote.http_store import HttpStore, files_of
+from remote.swift_server import SwiftServer
 
 pytest.importorskip("aiohttp", reason="fsspec's http:// needs aiohttp, which s3fs brings: pip install s3fs")
 
@@ -21,6 +23,15 @@ def long_dataset(build_small: Callable[..., BuildResult], tmp_path_factory: pyte
     options: dict[str, Any] = {"start_length": 1024, "max_length": 1024, "batch_rows": 64, "steps": 20, "epochs": 8}
     build_small(out, **options, shard_bytes=64 << 20, shuffle_window=4 << 20)
     return out
+
+
+@pytest.fixture(scope="session")
+def swift() -> Iterator[SwiftServer]:
+    """One store for all tests of s3://, which have buckets of their own; on a disk, for Swift needs its attributes."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = SwiftServer(Path(folder))
+        yield server
+        server.kill()
 
 
 @pytest.fixture

@@ -45,6 +45,19 @@ for argument in sys.argv[1:]:
     builder.get_ring().save(f"{name}.ring.gz")
 """
 """One process instead of nine calls of swift-ring-builder, each of which takes a second."""
+SERVE = """
+import os, sys
+import eventlet, eventlet.wsgi
+eventlet.monkey_patch()
+from swift.common import wsgi
+from swift.common.http_protocol import SwiftHttpProtocol
+for name in sys.argv[1:]:
+    app, conf, _, _ = wsgi.init_request_processor(os.path.abspath(f"{name}.conf"), f"{name}-server")
+    how = {"protocol": SwiftHttpProtocol, "capitalize_response_headers": False, "log_output": False}
+    eventlet.spawn_n(eventlet.wsgi.server, wsgi.get_socket(conf), app, wsgi.NullLogger(), **how)
+eventlet.sleep(1_000_000)
+"""
+"""One process for the four servers, each on its port: they start in two seconds instead of six."""
 WRITER_SECRET = "s3cr3t-0f-the-wr1ter"
 MIDDLEWARE = {
     "catch_errors": "",
@@ -95,16 +108,20 @@ account_autocreate = true
 """
 
 
+def installed() -> Path:
+    """The folder of its programs."""
+    return environment("swift", *PACKAGES)
+
+
 class SwiftServer:
-    """The four processes."""
+    """The four servers."""
 
     def __init__(self, folder: Path) -> None:
-        self._bin = environment("swift", *PACKAGES)
+        self._bin = installed()
         self._etc, self._log = folder / "etc", folder / "log"
         for path in (self._etc, self._log, folder / "devices" / "d1", folder / "cache"):
             path.mkdir(parents=True)
         self.port = free_port()
-        self._processes: list[subprocess.Popen[bytes]] = []
         self._configure(folder)
         self.start()
 
@@ -134,26 +151,15 @@ class SwiftServer:
 
     def start(self) -> None:
         """Start the servers."""
-        for name in (*RINGS, "proxy"):
-            with (self._log / f"{name}.txt").open("ab") as log:
-                command = [f"swift-{name}-server", str(self._etc / f"{name}.conf")]
-                self._processes.append(
-                    subprocess.Popen(
-                        [self._bin / "python", self._bin / command[0], command[1]],
-                        stdout=log,
-                        stderr=log,
-                        cwd=self._etc,
-                    )
-                )
-        wait_for_port(self.port, self._processes[-1])
+        with (self._log / "log.txt").open("ab") as log:
+            command = [self._bin / "python", "-c", SERVE, *RINGS, "proxy"]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._etc)
+        wait_for_port(self.port, self._process)
 
     def kill(self) -> None:
         """End the servers at once."""
-        for process in self._processes:
-            process.kill()
-        for process in self._processes:
-            process.wait(10)
-        self._processes = []
+        self._process.kill()
+        self._process.wait(10)
 
     def _configure(self, folder: Path) -> None:
         user = pwd.getpwuid(os.getuid()).pw_name

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +27,12 @@ from pipeline.longer_plan import Extent
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 from remote.store_build import FEW, At, build_few, files_below, objects_below, write_corpus
-from remote.swift_server import WRITER_SECRET, SwiftServer
+from remote.swift_server import WRITER_SECRET, SwiftServer, installed
 
 s3fs = pytest.importorskip("s3fs")
+INSTALLS = installed
 ROOT = Path(__file__).parents[2]
 QUICK = Pace(renew=2.0, watch=8.0, settle=0.05)
-
-
-@pytest.fixture(scope="module")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
-    server = SwiftServer(tmp_path_factory.mktemp("swift"))
-    yield server
-    server.kill()
 
 
 @pytest.fixture(scope="module")

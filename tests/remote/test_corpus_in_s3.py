@@ -19,17 +19,11 @@ from pipeline.files.storage_options import storage_options
 from pipeline.inputs import find_inputs, split_units
 from remote.stalling_proxy import StallingProxy
 from remote.store_build import build_few, files_below
-from remote.swift_server import SwiftServer
+from remote.swift_server import SwiftServer, installed
 from small_corpus import real_texts
 
 s3fs = pytest.importorskip("s3fs")
-
-
-@pytest.fixture(scope="module")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
-    server = SwiftServer(tmp_path_factory.mktemp("swift"))
-    yield server
-    server.kill()
+INSTALLS = installed
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +105,7 @@ def test_arguments_mean_what_they_mean_on_a_disk(
 def test_what_is_not_there_is_said(swift: SwiftServer, client: Any) -> None:
     options = storage_options(swift.options)
     for argument in ("s3://texts/in/nothing", "s3://texts/in/books/*.json"):
-        with pytest.raises(ConfigError, match=r"there is no object or folder|holds no file that can be read"):
+        with pytest.raises(ConfigError, match=r"There is no object or folder|holds no file that can be read"):
             find_inputs([argument], options=options)
     with pytest.raises(ConfigError, match=r"cover\.png.* is not a file that can be read"):
         find_inputs(["s3://texts/in/books/cover.png"], options=options)

@@ -20,9 +20,17 @@ from remote.store_build import build_few, write_corpus
 pytest.importorskip("gcsfs")
 
 
+def installed() -> Path:
+    """The folder of the emulator's programs."""
+    return environment("gcs", "gcp-storage-emulator==2026.7.19")
+
+
+INSTALLS = installed
+
+
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    python = environment("gcs", "gcp-storage-emulator==2026.7.19") / "python"
+    python = installed() / "python"
     port, folder = free_port(), tmp_path_factory.mktemp("gcs")
     with (folder / "log.txt").open("wb") as log:
         command = [python, python.with_name("gcp-storage-emulator"), "start", "--host", "127.0.0.1", "--in-memory"]

@@ -63,11 +63,19 @@ class Hub:
         return {"HF_ENDPOINT": f"http://127.0.0.1:{self.proxy.port}", "HF_HOME": str(tmp_path / "hf")}
 
 
+def installed() -> Path:
+    """The folder of the server's programs."""
+    return environment("olah", "olah==0.5.4")
+
+
+INSTALLS = installed
+
+
 @pytest.fixture(scope="module")
 def hub(long_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
-    python = environment("olah", "olah==0.5.4") / "python"
+    python = installed() / "python"
     folder = tmp_path_factory.mktemp("hub")
     tree = folder / "mirrors" / "datasets" / "org" / "long"
     shutil.copytree(long_dataset, tree)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,12 @@ from curriculum.reader import Reader
 from curriculum.remote import RemoteStorage
 from remote.http_store import files_of
 from remote.stalling_proxy import StallingProxy
-from remote.swift_server import SwiftServer
+from remote.swift_server import SwiftServer, installed
 
 s3fs = pytest.importorskip("s3fs")
+INSTALLS = installed
 
 SHARD = "phases/00000-len0001024/shard-000000.arrow"
-
-
-@pytest.fixture(scope="module")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
-    server = SwiftServer(tmp_path_factory.mktemp("swift"))
-    yield server
-    server.kill()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from imported_lengths import imported_lengths, written
 from pipeline.importers import Imported, import_deepspeed
 from pipeline.importers.deepspeed import Curve
 from pipeline.option_sources import load_options
+from pipeline.requested_plan import compile_requested
 
 
 def section(least: int, most: int, steps: int, multiple: int = 8, degree: float | None = None) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def test_steps_that_a_token_budget_takes(
 ) -> None:
     """GPT-2 1.5B, BigScience 104B and GPT-3 1.3B: the step that crosses the budget is the golden one."""
     options = imported(tmp_path, legacy, train_batch_size=batch_rows).options
-    plan = load_options(None, {"tokens": tokens}, options).compile_plan(None)
+    plan = compile_requested(load_options(None, {"tokens": tokens}, options), None)
     assert plan.total_steps == num_steps - 1  # a plan stays within the budget
     assert tokens - batch_rows * legacy["max_difficulty"] < plan.total_tokens < tokens
 

@@ -13,6 +13,7 @@ from curriculum.errors import ConfigError
 from imported_lengths import imported_lengths, written
 from pipeline.importers import Imported, import_olmo
 from pipeline.option_sources import load_options
+from pipeline.requested_plan import curriculum_of
 
 CALLBACK = "olmo_core.train.callbacks.sequence_length_scheduler.SequenceLengthSchedulerCallback"
 DATASETS = "olmo_core.data.numpy_dataset"
@@ -94,7 +95,7 @@ def test_variable_lengths_become_document_mode(tmp_path: Path) -> None:
         "rows_multiple_of": 1,
     }
     assert "EOS included" in found.differs
-    curriculum = load_options(None, {}, found.options).curriculum()
+    curriculum = curriculum_of(load_options(None, {}, found.options))
     assert curriculum is not None
     assert (curriculum.name, curriculum.cycles, curriculum.max_length) == ("grow-p2", 4, 4096)
     natural = imported(tmp_path, vsl_config(name="natural", num_cycles=4)).options

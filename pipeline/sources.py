@@ -28,6 +28,8 @@ CORPUS = "corpus"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?|\.[0-9]{1,15}")
 LENGTH = re.compile(r"[0-9]{1,10}")
+MAX_WEIGHT = (1 << 63) - 1
+"""Whole numbers of more bits are none in the JSON of most languages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,6 +136,10 @@ def check_weights(sources: Sequence[NamedSource], lengths: Sequence[int], num_ph
                 f"{'which are not given' if num_phases is None else f'of which there are {num_phases}'}; use "
                 f"LENGTH:WEIGHT to go by row length."
             )
+    weights = [source.weight for source in sources if source.weight is not None]
+    for phase in range(num_phases or 1) if any(weight.by_phase for weight in weights) else (0,):
+        for seq_len in lengths if any(weight.lengths for weight in weights) else lengths[:1]:
+            _whole([weight.in_phase(phase, seq_len) for weight in weights])
 
 
 def mixture_of(sources: Sequence[NamedSource], seq_lens: Sequence[int], num_tokens: Sequence[int] | None) -> Mixture:
@@ -158,9 +164,26 @@ def mixture_of(sources: Sequence[NamedSource], seq_lens: Sequence[int], num_toke
                 f"All weights are 0 in phase {phase}, of rows of {seq_len}: somebody has to fill them; give one source "
                 f"a weight above 0."
             )
-        scale = lcm(*(share.denominator for share in shares))
-        rows.append(reduced([int(share * scale) for share in shares]))
+        rows.append(_whole(shares))
     return Mixture(weights=tuple(rows))
+
+
+def _whole(shares: Sequence[Fraction]) -> tuple[int, ...]:
+    """The weights of a phase as the smallest integers in the same proportion.
+
+    Raises:
+        ConfigError: a manifest cannot hold them.
+    """
+    scale = lcm(*(share.denominator for share in shares))
+    weights = [int(share * scale) for share in shares]
+    weights = list(reduced(weights)) if any(weights) else weights
+    if max(weights) > MAX_WEIGHT:
+        raise ConfigError(
+            f"weights from {float(min(share for share in shares if share)):g} to {float(max(shares)):g} are "
+            f"{max(weights):,} and less as whole numbers in the same proportion, and at most {MAX_WEIGHT:,} can be "
+            f"kept: give them fewer digits."
+        )
+    return tuple(weights)
 
 
 def source_options(tables: Any, where: str) -> dict[str, tuple[str, ...]]:

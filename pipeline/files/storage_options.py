@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -60,7 +61,8 @@ def storage_options(table: Mapping[str, Any]) -> StorageOptions:
     """Options from a table of JSON values, integers and exact decimals.
 
     Raises:
-        ConfigError: an endpoint holds a password, which clients do not take. It names the key, never the value.
+        ConfigError: a value is none of JSON, or an endpoint holds a password, which clients do not take. It names the
+            key, never the value.
     """
     _check(table)
     return StorageOptions(text=json.dumps(table, sort_keys=True, default=float))
@@ -94,6 +96,14 @@ def _check(value: Any, key: str = "") -> None:
     if isinstance(value, Mapping):
         for name, inner in value.items():
             _check(inner, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for inner in value:
+            _check(inner, key)
+    elif value is not None and not isinstance(value, str | bool | int | float | Decimal):
+        raise ConfigError(
+            f"storage option {key} is a {type(value).__name__}, and clients take strings, numbers, true and false, "
+            f"lists and tables: write it in quotes."
+        )
     elif "endpoint" in key and isinstance(value, str) and _USER.search(value):
         raise ConfigError(
             f"storage option {key} holds a name and a password before an @: give the address of the store alone, and "

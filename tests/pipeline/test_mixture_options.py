@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pipeline.option_sources import load_options
 from pipeline.options import Options
 from pipeline.progress import Silent
 from pipeline.requested_plan import check_requested, compile_requested
-from pipeline.sources import Weight, mixture_of, named_sources
+from pipeline.sources import NamedSource, Weight, mixture_of, named_sources
 from small_mixture import write_sources
 
 TWO = ("a=one.jsonl", "b=two.jsonl")
@@ -65,6 +66,15 @@ def test_weights_by_length_hold_from_that_length_on() -> None:
             {"source": TWO, "weight": ("a=1,2,3", "b=1"), "phases": "8:5,16:*"},
             r"lists 3 weights, one for each entry of phases, of which there are 2",
         ),
+        (
+            {"source": TWO, "weight": (f"a={'9' * 15}.{'9' * 15}", f"b=.{'0' * 14}1")},
+            r"weights from 1e-15 to 1e\+15 are 999,999,999,999,999,999,999,999,999,999 and less .* fewer digits",
+        ),
+        ({"source": TWO, "weight": (f"a=8:1,64:.{'1' * 15}", f"b={'9' * 15}.7")}, r"give them fewer digits"),
+        (
+            {"source": TWO, "weight": (f"a=1,{'9' * 15}.7", f"b=1,.{'1' * 15}"), "phases": "8:5,16:*"},
+            r"give them fewer digits",
+        ),
         ({"source": TWO, "source_epochs": ("a=0",)}, r"source_epochs of 'a' is '0'; give a whole number from 1"),
         ({"source": TWO, "source_epochs": ("c=2",)}, r"source_epochs names 'c', which is no source"),
         ({"source": ("a=x",), "weight": ("a=1",)}, r"weight is given, and there is one source, 'a'"),
@@ -77,6 +87,22 @@ def test_what_cannot_work_is_refused_in_a_sentence(said: dict[str, Any], message
     """Before any file is looked for."""
     with pytest.raises(ConfigError, match=message):
         Options(**said)
+
+
+def test_the_largest_weight_that_a_manifest_keeps() -> None:
+    """Just that one, and one more is refused where the plan is made, too."""
+    for weight, fits in ((2**63 - 1, True), (2**63, False)):
+        most = Weight(values=(Fraction(weight),))
+        found = [replace(source, weight=most if source.name == "a" else source.weight) for source in _two()]
+        if fits:
+            assert mixture_of(found, [8], None).weights == ((weight, 1),)
+        else:
+            with pytest.raises(ConfigError, match="fewer digits"):
+                mixture_of(found, [8], None)
+
+
+def _two() -> tuple[NamedSource, ...]:
+    return named_sources((), TWO, ("a=1", "b=1"), (), 1)
 
 
 def test_every_phase_needs_somebody_to_fill_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -16,6 +17,7 @@ from pipeline.files.bucket import Bucket
 from pipeline.files.connection import Connection
 from pipeline.files.retries import Patience, persist
 from pipeline.files.storage_options import parse_storage_options
+from pipeline.option_sources import load_options
 
 
 def failing(error: Exception) -> Callable[[], str]:
@@ -95,3 +97,12 @@ def test_whatever_ends_a_command_holds_no_secret_and_is_no_error_of_the_disk(mon
     assert done.stderr == (
         "curriculum: the system or a store failed (ProxyError: no way to /tokeninfo?access_token=***).\n"
     )
+
+
+def test_an_option_of_a_file_that_no_client_takes_is_named(tmp_path: Path) -> None:
+    """TOML has dates; the key is said, the value is not."""
+    (tmp_path / "c.toml").write_text("[storage_option.client_kwargs]\nx = 2020-01-01\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"^storage option client_kwargs\.x is a date, and clients take strings"):
+        load_options(tmp_path / "c.toml", {})
+    (tmp_path / "c.toml").write_text("[storage_option]\nx = [1, 0.5, true, {y = 'z'}]\n", "utf-8")
+    assert load_options(tmp_path / "c.toml", {}).storage_option.values() == {"x": [1, 0.5, True, {"y": "z"}]}

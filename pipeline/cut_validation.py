@@ -74,7 +74,7 @@ class _Waiting:
             doc_positions=starts[inside],
             first_document=self._ordinal + int(inside[0]),
         )
-        fill(self.spec.store, self.spec.files.names, self._documents.rows(inside), starts[inside] - low, text.tokens)
+        fill(self.spec.store, self.spec.files.names, self._documents.places(inside), starts[inside] - low, text.tokens)
         return cut_rows(text, np.arange(first, stop, dtype=np.int64) * seq_len, seq_len)
 
     def _up_to(self, low: int, high: int) -> tuple[IntArray, IntArray]:

@@ -11,7 +11,7 @@ token.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,12 +71,11 @@ def rows_from_store(layout: Layout, spec: StreamSpec, documents: Documents, star
         starts: stream positions where those documents begin.
     """
     pieces = layout.pieces
-    parts = documents.rows(pieces.document)
+    of_pieces = documents.places(pieces.document)
     inside = (pieces.offset - starts[pieces.document]).astype(np.uint64)
-    parts.index.start[:] += inside
-    parts.index.num_tokens[:] = pieces.num_tokens
+    places = replace(of_pieces, start=of_pieces.start + inside, num_tokens=pieces.num_tokens.astype(np.uint64))
     tokens = layout.blank()
-    fill(spec.store, spec.files.names, parts, layout.to(), tokens)
+    fill(spec.store, spec.files.names, places, layout.to(), tokens)
     return _rows(layout, tokens)
 
 

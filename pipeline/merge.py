@@ -106,7 +106,7 @@ def _tokens(job: MergeJob, task: MergeTask, documents: Documents) -> Iterator[me
     lengths = documents.index.num_tokens.astype(np.int64)
     ends = np.cumsum(lengths)
     tokens = np.empty(int(lengths.sum()), job.dtype)
-    fill(job.store, task.sources, documents, ends - lengths, tokens)
+    fill(job.store, task.sources, documents.places(), ends - lengths, tokens)
     for start in range(0, len(tokens), BLOCK_TOKENS):
         yield memoryview(tokens[start : start + BLOCK_TOKENS].data).cast("B")
 

@@ -3,7 +3,8 @@
 In:  the parts that hold a corpus, ranges of keys.   Out: `Documents`, the index rows of those in the ranges; their
 tokens, copied to where they are wanted.
 Guarantee: one file is open at a time, and each is opened once for all ranges, in the order of the parts. Memory is that
-of the documents that were chosen, and of one read, whatever the size of a part.
+of the documents that were chosen, and of one read, whatever the size of a part: 64 bytes of a document while it is
+sorted (`Documents`), 24 once its place is all that matters (`Places`).
 
     parts of documents with keys 3 8 and 5 9      range 4 .. 9: documents 8 | 5, sorted by key: 5 8
 """
@@ -19,7 +20,7 @@ import numpy as np
 
 from pipeline.files.contract import Files
 from pipeline.order import IntArray
-from pipeline.part_index import INDEX_SCHEMA, PartIndex, read_index, read_tokens
+from pipeline.part_index import INDEX_SCHEMA, PartIndex, UInt64Array, read_index, read_tokens
 
 MAX_READ_GAP_TOKENS = 128 << 10
 """Documents closer than this in a part are read together: reading 256 kB costs less than another call."""
@@ -61,11 +62,27 @@ class Documents:
         """The documents that an index array or mask chooses, in that order."""
         return Documents(index=self.index.rows(chosen), part=self.part[chosen])
 
+    def places(self, chosen: Any = slice(None)) -> Places:
+        """Where the tokens lie of those that an index array or mask chooses, in that order."""
+        return Places(part=self.part[chosen], start=self.index.start[chosen], num_tokens=self.index.num_tokens[chosen])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Places:
+    """Where the tokens of some documents lie, or of pieces of them. Arrays are [num_documents]."""
+
+    part: IntArray
+    """which of the files that were read"""
+    start: UInt64Array
+    """position in it of the first token"""
+    num_tokens: UInt64Array
+
 
 def collect(
     store: Files, files: PartFiles, ranges: Sequence[KeyRange], choose: Callable[[PartIndex], Any]
-) -> list[Documents]:
-    """Documents of ranges of keys, file by file, one index open at a time and each opened once.
+) -> Iterator[Documents]:
+    """Documents of ranges of keys, file by file, one index open at a time and each opened once. What was collected of a
+    range is let go when the next one is asked for.
 
     Args:
         store: the token store.
@@ -86,7 +103,8 @@ def collect(
             if len(of_range.key_high):
                 part = np.full(len(of_range.key_high), file, np.int64)
                 found[number].append(Documents(index=of_range, part=part))
-    return [join(of_range) for of_range in found]
+    while found:
+        yield join(found.pop(0))
 
 
 def sort_by_key(documents: Documents) -> Documents:
@@ -105,7 +123,17 @@ def join(parts: Sequence[Documents]) -> Documents:
     )
 
 
-def fill(store: Files, names: Sequence[str], documents: Documents, starts: IntArray, out: np.ndarray[Any, Any]) -> int:
+def join_places(parts: Sequence[Places]) -> Places:
+    """The places of all parts, one after the other."""
+    empty = np.empty(0, np.uint64)
+    return Places(
+        part=np.concatenate([np.empty(0, np.int64), *(part.part for part in parts)]),
+        start=np.concatenate([empty, *(part.start for part in parts)]),
+        num_tokens=np.concatenate([empty, *(part.num_tokens for part in parts)]),
+    )
+
+
+def fill(store: Files, names: Sequence[str], places: Places, starts: IntArray, out: np.ndarray[Any, Any]) -> int:
     """Copy documents into `out` so that document i begins at starts[i]; what lies outside `out` is left away.
 
     Returns the number of tokens copied.
@@ -114,18 +142,18 @@ def fill(store: Files, names: Sequence[str], documents: Documents, starts: IntAr
 
     Args:
         store: the token store.
-        names: the parts that `documents.part` points at.
-        documents: what is wanted.
+        names: the parts that `places.part` points at.
+        places: of the documents that are wanted.
         starts: int64 [documents], positions in `out`.
         out: of the store's dtype.
     """
-    order = np.lexsort((documents.index.start, documents.part))
-    part = documents.part[order]
+    order = np.lexsort((places.start, places.part))
+    part = places.part[order]
     # The wanted range of each document, clipped to `out`.
-    begin = documents.index.start[order].astype(np.int64)
+    begin = places.start[order].astype(np.int64)
     to = starts[order]
     skipped = np.maximum(-to, 0)
-    count = np.minimum(documents.index.num_tokens[order].astype(np.int64), len(out) - to) - skipped
+    count = np.minimum(places.num_tokens[order].astype(np.int64), len(out) - to) - skipped
     begin, to = begin + skipped, to + skipped
     block = np.empty(0, out.dtype)
     for first, stop in _read_together(part, begin, begin + count):

@@ -28,7 +28,7 @@ from pipeline.order import IntArray, permutation
 from pipeline.part_index import read_index
 from pipeline.segment import WindowText
 from pipeline.sources import CORPUS
-from pipeline.stored_documents import EVERY_KEY, Documents, PartFiles, collect, fill, join, sort_by_key
+from pipeline.stored_documents import EVERY_KEY, Documents, PartFiles, Places, collect, fill, join_places, sort_by_key
 
 PARTITION_TOKENS = 16 << 20
 """Part of the algorithm: another value gives another order."""
@@ -144,7 +144,7 @@ def read_interval(
     """
     tokens = np.empty(num_tokens + 1, spec.dtype) if out is None else out
     stop = offset + num_tokens + 1
-    chosen: list[Documents] = []
+    chosen: list[Places] = []
     positions: list[IntArray] = []
     first_document = -1
     for piece, documents in zip(pieces, documents_of_pieces(spec, pieces), strict=True):
@@ -156,9 +156,12 @@ def read_interval(
         if first_document < 0:
             first_document = piece.first_document + int(inside[0])
         positions.append(starts[inside])
-        chosen.append(documents.rows(inside))
+        chosen.append(documents.places(inside))
     doc_positions = np.concatenate([np.empty(0, np.int64), *positions])
-    filled = fill(spec.store, spec.files.names, join(chosen), doc_positions - offset, tokens) if chosen else 0
+    del positions
+    places = join_places(chosen)
+    del chosen
+    filled = fill(spec.store, spec.files.names, places, doc_positions - offset, tokens) if len(doc_positions) else 0
     if filled != len(tokens):
         raise BuildError(
             f"{spec.store.where}: the parts hold {filled:,} of the {len(tokens):,} tokens from {offset:,} of the "

@@ -23,11 +23,14 @@ import pipeline.encode
 import pipeline.part
 import pipeline.stored_documents
 import pipeline.stream
-from pipeline.build import BuildResult
+from pipeline.build import BuildResult, prepare_plan
 from pipeline.census import take_census
 from pipeline.files.address import store_files
+from pipeline.option_sources import load_options
 from pipeline.part_index import read_part
+from pipeline.progress import Silent
 from pipeline.store_names import index_name, numbered
+from pipeline.stream import lay_out_stream, read_interval
 from pipeline.usable_parts import usable_parts
 from small_corpus import dataset_files, real_texts
 
@@ -135,6 +138,22 @@ def test_a_unit_is_complete_only_with_all_of_its_parts(
     assert len(usable_parts(store, unit, 2)[0]) == len(names)
     manifests = [(tmp_path / name / "manifest.json").read_bytes() for name in ("first", "second")]
     assert manifests[0] == manifests[1]
+
+
+def test_a_window_of_very_many_small_documents_takes_little_more_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys, hashes and positions are let go once documents are in order: it took 244 bytes of each, now 131."""
+    monkeypatch.setattr(pipeline.stream, "PARTITION_TOKENS", 10_000)
+    monkeypatch.setattr(pipeline.stored_documents, "MAX_READ_TOKENS", 10_000)
+    count = 40_000
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"text":"{n:05}"}}\n' for n in range(count)), "utf-8")
+    options = {"corpus": (str(tmp_path / "a.jsonl"),), "tokenizer": "bytes", "max_length": 64, "workers": 1}
+    planned, tokenized = prepare_plan(load_options(None, {**options, "out": str(tmp_path / "out")}), Silent())
+    pieces = lay_out_stream(planned.stream, tokenized.tokens)
+    assert len(pieces) == 24
+    peak = peak_of(lambda: read_interval(planned.stream, pieces, 0, tokenized.tokens - 1))
+    assert peak / count < 150
 
 
 def test_what_the_parent_holds_of_a_part_is_small(build_small: Build, tmp_path: Path) -> None:

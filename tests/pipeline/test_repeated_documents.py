@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline.files.address import store_files
-from pipeline.part_index import PartIndex
 from pipeline.store_names import tokens_name
-from pipeline.stored_documents import Documents, fill
+from pipeline.stored_documents import Places, fill
 
 PART = "ab" * 16
 
@@ -21,15 +20,12 @@ def test_copies_that_are_clipped_keep_their_tokens(starts: tuple[int, int], tmp_
     store = store_files(str(tmp_path))
     with store.write(tokens_name(PART)) as file:
         file.write(np.arange(100, 106, dtype=np.uint16))
-    columns = {
-        name: np.zeros(2, np.uint64) for name in ("key_high", "key_low", "text_hash", "start", "file", "position")
-    }
-    index = PartIndex(**columns, num_tokens=np.full(2, 6, np.uint64))
+    places = Places(part=np.zeros(2, np.int64), start=np.zeros(2, np.uint64), num_tokens=np.full(2, 6, np.uint64))
     out = np.zeros(12, np.uint16)
     expected = np.zeros(12, np.uint16)
     for start in starts:
         for position in range(max(start, 0), min(start + 6, 12)):
             expected[position] = 100 + position - start
-    copied = fill(store, (PART,), Documents(index=index, part=np.zeros(2, np.int64)), np.array(starts), out)
+    copied = fill(store, (PART,), places, np.array(starts), out)
     assert copied == np.count_nonzero(expected)
     assert out.tolist() == expected.tolist()

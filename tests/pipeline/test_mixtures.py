@@ -13,6 +13,7 @@ import pytest
 from curriculum.errors import BuildError, PlanError
 from curriculum.reader import Reader
 from pipeline.build import BuildResult
+from pipeline.order import permutation
 from pipeline.rows import cat_rows
 from small_corpus import dataset_files
 from small_mixture import build_mixture, model_rows, source_at, texts_of, write_sources
@@ -239,3 +240,19 @@ def test_a_source_without_any_unit_gives_nothing_and_takes_nothing(
     without = build_mixture(tmp_path / "without" / "d", sources, weight=weights[:3])
     assert with_none.manifest.phases == without.manifest.phases
     assert with_none.manifest.sources[3].tokens == 0
+
+
+def test_the_name_of_a_lone_source_is_in_the_order_of_its_documents_alone(
+    sources: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/format.md says: other readers of the format have to find the same permutations."""
+    purposes: set[str] = set()
+
+    def noted(size: int, *, seed: int, purpose: str, index: tuple[int, ...]) -> Any:
+        purposes.add(purpose)
+        return permutation(size, seed=seed, purpose=purpose, index=index)
+
+    for module in ("stream", "segment", "mixed_dealing"):
+        monkeypatch.setattr(f"pipeline.{module}.permutation", noted)
+    build_mixture(tmp_path / "out", sources[:1])
+    assert purposes == {"partitions:web", "documents:web", "cut", "deal"}

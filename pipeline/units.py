@@ -15,7 +15,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import xxhash
@@ -29,6 +29,10 @@ FILE_IS_DOCUMENT = ("text", "python")
 MIN_UNIT_BYTES = 16 << 20
 """Encoded in 0.13 s; writing a part waits 5 to 15 ms for the disk."""
 MAX_UNIT_BYTES = 128 << 20
+FEW_UNITS = 4096
+"""So many, and one for each file, may be as small as anybody likes, for trying things out."""
+SMALL_UNIT_BYTES = 64 << 10
+"""More units than that have at least so many bytes: each is a part of two files, which take longer than such a text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,17 +66,28 @@ def split_units(files: Sequence[InputFile], unit_bytes: int | None, stored: Stor
         stored: how the ids of a corpus that was tokenized elsewhere are stored.
 
     Raises:
+        ConfigError: `unit_bytes` is too small.
         BuildError, ConfigError: a flat file of ids contradicts its header, the file beside it or `stored`.
     """
     if unit_bytes is not None and unit_bytes < 1:
         raise ConfigError(f"--unit-bytes {unit_bytes} is below 1; give the bytes that a worker reads at a time.")
-    units: list[Unit] = []
+    too_many = FEW_UNITS + len(files) if unit_bytes is not None and unit_bytes < SMALL_UNIT_BYTES else None
+    units = tuple(islice(_split_units(files, unit_bytes, stored), too_many))
+    if len(units) == too_many:
+        raise ConfigError(
+            f"--unit-bytes {unit_bytes:,} would give more than {FEW_UNITS:,} units, each of them a part of its own in "
+            f"the token store; so many have to be of at least {SMALL_UNIT_BYTES:,} bytes. Give that or more, or leave "
+            f"it out."
+        )
+    return units
+
+
+def _split_units(files: Sequence[InputFile], unit_bytes: int | None, stored: Stored | None) -> Iterator[Unit]:
     for file in files:
         if file.kind not in FILE_IS_DOCUMENT:
-            units += _split_container(file, unit_bytes, stored)
+            yield from _split_container(file, unit_bytes, stored)
     for kind in FILE_IS_DOCUMENT:
-        units += _group_files([file for file in files if file.kind == kind], kind, unit_bytes)
-    return tuple(units)
+        yield from _group_files([file for file in files if file.kind == kind], kind, unit_bytes)
 
 
 def default_unit_bytes(size: int) -> int:

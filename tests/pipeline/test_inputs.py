@@ -218,6 +218,18 @@ def test_the_default_unit_is_a_32nd_as_a_power_of_two_from_16_to_128_mib() -> No
     assert [default_unit_bytes(size) // MIB for size in sizes] == expected
 
 
+def test_very_many_very_small_units_are_refused() -> None:
+    """A file of 3 MB was divided into 3 million parts, one for each byte."""
+    large = [fake("a.jsonl", 3_000_000, "jsonl"), fake("b.txt", 70_000)]
+    with pytest.raises(ConfigError, match=r"--unit-bytes 1 would give more than 4,096 units, .* at least 65,536"):
+        split_units(large, 1)
+    assert len(split_units(large, 750)) > 4_000
+    with pytest.raises(ConfigError, match=r"units"):
+        split_units([fake("a.jsonl", 1 << 40, "jsonl")], (64 << 10) - 1)
+    assert len(split_units([fake("a.jsonl", 1 << 30, "jsonl")], 64 << 10)) == 16_384
+    assert len(split_units([fake(f"{n}.jsonl", 9, "jsonl") for n in range(5_000)], 100)) == 5_000
+
+
 @pytest.mark.parametrize("unit_bytes", [0, -1])
 def test_a_unit_below_one_byte_is_refused(unit_bytes: int) -> None:
     with pytest.raises(ConfigError, match=rf"--unit-bytes {unit_bytes} is below 1"):

@@ -64,7 +64,9 @@ def apportion(weights: Sequence[int], shard_rows: Sequence[int]) -> Iterator[tup
         weights: of each source, in this phase.
         shard_rows: rows of each shard of the phase, in order.
     """
-    ends = list(accumulate(shard_rows))
+    total = sum(weights)
+    # The end of every shard, and the rows of it if each source had its share rounded down.
+    ends = [(end, sum(weight * end // total for weight in weights)) for end in accumulate(shard_rows)]
     had = [0] * len(weights)
     for shard, rows in enumerate(shard_rows):
         upcoming = ends[shard : shard + LOOK_AHEAD_SHARDS + 1]
@@ -73,38 +75,40 @@ def apportion(weights: Sequence[int], shard_rows: Sequence[int]) -> Iterator[tup
         yield tuple(given)
 
 
-def _give(weights: Sequence[int], had: Sequence[int], rows: int, ends: Sequence[int]) -> list[int]:
-    """Rows of one shard, which ends after `ends[0]` rows of the phase; the next ones end at `ends[1:]`."""
+def _give(weights: Sequence[int], had: Sequence[int], rows: int, ends: Sequence[tuple[int, int]]) -> list[int]:
+    """Rows of one shard, which ends after `ends[0][0]` rows of the phase; the next ones end at `ends[1:]`."""
     total = sum(weights)
-    owed = [weight * ends[0] - total * before for weight, before in zip(weights, had, strict=True)]
+    owed = [weight * ends[0][0] - total * before for weight, before in zip(weights, had, strict=True)]
     given = [max(0, share // total) for share in owed]
     left = rows - sum(given)
     sources = range(len(weights))
     fractions = [share - total * whole for share, whole in zip(owed, given, strict=True)]
-    chosen = sorted(sources, key=lambda source: -fractions[source])[:left]
+    chosen = set(sorted(sources, key=lambda source: -fractions[source])[:left])
     if left > 0 and not _leaves_shares_possible(weights, [had[k] + given[k] + (k in chosen) for k in sources], ends):
         # A source that is ahead waits; where two or more are, the others may come to want more rows than a shard has.
         # Who must have a row first gets it first: with that order nobody is ever too late if anybody can be in time.
         urgent = [k for k in sources if fractions[k] > 0]
         due = {k: -(-(had[k] + given[k] + 1) * total // weights[k]) for k in urgent}
-        chosen = sorted(urgent, key=due.__getitem__)[:left]
+        chosen = set(sorted(urgent, key=due.__getitem__)[:left])
     for source in chosen:
         given[source] += 1
     return given
 
 
-def _leaves_shares_possible(weights: Sequence[int], had: Sequence[int], ends: Sequence[int]) -> bool:
+def _leaves_shares_possible(weights: Sequence[int], had: Sequence[int], ends: Sequence[tuple[int, int]]) -> bool:
     """Whether at the end of every later shard all sources can have their share, rounded down, at least.
 
     What all must have by then is at most what there are rows. Nothing can go wrong any more once the sources that are
     ahead are so by one row or less in all: the sum of what must be had exceeds the rows by less than that, hence by 0.
+    Who is not ahead any more will not be again: hundreds of sources and shards to come are not looked at one by one.
     """
     total = sum(weights)
-    for end in ends[1:]:
-        ahead = sum(max(0, total * rows - weight * end) for weight, rows in zip(weights, had, strict=True))
-        needed = sum(max(weight * end // total, rows) for weight, rows in zip(weights, had, strict=True))
+    early = list(zip(weights, had, strict=True))
+    for end, shares in ends[1:]:
+        early = [(weight, rows) for weight, rows in early if total * rows > weight * end]
+        needed = shares + sum(rows - weight * end // total for weight, rows in early)
         if needed > end:
             return False
-        if ahead <= total:
+        if sum(total * rows - weight * end for weight, rows in early) <= total:
             return True
     return len(ends) <= LOOK_AHEAD_SHARDS

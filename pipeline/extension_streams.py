@@ -14,7 +14,9 @@ from typing import Any
 
 from curriculum.errors import ConfigError
 from curriculum.manifest import Manifest
+from curriculum.shard_format import token_itemsize
 from pipeline.built_streams import built_stream, require_same_tokens
+from pipeline.checked_parts import CheckedParts, PartFacts
 from pipeline.corpus import Corpus
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
@@ -24,11 +26,12 @@ from pipeline.longer_plan import Longer
 from pipeline.merge import merge_parts
 from pipeline.new_source import add_source, built_tokenizer
 from pipeline.options import Options
-from pipeline.part_index import measure_below, read_part
+from pipeline.part_index import PartSummary, measure_below
 from pipeline.progress import Progress
 from pipeline.stream import NumberedStream, StreamSpec, partition_totals
 from pipeline.tokenize_stage import tokenize_corpus
 from pipeline.tokenized_corpus import TokenizedSource
+from pipeline.usable_parts import parts_facts, sound_part
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +110,7 @@ def _checked_stream(
     """The stream of a source, read from larger parts where a build would."""
     try:
         spec = built_stream(root, manifest, number, log, store)
-        parts = tuple(read_part(store, part)[0] for part in spec.parts)
+        parts = _sound_parts(spec, workers, progress)
         spec = replace(spec, merged=merge_parts(store, parts, manifest.dtype, workers, progress))
         require_same_tokens(int(partition_totals(spec)[1].sum()), manifest, number)
     except ConfigError as error:
@@ -116,3 +119,34 @@ def _checked_stream(
             f"as --store, or build the dataset anew with more steps."
         ) from error
     return spec
+
+
+def _sound_parts(spec: StreamSpec, workers: Workers, progress: Progress) -> tuple[PartSummary, ...]:
+    """The parts of a stream, their digests compared unless that was done before.
+
+    Raises:
+        ConfigError: one is damaged; its text is not at hand to encode it anew.
+    """
+    store, checked = spec.store, CheckedParts(spec.store)
+    tasks = [(name, *checked.leading([name])) for name in spec.parts]
+    parts: dict[int, PartSummary] = {}
+    try:
+        with progress.stage("check", total=len(tasks), unit=" parts") as advance:
+            for number, (part, facts) in workers.run(check_part, (store, token_itemsize(spec.dtype)), tasks):
+                if part is None:
+                    raise ConfigError(f"its part {spec.parts[number]} was changed since it was written.")
+                checked.note(part.name, facts)
+                parts[number] = part
+                advance(1)
+    finally:
+        checked.write()
+    return tuple(parts[number] for number in range(len(tasks)))
+
+
+def check_part(
+    store: Files, itemsize: int, name: str, checked: PartFacts | None = None
+) -> tuple[PartSummary | None, PartFacts | None]:
+    """A part if it is sound, without what may be large; and its files, as they were before they were read."""
+    (facts,) = parts_facts(store, [name])
+    part = sound_part(store, name, itemsize, checked)
+    return part and replace(part, files=(), skipped_examples=()), facts

@@ -2,9 +2,10 @@
 
 In:  the name of a unit or part, and its files when their digests were last compared.   Out: summaries, or nothing.
 Guarantee: a part is believed if the digests of its ids and its index fit, or if its files are those whose digests did;
-what is left of any other is removed, so that it is encoded anew.
+what is left of any other is removed, so that it is encoded anew, where that can be done.
 
-    3f9c0c...e1 with one id changed      ->  None, and its two files are gone
+    usable_part: 3f9c0c...e1 with one id changed      ->  None, and its two files are gone
+    sound_part:  the same                             ->  None, and they are there
 """
 
 from __future__ import annotations
@@ -48,6 +49,19 @@ def usable_part(store: Files, name: str, itemsize: int, checked: PartFacts | Non
     """
     if store.facts(index_name(name)) is None:
         return None
+    summary = sound_part(store, name, itemsize, checked)
+    if summary is None:
+        store.remove(index_name(name))
+        store.remove(tokens_name(name))
+    return summary
+
+
+def sound_part(store: Files, name: str, itemsize: int, checked: PartFacts | None = None) -> PartSummary | None:
+    """Summary of a part that is complete and undamaged, else None; nothing is removed.
+
+    Args:
+        checked: as for `usable_part`.
+    """
     try:
         (facts,) = parts_facts(store, [name])
         summary, index = read_part(store, name)
@@ -57,8 +71,6 @@ def usable_part(store: Files, name: str, itemsize: int, checked: PartFacts | Non
             return summary
     except BuildError:
         pass  # the index is damaged: as good as missing
-    store.remove(index_name(name))
-    store.remove(tokens_name(name))
     return None
 
 

@@ -36,6 +36,10 @@ def grow(dataset: Path, workers: int = 1, store: Path | None = None, **extent: A
     return extend(load_options(None, own), Extent(**extent), Silent())
 
 
+def cut_from(dataset: Path) -> Path:
+    return Path(json.loads((dataset / "build-log.json").read_bytes())["store"])
+
+
 def verify(dataset: Path) -> Any:
     return verify_dataset(dataset, quick=False, workers=1, progress=Silent())
 
@@ -335,6 +339,22 @@ def test_what_cannot_be_extended_says_why(
     claim_store(DiskFiles(folder=str(tmp_path / "other"), aside="aside"))
     with pytest.raises(error, match=message):
         grow(dataset, steps=1, store=tmp_path / "other")
+
+
+@pytest.mark.parametrize("ending", ["tokens", "arrow"])
+def test_a_damaged_part_extends_nothing(copy: Callable[[str], Path], tmp_path: Path, ending: str) -> None:
+    """Rows of wrong ids would tile as well as any: nothing but the digest of the part can tell."""
+    dataset = copy("segment")
+    store = Path(shutil.copytree(cut_from(dataset), tmp_path / "store"))
+    before = bytes_of(dataset)
+    damaged = max(store.rglob(f"*.{ending}"), key=lambda file: file.stat().st_size)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"its part {damaged.stem} was changed since it was written"):
+        grow(dataset, steps=1, store=store)
+    assert bytes_of(dataset) == before
+    assert damaged.read_bytes() == content
 
 
 def test_a_mistyped_name_makes_no_folder(copy: Callable[[str], Path], corpus: Path, tmp_path: Path) -> None:

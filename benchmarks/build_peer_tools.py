@@ -74,7 +74,11 @@ def datatrove(job: Job) -> None:
     from datatrove.pipeline.tokens import DocumentTokenizer
 
     tokenizer = DocumentTokenizer(
-        output_folder=job.out, tokenizer_name_or_path=job.tokenizer, eos_token=job.eos, shuffle_documents=False
+        output_folder=job.out,
+        tokenizer_name_or_path=job.tokenizer,
+        eos_token=job.eos,
+        shuffle_documents=False,
+        batch_size=1_000,  # its 10,000 of these documents take 16 GB in each worker
     )
     LocalPipelineExecutor(
         pipeline=[JsonlReader(job.parts), tokenizer], tasks=job.workers, workers=job.workers, logging_dir=job.scratch

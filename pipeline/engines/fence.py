@@ -4,10 +4,12 @@ In:  the token store that a build holds, and its output.   Out: a file in the st
 write", and one in the output that says where that is: the next run there may use another store.
 Guarantee: tasks on other machines live on for a while after the process that sent them was killed. They look at this
 file before they begin and every few seconds; when it is gone they end at once. The next build in the same store removes
-it and waits until every task has looked, so no file of an old run appears under a new one. A clean end removes it.
+it and waits until every task has looked, so no file of an old run appears under a new one; killed while it waits, the
+one after it waits again. A clean end removes it.
 
     STORE/cluster/5f0c...json     {"poll_seconds": 2.0, "host": "login-1"}
-    OUT/.build/fence.json         {"store": "/scratch/store", "token": "5f0c..."}
+    STORE/cluster/5f0c...ended    the same, while the next build waits
+    OUT/.build/fence.json         {"store": "/scratch/store", "token": "5f0c...", "poll_seconds": 2.0}
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from curriculum.errors import BuildError
+from curriculum.errors import BuildError, CurriculumError
 from pipeline.files.address import store_files
 from pipeline.files.contract import Files
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
@@ -33,6 +36,10 @@ WHERE_NAME = f"{WORK_FOLDER}/fence.json"
 LOOKS_PER_SECOND = 200
 """By all tasks together: a store must not notice that 16,000 of them look."""
 MIN_POLL_SECONDS = 2.0
+MAX_POLL_SECONDS = 300.0
+"""Of 60,000 tasks at once; a file that says more was edited or damaged, and nobody should wait for it."""
+RUNNING = ".json"
+ENDED = ".ended"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +56,7 @@ class Fence:
     @property
     def name(self) -> str:
         """The file."""
-        return f"{CLUSTER}/{self.token}.json"
+        return f"{CLUSTER}/{self.token}{RUNNING}"
 
     def stands(self) -> bool:
         """Whether the file is there. Opened, not only looked up: NFS answers a look-up from memory for a minute."""
@@ -68,11 +75,12 @@ class Fence:
 
 def put_up(store: Files, *, num_tasks: int, out: Files | None = None) -> Fence:
     """Begin a run of so many tasks at once; the caller holds the store and the output."""
-    poll_seconds = max(MIN_POLL_SECONDS, num_tasks / LOOKS_PER_SECOND)
+    poll_seconds = _bounded(num_tasks / LOOKS_PER_SECOND)
     fence = Fence(store=store, token=secrets.token_hex(16), poll_seconds=poll_seconds, out=out)
     write_object(store, fence.name, {"poll_seconds": poll_seconds, "host": platform.node()})
     if out is not None:
-        write_object(out, WHERE_NAME, {"store": store.where, "token": fence.token})
+        where = {"store": store.where, "token": fence.token, "poll_seconds": poll_seconds}
+        write_object(out, WHERE_NAME, where)
     return fence
 
 
@@ -90,24 +98,64 @@ def wait_for_orphans(
         store: the token store, if tasks are to write.
         out: the output, if it is to change.
         options: of the client of the store that the earlier run in this output used.
+
+    Raises:
+        BuildError: the store that the earlier run in this output used does not answer.
     """
-    fences = {(store.where, name): store for name in store.names(CLUSTER)} if store is not None else {}
-    told = (read_object(out, WHERE_NAME) if out is not None else None) or {}
-    if re.fullmatch("[0-9a-f]{32}", str(told.get("token"))):
-        where, name = str(told.get("store")), f"{CLUSTER}/{told['token']}.json"
-        known = store is not None and store.where == where
-        fences[where, name] = store if store is not None and known else store_files(where, options)
-    seconds = 0.0
-    for (_, name), place in fences.items():
-        if place.facts(name) is not None:
-            poll_seconds = (read_object(place, name) or {}).get("poll_seconds", MIN_POLL_SECONDS)
-            seconds = max(seconds, 2 * float(poll_seconds))  # one look, and as long again for the look itself
-            place.remove(name)
-    if seconds:
+    waited_for: list[tuple[Files, str]] = []
+    if store is not None:
+        waited_for += [(store, _end(store, name)) for name in store.names(CLUSTER)]
+    if out is not None and out.facts(WHERE_NAME) is not None:
+        told = read_object(out, WHERE_NAME) or {}
+        if store is None or told.get("store") != store.where:
+            _end_elsewhere(out, told, options)
+        waited_for.append((out, WHERE_NAME))
+    if waited_for:
+        seconds = max(_patience(read_object(place, name)) for place, name in waited_for)
         say(f"A build on a cluster was killed here: waiting {seconds:.0f} s until its last tasks have ended.")
         time.sleep(seconds)
-    if out is not None and told:
-        out.remove(WHERE_NAME)
+    for place, name in waited_for:  # not before: killed while it waits, the next run has to wait as well
+        place.remove(name)
+
+
+def _end(store: Files, name: str) -> str:
+    """End the run of a file in a store that is held; the file that says so."""
+    if not name.endswith(RUNNING):
+        return name
+    ended = name.removesuffix(RUNNING) + ENDED
+    write_object(store, ended, read_object(store, name) or {})
+    store.remove(name)
+    return ended
+
+
+def _end_elsewhere(out: Files, told: dict[str, Any], options: StorageOptions) -> None:
+    """End the run that an output tells of, whose store is not the one that is used now.
+
+    Raises:
+        BuildError: that store does not answer.
+    """
+    where, token = told.get("store"), str(told.get("token"))
+    if not isinstance(where, str) or not re.fullmatch("[0-9a-f]{32}", token):
+        return  # no run of ours
+    try:
+        store_files(where, options).remove(f"{CLUSTER}/{token}{RUNNING}")
+    except (CurriculumError, OSError) as error:
+        address = out.address(WHERE_NAME)
+        raise BuildError(
+            f"{address}: says that a run on a cluster was killed here which used the token store {where}, and that one "
+            f"cannot be told to end its last tasks: {error} Make it reachable, with --storage-option if its client "
+            f"needs any; or, when no task of that run is left, remove {address}. Then run the same command again."
+        ) from error
+
+
+def _patience(fence: dict[str, Any] | None) -> float:
+    """Seconds until every task of a run has looked: one look, and as long again for the look itself."""
+    told = (fence or {}).get("poll_seconds")
+    return 2 * _bounded(told if isinstance(told, int | float) else MIN_POLL_SECONDS)
+
+
+def _bounded(poll_seconds: float) -> float:
+    return min(max(poll_seconds, MIN_POLL_SECONDS), MAX_POLL_SECONDS)
 
 
 @contextmanager

@@ -136,6 +136,74 @@ def test_the_next_build_waits_as_long_as_tasks_need_to_look(tmp_path: Path, monk
     assert lines == ["A build on a cluster was killed here: waiting 160 s until its last tasks have ended."]
 
 
+class Killed(Exception):
+    """What ends a wait."""
+
+
+@pytest.mark.parametrize("where", ["store", "out", "out, whose store is another"])
+def test_a_wait_that_was_killed_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """Tasks of the first run live on as long as before: the second wait must not be skipped, a third is."""
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 1:
+            raise Killed
+
+    monkeypatch.setattr("pipeline.engines.fence.time", SimpleNamespace(sleep=sleep))
+    out = store(tmp_path / "out") if "out" in where else None
+    own = store(tmp_path / ("another" if "another" in where else "one"))
+    fence = put_up(store(tmp_path / "one"), num_tasks=4_000, out=out)
+    used = None if where == "out" else own
+    with pytest.raises(Killed):
+        wait_for_orphans(print, store=used, out=out)
+    assert not fence.stands()
+    for _ in range(2):
+        wait_for_orphans(print, store=used, out=out)
+    assert waited == [40.0, 40.0]
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [('{"poll_seconds": "abc"}', 4), ('{"poll_seconds": 1e9}', 600), ("{}", 4), ("", 4), ("[1]", 4)],
+)
+@pytest.mark.parametrize("name", ["cluster/0a.json", "cluster/0a.ended", ".build/fence.json"])
+def test_a_damaged_file_is_waited_for_within_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str, seconds: float
+) -> None:
+    """It says at least that there was a run; no traceback, and nobody waits for years."""
+    waited: list[float] = []
+    monkeypatch.setattr("pipeline.engines.fence.time", SimpleNamespace(sleep=waited.append))
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_text(told)
+    for _ in range(2):
+        wait_for_orphans(print, store=store(tmp_path), out=store(tmp_path))
+    assert waited == [seconds]
+
+
+def test_a_store_that_does_not_answer_is_named_with_the_file_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows `cluster/0a...json`; without the sentence every later command would end there."""
+    out = store(tmp_path / "out")
+    put_up(store(tmp_path / "one"), num_tasks=1, out=out)
+
+    def closed(address: str, options: Any) -> Any:
+        raise BuildError(
+            f"{address}/cluster/0a.json: cannot be removed: the store refuses access (NoCredentialsError)."
+        )
+
+    monkeypatch.setattr("pipeline.engines.fence.store_files", closed)
+    with pytest.raises(BuildError) as refused:
+        wait_for_orphans(print, store=store(tmp_path / "two"), out=out)
+    file = tmp_path / "out" / ".build" / "fence.json"
+    assert str(refused.value).startswith(f"{file}: says that a run on a cluster was killed here which used the token ")
+    assert (
+        f"--storage-option if its client needs any; or, when no task of that run is left, remove {file}. Then"
+        in str(refused.value)
+    )
+
+
 def test_the_output_knows_the_run_whose_tasks_write_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build_small: Callable[..., Any]
 ) -> None:

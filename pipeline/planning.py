@@ -165,12 +165,7 @@ def _plan_store(options: Options, corpora: list[dict[str, Any]], progress: Progr
     if len(corpora) != 1:
         if not store.children():
             raise PlanError(f"{store.where}: no such folder. Give the token store of a build, or the corpus itself.")
-        there = "; ".join(f"{c['tokens']:,} tokens of {c['name']} by {c['tokenizer']}" for c in read_corpora(store))
-        raise PlanError(
-            f"{store.where}: {len(corpora)} of its tokenized corpora are by tokenizer {options.tokenizer} with bos "
-            f"{options.bos}, and a plan is of one; it has {there or 'none'}. Name another --tokenizer, or give "
-            f"--corpus-tokens or the corpus itself."
-        )
+        raise PlanError(f"{store.where}: {_which_corpus(options, corpora)}")
     noted = corpora[0]
     progress.say(f"{store.where}: {noted['tokens']:,} tokens of {noted['name']} by {noted['tokenizer']}.")
     corpus = StoredCorpus(sources=_stored_sources(noted), dtype=noted["dtype"])
@@ -178,6 +173,36 @@ def _plan_store(options: Options, corpora: list[dict[str, Any]], progress: Progr
         options = replace(options, source=tuple(f"{source.name}={source.name}" for source in corpus.sources))
     with open_workers(options, progress.say) as workers:
         return plan_corpus(options, corpus, workers, progress)
+
+
+def _which_corpus(options: Options, corpora: list[dict[str, Any]]) -> str:
+    """Why the plan is of none of the corpora in the store, and what helps: the tail of a refusal.
+
+    Args:
+        options: of the plan.
+        corpora: those that it could be of: none, or several.
+    """
+    noted = read_corpora(options.store_files())
+    if not noted:
+        return (
+            "no corpus is completely in it: its build was not finished, or all that it has was added to a dataset by "
+            "`curriculum extend`. Give the corpus itself, or --corpus-tokens."
+        )
+    there = "; ".join(f"{c['tokens']:,} tokens of {c['name']} by {c['tokenizer']} with bos {c['bos']}" for c in noted)
+    wanted = f"by tokenizer {options.tokenizer} with bos {options.bos}"
+    if not corpora:
+        which = f"0 of its tokenized corpora are {wanted}"
+    elif len({corpus["tokenizer_sha256"] for corpus in corpora}) > 1:
+        which = f"it has {len(corpora)} tokenized corpora with bos {options.bos}, by several tokenizers"
+    else:
+        return (
+            f"{len(corpora)} of its tokenized corpora are {wanted}, and a plan is of one; it has {there}. Give the "
+            f"corpus itself, whose tokens are used again, or --corpus-tokens."
+        )
+    return (
+        f"{which}, and a plan is of one; it has {there}. Name its --tokenizer and --bos, or give --corpus-tokens or "
+        f"the corpus itself."
+    )
 
 
 def _stored_sources(noted: dict[str, Any]) -> tuple[StoredSource, ...]:

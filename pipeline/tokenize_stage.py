@@ -75,7 +75,8 @@ def tokenize_corpus(
     )
     if result.documents == 0:
         raise BuildError(f"The corpus ({corpus.name}) holds no text: {len(units):,} units without a document.")
-    _remember_corpus(options, corpus, result)
+    if tokenizer is None:  # text that is added to a dataset is no corpus to plan: it has no steps of its own
+        _remember_corpus(options, corpus, result)
     return result
 
 

@@ -106,11 +106,16 @@ def test_plan_of_a_corpus_and_of_its_store_agree(corpus: Path, tmp_path: Path) -
     assert json.loads(run("plan", *TINY, "--store", store, "--json").stdout) == json.loads(by_corpus.stdout)
     ambiguous = run("plan", "--max-length", "64", "--store", store)
     assert ambiguous.exit_code == 2
-    assert "2 of its tokenized corpora are by tokenizer train:8192 with bos none" in ambiguous.stderr
+    assert "it has 2 tokenized corpora with bos none, by several tokenizers" in ambiguous.stderr
     other = run("plan", *TINY, "--tokenizer", "train:400", "--store", store)
     assert other.exit_code == 2
     assert "0 of its tokenized corpora" in other.stderr
-    assert f"tokens of {corpus} by train:300" in other.stderr
+    assert f"tokens of {corpus} by train:300 with bos none" in other.stderr
+    run("plan", corpus / "a.jsonl", *TINY, "--store", store)
+    same = run("plan", *TINY, "--store", store)
+    assert same.exit_code == 2
+    assert "2 of its tokenized corpora are by tokenizer bytes with bos none" in same.stderr
+    assert "Give the corpus itself, whose tokens are used again, or --corpus-tokens." in same.stderr
 
 
 def test_a_plan_of_a_store_counts_by_the_ids_that_are_there(corpus: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from curriculum.budget import Batch, Budget
 from curriculum.errors import ConfigError, CursorError
+from curriculum.extension import extend_plan
 from curriculum.learning_rate import SCHEDULES, LearningRate, lr_factor
 from curriculum.plan import Plan, compile_plan
 from curriculum.schedule import parse_phases
@@ -85,6 +86,20 @@ def test_the_decay_may_end_before_or_after_the_run() -> None:
     """GPT-3 decayed over 260 of 300 billion tokens and trained the rest at a tenth; a run may also be continued."""
     assert factors(SHORT, schedule="linear", decay_tokens=16)[2:] == pytest.approx([0.1] * 3)
     assert lr_factor(SHORT, 4, schedule="linear", final=0.0, decay_tokens=96) == pytest.approx(0.5)
+
+
+def test_a_run_that_goes_on_keeps_its_rate_with_the_tokens_of_the_plan_before() -> None:
+    """An extension makes the plan longer, and the decay with it: the rate of the next step would jump up."""
+    longer, trained = extend_plan(GROWING, 100), GROWING.total_tokens
+    assert factors(GROWING)[300] == pytest.approx(0.1)
+    assert factors(longer)[300] > 0.4
+    kept = factors(longer, decay_tokens=trained)
+    assert kept[:301] == factors(GROWING)
+    assert kept[300:] == pytest.approx([0.1] * 101)
+    before, after = factors(GROWING, schedule="wsd"), factors(longer, schedule="wsd")
+    resumed = next(step for step, factor in enumerate(before) if factor < 1) - 1
+    assert after[: resumed + 1] == before[: resumed + 1], "a checkpoint from before its decay goes on at the peak"
+    assert after[resumed + 1] == 1
 
 
 @given(

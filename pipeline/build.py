@@ -39,7 +39,7 @@ from pipeline.holdout import HeldOut
 from pipeline.layout import read_build_log, write_bytes
 from pipeline.merge import merge_parts
 from pipeline.options import Options
-from pipeline.output import finish, prepare
+from pipeline.output import finish, prepare, tell_what_is_kept
 from pipeline.progress import Progress
 from pipeline.requested_plan import check_requested
 from pipeline.source_use import use_of
@@ -113,6 +113,8 @@ def build(options: Options, progress: Progress) -> BuildResult:
         if finished is None:
             with open_workers(options, progress.say, encodes=True, cuts=True, files=corpus.sizes) as workers:
                 manifest = _build(options, corpus, workers, progress, log)
+        else:
+            tell_what_is_kept(root, finished, progress.say)
         if not options.keep_store:
             remove_store(store)
         return BuildResult(files=root, manifest=finished or manifest, already_finished=finished is not None)

@@ -70,8 +70,14 @@ def own_store(root: Files, log: dict[str, Any], source: str = "") -> Files:
     return store_files(address, root.options)
 
 
-def require_store(store: Files, root: Files) -> None:
+def require_store(store: Files, root: Files, manifest: Manifest, number: int | None) -> None:
     """Refuse a place that is no token store, before it is held: that would make the folder.
+
+    Args:
+        store: the place.
+        root: place of the dataset.
+        manifest: its manifest.
+        number: index of the source that is read there; None for those that the dataset was built from.
 
     Raises:
         ConfigError: it is none.
@@ -79,9 +85,16 @@ def require_store(store: Files, root: Files) -> None:
     if store.facts(MARKER) is None:
         raise ConfigError(
             f"{store.where}: there is no token store, it has no {MARKER}, and the new steps of {root.where} are cut "
-            f"from the one that it was built with. Give the place of that one as --store, or build the dataset anew "
-            f"with more steps."
+            f"from the one {which_store(manifest, number)}. Give the place of that one as --store, or build the "
+            f"dataset anew with more steps."
         )
+
+
+def which_store(manifest: Manifest, number: int | None) -> str:
+    """Which token store the tokens of a source are in, as people know it: the end of "the store ..."."""
+    if number is None or number < manifest.num_built_sources:
+        return "that it was built with"
+    return f"that source {manifest.sources[number].name!r} was added with"
 
 
 def training_tokens(manifest: Manifest, number: int) -> int:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from curriculum.errors import BuildError, ConfigError
-from curriculum.extension import Extension, added_sources, extend_plan
+from curriculum.extension import Extension, added_sources
 from curriculum.manifest import FILE_NAME, Manifest, PhaseEntry, parse_manifest, required_features
 from curriculum.plan import Plan
 from pipeline.build import BuildResult
@@ -30,11 +30,11 @@ from pipeline.engines.workers import Workers
 from pipeline.extension_request import Request, extension_request, is_finished, longer_log, source_number
 from pipeline.extension_streams import Ready, with_known, with_new_text
 from pipeline.files.contract import Files
-from pipeline.layout import LOG_NAME, PARENT_LOG, REQUEST_NAME, read_build_log, write_object
-from pipeline.longer_plan import Extent, Longer, account_longer, longer_plan
+from pipeline.layout import LOG_NAME, read_build_log
+from pipeline.longer_plan import Extent, Longer, account_longer, longer_plan, wanted_steps
 from pipeline.new_source import TOKENIZER
 from pipeline.options import Options
-from pipeline.output import finish, settle
+from pipeline.output import begin_extension, finish, settle, tell_what_is_kept
 from pipeline.progress import Progress
 from pipeline.store import ALGORITHM, claim_store
 from pipeline.window_counts import WindowCounts
@@ -64,16 +64,17 @@ def extend(options: Options, extent: Extent, progress: Progress, *, sources: tup
         manifest = _read_manifest(root)
         log = _parent_log(root, manifest)
         if is_finished(manifest, log, request):
-            # Of an extension that is given up.
+            # Of an extension that was begun.
             wait_for_orphans(progress.say, out=root, options=options.storage_option)
             settle(root, manifest, log)
+            tell_what_is_kept(root, manifest, progress.say)
             return BuildResult(files=root, manifest=manifest, already_finished=True)
         number = source_number(manifest, request)
-        extend_plan(manifest.plan, 1)  # what cannot be extended is refused before anything is read
+        wanted_steps(manifest.plan, extent)  # what cannot be extended so is refused before anything is read
         name = "" if number is None or request.is_new else manifest.sources[number].name
         store = own_store(root, log, name) if options.store is None else options.store_files()
         if not request.is_new:
-            require_store(store, root)
+            require_store(store, root, manifest, number)
         tokenizer = root.address(TOKENIZER)
         options = replace(options, store=store.where, tokenizer=tokenizer, bos=manifest.build.bos)
         with store.held(), _workers(options, request, store, progress) as workers:
@@ -144,8 +145,7 @@ def _extend(
         mixture=longer.mixture if longer.source is None else None,
         streams=ready.streams,
     )
-    write_object(root, PARENT_LOG, log)
-    write_object(root, REQUEST_NAME, request.to_json(manifest.id))
+    begin_extension(root, request.to_json(manifest.id), log, progress.say)
     tasks = tasks_of_extension(
         job,
         first_step=manifest.plan.total_steps,

@@ -10,7 +10,7 @@ is left to do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from pipeline.built_streams import SOURCE_STORES
 from pipeline.corpus import Corpus
 from pipeline.files.contract import Files
 from pipeline.layout import EXTENSIONS
-from pipeline.longer_plan import Extent
+from pipeline.longer_plan import Extent, going_on, steps_left
 from pipeline.option_fields import DEFAULTS
 from pipeline.options import Options
 from pipeline.store_names import index_name
@@ -84,13 +84,26 @@ def is_finished(manifest: Manifest, log: dict[str, Any], request: Request) -> bo
     """Whether the dataset has what is asked for: the same command again, after a kill or a requeue, does nothing.
 
     New text is added once. A number of steps in all is there or not. A number of steps more cannot be told from the
-    wish for as many again: it is done if it is what was asked for last.
+    wish for as many again: it is done if it is what was asked for last. All that there is was taken if it was asked for
+    once and nothing is left.
     """
     done, total = log["request"].get(EXTENSIONS, []), request.extent.total_steps
     if not request.is_new and total is not None:
         names = [source.name for source in manifest.sources]
         return manifest.plan.total_steps >= total and request.known in (None, *names)
-    return any(entry == request.to_json(entry["extends"]) for entry in (done if request.is_new else done[-1:]))
+    asked = [entry == request.to_json(entry["extends"]) for entry in done]
+    if not any(asked):
+        return False
+    return request.is_new or asked[-1] or _has_all(manifest, request)
+
+
+def _has_all(manifest: Manifest, request: Request) -> bool:
+    """Whether all that there is was asked for, and there is no step more: other extensions may have come after it."""
+    extent = request.extent
+    if extent.steps is not None or extent.tokens is not None:
+        return False
+    # Of the epochs that were begun: where other sources lie behind it, a source cannot begin one.
+    return steps_left(going_on(manifest, source_number(manifest, request)), replace(extent, epochs=None)) == 0
 
 
 def source_number(manifest: Manifest, request: Request) -> int | None:

@@ -15,14 +15,14 @@ from typing import Any
 from curriculum.errors import ConfigError
 from curriculum.manifest import Manifest
 from curriculum.shard_format import token_itemsize
-from pipeline.built_streams import built_stream, require_same_tokens
+from pipeline.built_streams import built_stream, require_same_tokens, which_store
 from pipeline.checked_parts import CheckedParts, PartFacts
 from pipeline.corpus import Corpus
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.fill import corpus_fill
 from pipeline.holdout import HeldOut
-from pipeline.longer_plan import Longer
+from pipeline.longer_plan import Longer, going_on
 from pipeline.merge import merge_parts
 from pipeline.new_source import add_source, built_tokenizer
 from pipeline.options import Options
@@ -93,9 +93,7 @@ def with_known(
         NumberedStream(spec=spec, offset=source.offset, first_document=source.first_document or 0)
         for spec, source in zip(specs, sources, strict=True)
     )
-    lone = manifest.lone_sources
-    alike = tuple(phase for phase, _ in reversed(manifest.plan.order) if lone[phase] == number)
-    return Ready(longer=Longer(manifest=manifest, source=number, alike=alike), streams=streams, added=None)
+    return Ready(longer=going_on(manifest, number), streams=streams, added=None)
 
 
 def _checked_stream(
@@ -115,8 +113,8 @@ def _checked_stream(
         require_same_tokens(int(partition_totals(spec)[1].sum()), manifest, number)
     except ConfigError as error:
         raise ConfigError(
-            f"{store.where}: is not the token store of {root.where}: {error} Give the store that it was built with "
-            f"as --store, or build the dataset anew with more steps."
+            f"{store.where}: is not the token store of {root.where}: {error} Give the store "
+            f"{which_store(manifest, number)} as --store, or build the dataset anew with more steps."
         ) from error
     return spec
 

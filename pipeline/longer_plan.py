@@ -101,39 +101,52 @@ def longer_plan(longer: Longer, extent: Extent) -> Plan:
         PlanError: there are none, or the dataset cannot be extended.
     """
     plan = longer.manifest.plan
-    extend_plan(plan, 1)  # refuses what cannot be extended, before numbers are looked at
-    before = longer.consumed(plan)
-    rooms = [_room(longer, number, extent) for number in range(len(before))]
+    wanted, most = wanted_steps(plan, extent), steps_left(longer, extent)
+    if most == 0 or (wanted or 0) > most:
+        # A mixture ends where the first of its sources does.
+        before, rooms = longer.consumed(plan), _rooms(longer, extent)
+        of_one, beyond = (longer.consumed(extend_plan(plan, more)) for more in (1, most + 1))
+        short = next(k for k, room in enumerate(rooms) if beyond[k] != before[k] and beyond[k] >= room)
+        left, takes = rooms[short] - before[short], of_one[short] - before[short]
+        per_step = plan.max_seq_len * rows_at_end(plan)
+        raise PlanError(_too_few(longer, short, wanted, most=most, per_step=per_step, left=left, takes=takes))
+    return extend_plan(plan, wanted or most)
+
+
+def steps_left(longer: Longer, extent: Extent) -> int:
+    """How many steps more there are tokens for."""
+    plan = longer.manifest.plan
+    before, rooms = longer.consumed(plan), _rooms(longer, extent)
 
     def fits(num_steps: int) -> bool:
         used = longer.consumed(extend_plan(plan, num_steps))
         return all(new == old or new < room for new, old, room in zip(used, before, rooms, strict=True))
 
-    per_step = plan.max_seq_len * rows_at_end(plan)
     of_one = longer.consumed(extend_plan(plan, 1))
-    most = _largest(fits, sum(rooms) // (sum(of_one) - sum(before)))  # in best-fit mode a step takes fewer than slots
-    wanted = _wanted(longer, extent, per_step)
-    if most == 0 or (wanted or 0) > most:
-        # A mixture ends where the first of its sources does.
-        beyond = longer.consumed(extend_plan(plan, most + 1))
-        short = next(k for k, room in enumerate(rooms) if beyond[k] != before[k] and beyond[k] >= room)
-        left, takes = rooms[short] - before[short], of_one[short] - before[short]
-        raise PlanError(_too_few(longer, short, wanted, most=most, per_step=per_step, left=left, takes=takes))
-    return extend_plan(plan, wanted or most)
+    return _largest(fits, sum(rooms) // (sum(of_one) - sum(before)))  # in best-fit mode a step takes fewer than slots
 
 
-def _wanted(longer: Longer, extent: Extent, per_step: int) -> int | None:
-    """How many steps more are asked for; None for all that there are tokens for.
+def going_on(manifest: Manifest, source: int | None) -> Longer:
+    """Steps of what the dataset has: of one source alone, or of those that it was built from, mixed."""
+    lone = manifest.lone_sources
+    alike = tuple(phase for phase, _ in reversed(manifest.plan.order) if lone[phase] == source)
+    return Longer(manifest=manifest, source=source, alike=alike)
+
+
+def wanted_steps(plan: Plan, extent: Extent) -> int | None:
+    """How many steps more are asked for; None for all that there are tokens for. No token need be at hand.
 
     Raises:
-        PlanError: none.
+        PlanError: none, or the dataset cannot be extended.
     """
+    extend_plan(plan, 1)  # refuses what cannot be extended, before numbers are looked at
+    per_step = plan.max_seq_len * rows_at_end(plan)
     if extent.tokens is not None:
         if extent.tokens < per_step:
             raise PlanError(f"tokens is {extent.tokens:,}; a step trains {per_step:,}: ask for that many or more.")
         return extent.tokens // per_step
     if extent.total_steps is not None:
-        there = longer.manifest.plan.total_steps
+        there = plan.total_steps
         if extent.total_steps <= there:
             raise PlanError(
                 f"total_steps is {extent.total_steps:,}, and the dataset has {there:,} without the new text: ask for "
@@ -178,6 +191,11 @@ def _largest(fits: Callable[[int], bool], limit: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
+
+
+def _rooms(longer: Longer, extent: Extent) -> list[int]:
+    """Of every source."""
+    return [_room(longer, number, extent) for number in range(len(longer.manifest.sources))]
 
 
 def _room(longer: Longer, number: int, extent: Extent) -> int:

@@ -9,12 +9,14 @@ unfinished build continues only when it was asked for the same things.
     .build/request.json, other request        begin if no window is finished, else refuse; begin with --overwrite
     manifest.json, same request               nothing to do but to remove what is not of the dataset
     manifest.json, other request              refuse, naming what differs; begin with --overwrite
+    manifest.json, an extension begun         it is kept: its command continues it, another one or --overwrite drops it
     anything else                             refuse
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from curriculum.errors import BuildError, DataError
@@ -138,13 +140,43 @@ def finish(root: Files, manifest: Manifest, facts: dict[str, Any]) -> None:
     root.remove(WORK_FOLDER)
 
 
+def begin_extension(root: Files, request: dict[str, Any], log: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Remember what is there and what is asked for; what another extension that was not finished has cut is dropped.
+
+    Its shards may have the paths of new ones, so its records must not be believed any more.
+    """
+    before = read_object(root, REQUEST_NAME) or {}
+    if before != request:
+        if before.get("extends") == request["extends"] and root.children(WINDOWS_FOLDER):
+            say(f"An unfinished extension is given up for another one: {_differences(before, request)}.")
+        root.remove(WINDOWS_FOLDER)
+    write_object(root, PARENT_LOG, log)
+    write_object(root, REQUEST_NAME, request)
+
+
+def extension_begun(root: Files, manifest: Manifest) -> bool:
+    """Whether an extension of just this dataset was begun and is not finished: its windows are hours of work."""
+    return (read_object(root, REQUEST_NAME) or {}).get("extends") == manifest.id
+
+
+def tell_what_is_kept(root: Files, manifest: Manifest, say: Callable[[str], None]) -> None:
+    """With nothing to do: say of an extension that was begun that it is kept."""
+    if extension_begun(root, manifest):
+        say(
+            f"An unfinished extension is kept; its command continues it. To give it up, remove "
+            f"{root.address(REQUEST_NAME)} and run this command again."
+        )
+
+
 def settle(root: Files, manifest: Manifest, log: dict[str, Any]) -> None:
-    """Leave the finished dataset alone in its folder: what an extension that was given up has written goes."""
+    """Leave the finished dataset alone in its folder, but for what an extension has cut that its command continues:
+    shards that neither manifest nor card names."""
     if root.facts(PARENT_LOG) is not None:  # it may have come as far as to tell of itself
         write_bytes(root, CARD_NAME, dataset_card(manifest).encode())
         write_object(root, LOG_NAME, log)
-    sweep(root, manifest)
-    root.remove(WORK_FOLDER)
+    if not extension_begun(root, manifest):
+        sweep(root, manifest)
+        root.remove(WORK_FOLDER)
 
 
 def sweep(root: Files, manifest: Manifest) -> None:

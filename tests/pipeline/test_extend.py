@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -214,32 +216,88 @@ def test_interrupted_anywhere_it_continues(
     assert fatal > 8
 
 
-@pytest.mark.parametrize("again", ["build", "extend"])
-def test_an_extension_that_was_given_up_leaves_no_trace(
-    build_small: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str
-) -> None:
-    """Stopped when only the manifest was left to write: shards, card and log are of a dataset that never was."""
-    dataset = tmp_path / "d"
-    build_small(dataset, steps=60)
-    files = (*bytes_of(dataset), "build-log.json")
-    before = [(dataset / name).read_bytes() for name in files]
-    real = pipeline.publish.os.replace
+def published(monkeypatch: pytest.MonkeyPatch, pattern: str, fatal: int = 0) -> list[str]:
+    """Names of files as they are published from now on; the process ends before the `fatal`th."""
+    real, names = pipeline.publish.os.replace, []
 
     def replace(source: Any, target: Any) -> None:
-        if Path(target).name == "manifest.json":
-            raise Stop
+        if Path(target).match(pattern):
+            names.append(Path(target).name)
+            if len(names) == fatal:
+                raise Stop
         real(source, target)
 
     monkeypatch.setattr(pipeline.publish.os, "replace", replace)
-    with pytest.raises(Stop):
-        grow(dataset, steps=30)
-    monkeypatch.setattr(pipeline.publish.os, "replace", real)
-    assert len(bytes_of(dataset)) > len(files), "shards of the extension are there"
-    result = build_small(dataset, steps=60) if again == "build" else grow(dataset, total_steps=60)
-    assert result.already_finished
+    return names
+
+
+@pytest.mark.parametrize("again", ["build", "extend"])
+@pytest.mark.parametrize(("pattern", "fatal", "kept"), [("windows/*.json", 3, 2), ("manifest.json", 1, 3)])
+def test_an_extension_that_was_begun_is_kept_where_nothing_is_to_do(
+    build_small: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str, pattern: str, fatal: int, kept: int
+) -> None:
+    """A script that is run again from its first line must not throw away the hours of its last one. Card and log are of
+    the dataset that is there; no config of the card names the shards that wait. Given up, it leaves no trace."""
+    dataset, said = tmp_path / "d", list[str]()
+    build_small(dataset, steps=60, shuffle_window=20_000)
+    monkeypatch.setattr(Silent, "say", lambda _, message: said.append(message))
+    files = (*bytes_of(dataset), "build-log.json")
+    before = {name: (dataset / name).read_bytes() for name in files}
+
+    def nothing_to_do() -> None:
+        said.clear()
+        result = (
+            build_small(dataset, steps=60, shuffle_window=20_000) if again == "build" else grow(dataset, total_steps=60)
+        )
+        assert result.already_finished
+        assert {name: (dataset / name).read_bytes() for name in files} == before
+
+    with monkeypatch.context() as patched:
+        published(patched, pattern, fatal)
+        with pytest.raises(Stop):
+            grow(dataset, steps=100)
+    nothing_to_do()
+    assert said == [
+        f"An unfinished extension is kept; its command continues it. To give it up, remove "
+        f"{dataset / '.build' / 'request.json'} and run this command again."
+    ]
+    waiting = shards(dataset).keys() - before.keys()
+    patterns = re.findall(r'path: "(.*)"', (dataset / "README.md").read_text("utf-8"))
+    assert waiting
+    assert not [name for name in waiting if any(fnmatch(name, one.replace("**/", "")) for one in patterns)]
+    whole = Path(shutil.copytree(dataset, tmp_path / "whole"))
+    with monkeypatch.context() as patched:
+        cut = published(patched, "windows/*.json")
+        assert not grow(whole, steps=100).already_finished
+        assert len(cut) == 3 - kept
+    verify(whole)
+    (dataset / ".build" / "request.json").unlink()
+    nothing_to_do()
+    assert said == []
     assert (*bytes_of(dataset), "build-log.json") == files
-    assert [(dataset / name).read_bytes() for name in files] == before
     assert not (dataset / ".build").exists()
+
+
+def test_another_extension_drops_one_that_was_begun(
+    build_small: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its records name shards that may be overwritten: if the first one is wanted after all, they must not count."""
+    dataset, said = tmp_path / "d", list[str]()
+    build_small(dataset, steps=60, shuffle_window=20_000)
+    whole = Path(shutil.copytree(dataset, tmp_path / "whole"))
+    grow(whole, steps=100)
+    monkeypatch.setattr(Silent, "say", lambda _, message: said.append(message))
+    for steps, pattern in ((100, "manifest.json"), (30, "windows/*.json")):
+        with monkeypatch.context() as patched:
+            published(patched, pattern, 1)
+            with pytest.raises(Stop):
+                grow(dataset, steps=steps)
+    with monkeypatch.context() as patched:
+        cut = published(patched, "windows/*.json")
+        grow(dataset, steps=100)
+        assert len(cut) == 3
+    assert bytes_of(dataset) == bytes_of(whole)
+    assert said == ["An unfinished extension is given up for another one: steps was 100, now 30."]
 
 
 def test_a_build_of_a_dataset_that_was_extended_says_so(build_small: Build, tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ from new_text import (
 )
 from pipeline.build import BuildResult
 from pipeline.cli import main
+from pipeline.files.disk import DiskFiles
 from pipeline.rows import cat_rows
+from pipeline.store import claim_store
 from pipeline.summary import summarize
 from small_corpus import real_texts
 
@@ -77,6 +79,10 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(cases: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
     """A copy of a case; its log names the store of the original."""
     return lambda name: copy_of(cases[name], tmp_path / "copy")
+
+
+def cut_from(dataset: Path) -> Path:
+    return Path(json.loads((dataset / "build-log.json").read_bytes())["store"])
 
 
 def held_out_below(dataset: Path) -> int:
@@ -463,6 +469,71 @@ def test_the_same_command_again_has_nothing_to_do(copy: Callable[[str], Path], n
     assert grow(dataset, "new", total_steps=64).manifest.plan.total_steps == 64
     with pytest.raises(ConfigError, match="no source 'neu', but corpus, new"):
         grow(dataset, "neu", total_steps=64)
+
+
+def test_all_that_is_left_is_taken_once_whatever_came_after(copy: Callable[[str], Path], new: Path) -> None:
+    """A script that is run again: nothing is left of what its first line took, which is no error."""
+    dataset = copy("segment")
+    for _ in range(2):
+        grow(dataset)
+        grow(dataset, f"new={new}", steps=2)
+        grow(dataset, "new", epochs=2)
+        grow(dataset, f"more={new}", steps=1)
+    assert load_manifest(dataset).plan.num_extensions == 4
+    with pytest.raises(PlanError, match="no step of 512 tokens more: source 'corpus' has"):
+        grow(dataset, steps=1)
+    assert not grow(dataset, "more").already_finished
+    grow(dataset, "more", epochs=2, steps=1)
+    assert not grow(dataset, "more").already_finished, "an epoch was begun since, and there is some of it left"
+
+
+@pytest.mark.parametrize(
+    ("extent", "message"),
+    [
+        ({"steps": 0}, r"^steps is 0; an extension has 1 or more\.$"),
+        ({"tokens": 10}, r"^tokens is 10; a step trains 512"),
+        ({"total_steps": 5}, r"^total_steps is 5, and the dataset has 60 without the new text"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_before_text_is_read(
+    copy: Callable[[str], Path], new: Path, tmp_path: Path, extent: dict[str, int], message: str
+) -> None:
+    """To tokenize may take a day."""
+    with pytest.raises(PlanError, match=message):
+        grow(copy("segment"), f"new={new}", store=tmp_path / "untouched", **extent)
+    assert not (tmp_path / "untouched").exists()
+
+
+def test_a_store_is_planned_as_before_when_new_text_is_in_it(
+    copy: Callable[[str], Path], new: Path, tmp_path: Path
+) -> None:
+    """What is added to a dataset is no corpus to plan beside the one that the store was made for."""
+    dataset = copy("segment")
+    store = Path(shutil.copytree(cut_from(dataset), tmp_path / "store"))
+    command = ["plan", "--tokenizer", "bytes", "--max-length", "64", "--workers", "1", "--json", "--store"]
+    before = CliRunner().invoke(main, [*command, str(store)])
+    assert before.exit_code == 0, before.stderr
+    grow(dataset, f"new={new}", steps=2, store=store)
+    assert CliRunner().invoke(main, [*command, str(store)]).stdout == before.stdout
+    grow(dataset, f"more={new}", steps=2, store=tmp_path / "other")
+    alone = CliRunner().invoke(main, [*command, str(tmp_path / "other")])
+    assert (alone.exit_code, "added to a dataset by `curriculum extend`" in alone.stderr) == (2, True)
+
+
+def test_the_store_of_a_source_is_missed_by_its_name(copy: Callable[[str], Path], new: Path, tmp_path: Path) -> None:
+    """Of several stores, which one has to come back?"""
+    dataset = copy("segment")
+    grow(dataset, f"new={new}", steps=2, store=tmp_path / "s")
+    (tmp_path / "s").rename(tmp_path / "moved")
+    claim_store(DiskFiles(folder=str(tmp_path / "empty"), aside="aside"))
+    with pytest.raises(
+        ConfigError, match=r"s: there is no token store, .* from the one that source 'new' was added with"
+    ):
+        grow(dataset, "new", steps=1)
+    with pytest.raises(ConfigError, match=r"is missing\. Give the store that source 'new' was added with as --store"):
+        grow(dataset, "new", steps=1, store=tmp_path / "empty")
+    with pytest.raises(ConfigError, match=r"is missing\. Give the store that it was built with as --store"):
+        grow(dataset, steps=1, store=tmp_path / "moved")
 
 
 class Stop(Exception):

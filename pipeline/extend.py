@@ -84,6 +84,7 @@ def extend(options: Options, extent: Extent, progress: Progress, *, sources: tup
             else:
                 ready = with_known(root, manifest, log, store, number, workers, progress)
             longer = _extend(root, manifest, ready, request, log, workers, progress)
+            store.forget_unfinished()  # nothing is written there any more; after `finish` nobody would come back to it
             finish(root, longer, longer_log(log, longer, manifest, request, ready.added, store))
     return BuildResult(files=root, manifest=longer, already_finished=False)
 

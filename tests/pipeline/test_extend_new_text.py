@@ -194,6 +194,21 @@ def test_best_fit_packs_the_new_documents(copy: Callable[[str], Path], new: Path
     assert len(trained) > 0.9 * len(stream)
 
 
+def test_document_beginnings_of_repeated_text_are_all_counted(build_small: Build, new: Path, tmp_path: Path) -> None:
+    """Two passes store more of them than tokens are left unused; what new text leaves unused hides none of them."""
+    dataset = tmp_path / "dataset"
+    build_small(dataset, mode="best-fit", schedule="constant", start_length=None, epochs=2, steps=500)
+    verify(dataset)
+    grow(dataset, steps=2)
+    was = load_manifest(dataset).accounting
+    assert was.context_tokens > was.unused_tokens
+    verify(dataset)
+    grow(dataset, f"new={new}", steps=3)
+    now = load_manifest(dataset).accounting
+    assert now.unused_tokens > now.context_tokens > was.context_tokens
+    verify(dataset)
+
+
 EXTENSIONS: dict[str, list[tuple[tuple[str, ...], dict[str, int]]]] = {
     "unused, then new": [((), {"steps": 3}), (("new",), {})],
     "new, then another new": [(("new",), {"steps": 20}), (("more",), {"steps": 4})],

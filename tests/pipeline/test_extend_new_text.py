@@ -59,7 +59,13 @@ def cases(build_small: Build, corpus: Path, tmp_path_factory: pytest.TempPathFac
         "truncate": {"mode": "truncate", "seed": 3},
         "best-fit": {"mode": "best-fit", "validation_tokens": 6_000},
         "mixture": {**mixture, "validation_tokens": 6_000},
-        "two epochs": {"steps": 400, "epochs": 3},
+        "two epochs": {
+            "schedule": "constant",
+            "start_length": None,
+            "steps": 600,
+            "epochs": 3,
+            "validation_tokens": 6_000,
+        },
     }
     for name, own in options.items():
         build_small(folder / name, **{"steps": STEPS, **own})
@@ -207,6 +213,15 @@ def test_document_beginnings_of_repeated_text_are_all_counted(build_small: Build
     now = load_manifest(dataset).accounting
     assert now.unused_tokens > now.context_tokens > was.context_tokens
     verify(dataset)
+
+
+def test_documents_of_the_new_source_follow_those_of_every_epoch(copy: Callable[[str], Path], new: Path) -> None:
+    """Held-out ones have numbers as well, as docs/format.md says: 2 epochs of 121 documents."""
+    dataset = copy("two epochs")
+    grow(dataset, f"new={new}", steps=5)
+    corpus, source = load_manifest(dataset).sources
+    assert (corpus.documents, (corpus.validation_tokens or 0) >= 6_000) == (121, True)
+    assert source.first_document == 242
 
 
 EXTENSIONS: dict[str, list[tuple[tuple[str, ...], dict[str, int]]]] = {
@@ -738,7 +753,10 @@ def test_a_reader_refuses_a_manifest_that_contradicts_itself(
     ("changes", "message"),
     [
         ({"offset": 64}, r"source 'new' has the offset \d+ .* plan and mixture give"),
-        ({"first_document": 1}, r"begins source 'new' in document \d+, the manifest says \d+"),
+        (
+            {"first_document": 1},
+            r"source 'new' begins with document \d+, expected \d+: .* documents 1 times",
+        ),
         ({"validation_tokens": 7}, r"validation_tokens is \d+, the sources give \d+"),
     ],
 )
@@ -750,6 +768,17 @@ def test_a_forged_place_of_the_new_source_is_found(
     moved = {name: getattr(last, name) + by for name, by in changes.items()}
     forge_manifest(dataset, sources=(first, replace(last, **moved)))
     with pytest.raises(DataError, match=message):
+        verify(dataset)
+
+
+def test_fewer_documents_before_the_new_source_are_found(longer: Path, tmp_path: Path) -> None:
+    """Rows of the corpus show some ordinals only; the place of the source after it tells how many there are."""
+    dataset = copy_of(longer, tmp_path / "copy")
+    manifest = load_manifest(dataset)
+    first, last = manifest.sources
+    accounting = replace(manifest.accounting, documents=manifest.accounting.documents - 7)
+    forge_manifest(dataset, sources=(replace(first, documents=first.documents - 7), last), accounting=accounting)
+    with pytest.raises(DataError, match=r"source 'new' begins with document \d+, expected \d+: .* documents 1 times"):
         verify(dataset)
 
 

@@ -80,6 +80,8 @@ def _facts(values: dict[str, str]) -> Table:
 
 def build_report(result: BuildResult) -> None:
     """Print what was built and what to do next."""
+    from pipeline.report_dataset import printable_text
+
     console = Console(highlight=False, soft_wrap=True)
     manifest, plan = result.manifest, result.manifest.plan
     state, new = "is finished", extended_by(manifest)[-1:]
@@ -98,7 +100,7 @@ def build_report(result: BuildResult) -> None:
         *(f"  source  {line}" for line in source_sentences(manifest)),
         f"  next    {_next(result)}",
     ]
-    console.print("\n".join(lines), markup=False)
+    console.print("\n".join(map(printable_text, lines)), markup=False)
 
 
 def _next(result: BuildResult) -> str:

@@ -734,6 +734,13 @@ def set_in(*keys: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         (set_in("build", "extensions", 1, "source", to="new"), r"mixture of phase \d+ is \[1, 0\], but .* 'new' alone"),
         (set_in("build", "mixture", 0, to=[1, 1]), r"mixture of phase 0 is \[1, 1\], but .* source 'corpus' alone"),
         (set_in("build", "extensions", 0, "source", to=3), r"source is 3"),
+        (set_in("sources", 0, "name", to="a\n<b>"), r"a source is named 'a\\n<b>', expected up to 64 letters"),
+        (set_in("sources", 0, "name", to="a|\x1b[31m"), r"a source is named 'a\|\\x1b\[31m', expected"),
+        (
+            set_in("build", "extensions", 1, "parent", to="`<script>"),
+            r"parent of extension 1 is '`<script>', expected the",
+        ),
+        (set_in("tokenizer", "sha256", to="`<script>"), r"sha256 is '`<script>', expected 64 digits"),
     ],
 )
 def test_a_reader_refuses_a_manifest_that_contradicts_itself(

@@ -462,13 +462,17 @@ def test_the_report_says_which_steps_are_new(copy: Callable[[str], Path], new: P
         said.append(run.stdout)
     assert f"new     step 60, after {ids[0]}\n" in said[0]
     assert f"new     steps 61 to 62 of source new, after {ids[1]}\n" in said[1]
+    last = load_manifest(dataset).sources[-1]
+    assert last.validation_tokens
+    share = f"{last.validation_tokens:,} of {last.tokens:,} tokens are held out by the rule of the build"
+    assert [f"held    new: {share}\n" in report for report in said] == [False, True, True]
     assert "is finished already; nothing to do; for more steps, ask for more than 63 with --total-steps." in said[2]
     card = (dataset / "README.md").read_text("utf-8")
     assert (
         f"- extended by step 60, from `{ids[0]}`\n- extended by steps 61 to 62 of source new, from `{ids[1]}`" in card
     )
     (source,) = [line for line in card.splitlines() if line.startswith("| new |")]
-    assert source.split(" | ")[3] == f"{2 * 8 * 64:,}"
+    assert source.split(" | ")[3:5] == [f"{last.validation_tokens:,}", f"{2 * 8 * 64:,}"]
     run = CliRunner().invoke(main, ["inspect", str(dataset)])
     assert "extensions" not in run.stdout
     assert f"extended by step 60, from\n         {ids[0]}\n" in run.stdout

@@ -67,9 +67,9 @@ class Cluster:
 class Rates:
     """MB per second of one core, of text or ids; measured by scale_rates.py."""
 
-    encode: float = 70.2
-    merge: float = 125.7
-    cut: float = 205.5
+    encode: float = 78.4
+    merge: float = 299.9
+    cut: float = 146.0
     index_documents: float = 10e6
     """documents per second whose index one process counts"""
     dispatches: float = 1_000

@@ -33,7 +33,8 @@ class Accounting:
     unused_tokens: int
     repeated_tokens: int
     context_tokens: int
-    """the part of unused that is stored as an input only"""
+    """the part of unused that is stored as an input only; where rows are packed, the document beginnings that are
+    stored, those of every epoch: they may be more than is unused"""
     padding_tokens: int | None = None
     """slots of the plan without a target; None, and no key in the manifest, where rows are not packed"""
     documents: int

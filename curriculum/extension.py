@@ -13,6 +13,7 @@ The new steps go on in the sources that the dataset was built from, or are rows 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from curriculum.errors import DataError, PlanError
 from curriculum.json_object import JsonObject
 from curriculum.phase import EXTENSIONS, Phase
 from curriculum.plan import Plan
+
+DATASET_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,4 +121,17 @@ def read_extensions(objects: Sequence[JsonObject], plan: Plan) -> tuple[Extensio
             f"build: extensions begin at steps {[entry.first_step for entry in entries]}, the plan's at {expected}. "
             f"The manifest was edited or damaged: copy it again."
         )
+    _require_ids([entry.parent for entry in entries])
     return tuple(entries)
+
+
+def _require_ids(parents: Sequence[str]) -> None:
+    """People see them, and a cursor is told by them how far it is good."""
+    seen: set[str] = set()
+    for number, parent in enumerate(parents):
+        if not DATASET_ID.fullmatch(parent) or parent in seen:
+            raise DataError(
+                f"build: the parent of extension {number} is {parent[:80]!r}, expected the id of a dataset, 'sha256:' "
+                f"and 64 digits, that no extension before it has. The manifest was edited or damaged: copy it again."
+            )
+        seen.add(parent)

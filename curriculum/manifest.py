@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -320,6 +321,8 @@ def _tokenizer(o: JsonObject) -> TokenizerEntry:
         sha256=o.string("sha256"),
     )
     o.no_others()
+    if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
+        raise DataError(f"{o.where}: sha256 is {entry.sha256[:80]!r}, expected 64 digits, 0 to 9 and a to f.")
     for name, token in (("eos_id", entry.eos_id), ("bos_id", entry.bos_id)):
         if token is not None and token >= entry.vocab_size:
             raise DataError(f"{o.where}: {name} is {token}, not below vocab_size {entry.vocab_size}.")

@@ -9,6 +9,7 @@ after the other. That the rows keep to it is for `curriculum verify`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Protocol
@@ -19,6 +20,8 @@ from curriculum.json_object import JsonObject
 from curriculum.mixture import Mixture, reduced
 
 REMEDY = "The manifest was edited or damaged: copy it again."
+SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a source may be called: terminals, tables and tools see it as it is."""
 
 
 class PlacedSource(Protocol):
@@ -66,6 +69,11 @@ def require_mixture_fits(mixture: Mixture | None, sources: Sequence[PlacedSource
     if len({source.name for source in sources}) != len(sources):
         raise DataError(f"{where}: two sources have the same name. {REMEDY}")
     for source in sources:
+        if not SOURCE_NAME.fullmatch(source.name):
+            raise DataError(
+                f"{where}: a source is named {source.name[:80]!r}, expected up to 64 letters, digits, '.', '_' and "
+                f"'-', the first a letter or digit. {REMEDY}"
+            )
         if (source.validation_tokens is not None, source.first_document is not None) != (several, several):
             raise DataError(
                 f"{where}: source {source.name!r} has validation_tokens {source.validation_tokens} and first_document "

@@ -36,7 +36,7 @@ def account(
         validation_tokens=held_out_tokens,
         unused_tokens=unused,
         repeated_tokens=repeated,
-        context_tokens=min(counts.context_tokens, unused) if packed else context,
+        context_tokens=counts.context_tokens if packed else context,
         documents=tokenized.documents,
         empty_documents=sum(part.empty_documents for part in tokenized.parts),
         skipped_records=sum(part.skipped_records for part in tokenized.parts),

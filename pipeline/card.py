@@ -79,8 +79,9 @@ def _sources(manifest: Manifest) -> str:
         return ""
     what = "slots" if manifest.packed else "trained tokens"
     rows = "".join(
-        f"| {source.name} | {source.documents:,} | {source.tokens:,} | {use.trained(k):,} | {100 * use.share(k):.1f} % "
-        f"| {use.epochs(k) or 0:.2f} |\n"
+        f"| {source.name} | {source.documents:,} | {source.tokens:,} | {source.validation_tokens or 0:,} "
+        f"| {use.trained(k):,} | {100 * use.share(k):.1f} % | {use.epochs(k) or 0:.2f} |\n"
         for k, source in enumerate(manifest.sources)
     )
-    return f"\n| source | documents | tokens | {what} | share | epochs |\n| --- | --: | --: | --: | --: | --: |\n{rows}"
+    head = f"| source | documents | tokens | held out | {what} | share | epochs |"
+    return f"\n{head}\n| --- | --: | --: | --: | --: | --: | --: |\n{rows}"

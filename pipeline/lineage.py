@@ -1,6 +1,6 @@
 """Which steps a dataset was extended by: how the card, `inspect` and the report of `extend` say it.
 
-In:  a manifest.   Out: a phrase for each extension, and the id of the dataset before it.
+In:  a manifest.   Out: a phrase for each extension, and the id of the dataset before it; what new text has held out.
 Guarantee: made from manifest fields alone.
 
     60 steps, extended by 20 and then by 2 of new text      ("steps 60 to 79", "sha256:..."),
@@ -22,3 +22,13 @@ def extended_by(manifest: Manifest) -> list[tuple[str, str]]:
         steps = f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
         told.append((f"{steps} of source {entry.source}" if entry.source else steps, entry.parent))
     return told
+
+
+def held_out_of_new(manifest: Manifest) -> list[str]:
+    """What of the text of the last extension is not trained on; [] if that is none, or text of the build."""
+    last = manifest.build.extensions[-1].source if manifest.build.extensions else None
+    return [
+        f"{source.name}: {source.validation_tokens:,} of {source.tokens:,} tokens are held out by the rule of the build"
+        for source in manifest.sources
+        if source.name == last and source.validation_tokens
+    ]

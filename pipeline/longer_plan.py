@@ -172,7 +172,7 @@ def account_longer(longer: Longer, plan: Plan, counts: WindowCounts) -> Accounti
         taken = list(zip(sizes, longer.consumed(plan), strict=True))
     unused, repeated, context = left_over(taken)
     if packed:
-        context = min(before.context_tokens + counts.context_tokens, unused)
+        context = before.context_tokens + counts.context_tokens
     return replace(
         before,
         trained_tokens=trained,

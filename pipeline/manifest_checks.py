@@ -174,7 +174,7 @@ def check_accounting(manifest: Manifest, root: Path) -> None:
         "truncated_tokens": truncated,
         "unused_tokens": unused,
         "repeated_tokens": repeated,
-        "context_tokens": min(found.context_tokens, unused) if packed else context,
+        "context_tokens": found.context_tokens if packed else context,
         "corpus_tokens": sum(source.tokens for source in manifest.sources),
         "documents": sum(source.documents for source in manifest.sources),
     }

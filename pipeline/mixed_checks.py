@@ -20,7 +20,7 @@ from curriculum.errors import DataError
 from curriculum.manifest import FILE_NAME, Manifest
 from pipeline.diversity import FloatArray, shares_of_interval, shares_of_rows
 from pipeline.mixed_dealing import deal_mixed
-from pipeline.mixed_windows import MixedWindow, number_streams
+from pipeline.mixed_windows import MixedWindow, epochs_begun, number_streams
 from pipeline.order import IntArray
 from pipeline.shard_checks import REPAIR
 from pipeline.source_use import MixtureUse
@@ -56,6 +56,16 @@ def check_sources(manifest: Manifest, use: MixtureUse, root: Path) -> None:
             raise DataError(
                 f"{where}: source {source.name!r} has the offset {source.offset} and the weight {source.weight}, plan "
                 f"and mixture give {offset} and {share}. {REPAIR}"
+            )
+    # Of sources that the dataset was built from, only the token store knows how many documents are held out.
+    for number in range(manifest.num_built_sources, len(sources)):
+        before, source = sources[number - 1], sources[number]
+        epochs = epochs_begun(use.consumed[number - 1], use.sizes[number - 1])
+        first = (before.first_document or 0) + epochs * before.documents
+        if source.first_document != first:
+            raise DataError(
+                f"{where}: source {source.name!r} begins with document {source.first_document}, expected "
+                f"{first}: source {before.name!r} has begun its {before.documents} documents {epochs} times. {REPAIR}"
             )
 
 

@@ -186,7 +186,7 @@ def check_left_out(root: Path, manifest: Manifest, streams: Sequence[Sequence[St
         least += dropped
         most += max(dropped, of_source.dropped + after - (rules.eos_only_ends and ended))
     bounds = {
-        "context_tokens": [min(n, accounting.unused_tokens) for n in (gaps.begun_least, gaps.begun_most)],
+        "context_tokens": [gaps.begun_least, gaps.begun_most],
         "truncated_tokens": [0, 0] if manifest.plan.mode == "document" else [least, most],
     }
     for name, (least, most) in bounds.items():

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from curriculum.plan import Plan
 from pipeline.files.address import is_url
-from pipeline.lineage import extended_by
+from pipeline.lineage import extended_by, held_out_of_new
 from pipeline.report_packing import packing_lines
 from pipeline.report_sources import source_lines, source_sentences
 
@@ -80,25 +80,30 @@ def _facts(values: dict[str, str]) -> Table:
 
 def build_report(result: BuildResult) -> None:
     """Print what was built and what to do next."""
+    from pipeline.report_dataset import printable_text
+
     console = Console(highlight=False, soft_wrap=True)
     manifest, plan = result.manifest, result.manifest.plan
     state, new = "is finished", extended_by(manifest)[-1:]
     if result.already_finished:
         more = f"; for more steps, ask for more than {plan.total_steps:,} with --total-steps" if new else ""
         state = f"is finished already; nothing to do{more}"
+    # Of packed rows, what they leave out of each source is not recorded.
+    together = " (all sources together)" if manifest.packed and len(manifest.sources) > 1 else ""
     lines = [
         f"{result.files.where} {state}.",
         f"  id      {manifest.id}",
         *(f"  new     {steps}, after {parent}" for steps, parent in new),
+        *(f"  held    {line}" for line in held_out_of_new(manifest)),
         f"  plan    {plan.total_steps:,} steps, {manifest.accounting.trained_tokens:,} trained tokens, "
         f"{len(plan.phases)} phases up to length {plan.max_seq_len:,}",
         f"  corpus  {manifest.accounting.documents:,} documents, {manifest.accounting.corpus_tokens:,} tokens, "
-        f"{manifest.accounting.unused_tokens:,} unused",
+        f"{manifest.accounting.unused_tokens:,} unused{together}",
         *(f"  rows    {line}" for line in packing_lines(manifest, result.packing)),
         *(f"  source  {line}" for line in source_sentences(manifest)),
         f"  next    {_next(result)}",
     ]
-    console.print("\n".join(lines), markup=False)
+    console.print("\n".join(map(printable_text, lines)), markup=False)
 
 
 def _next(result: BuildResult) -> str:

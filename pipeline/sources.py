@@ -22,10 +22,10 @@ from typing import Any
 from curriculum.budget import MAX_EPOCHS
 from curriculum.errors import ConfigError
 from curriculum.mixture import Mixture, reduced
+from curriculum.mixture_entry import SOURCE_NAME
 
 CORPUS = "corpus"
 """All CORPUS arguments of a build are one source of this name."""
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?|\.[0-9]{1,15}")
 LENGTH = re.compile(r"[0-9]{1,10}")
 MAX_WEIGHT = (1 << 63) - 1
@@ -236,7 +236,7 @@ def _number(value: Any, where: str) -> str:
 def _pairs(option: str, entries: Sequence[str], what: str) -> Iterator[tuple[str, str]]:
     for entry in entries:
         name, equals, value = entry.partition("=")
-        if not equals or not value or not NAME.fullmatch(name):
+        if not equals or not value or not SOURCE_NAME.fullmatch(name):
             raise ConfigError(
                 f"{option} is {entry[:80]!r}; write NAME={what} with a name of letters, digits, '.', '_' and '-'."
             )

@@ -12,6 +12,8 @@ from curriculum.json_object import JsonObject
 from curriculum.plan import Batch, Budget, Plan, compile_plan
 from curriculum.schedule import Pacing, parse_phases
 
+A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+
 
 def small_plan() -> Plan:
     return compile_plan(
@@ -76,11 +78,20 @@ def test_what_cannot_be_extended_says_so() -> None:
 def test_the_lineage_follows_the_plan() -> None:
     """A cursor of the dataset before is good only up to where that one ended."""
     longer = extend_plan(extend_plan(small_plan(), 5), 2)
-    entries = [{"parent": "sha256:a", "first_step": 7}, {"parent": "sha256:b", "first_step": 12}]
-    expected = (Extension(parent="sha256:a", first_step=7), Extension(parent="sha256:b", first_step=12))
+    entries = [{"parent": A, "first_step": 7}, {"parent": B, "first_step": 12}]
+    expected = (Extension(parent=A, first_step=7), Extension(parent=B, first_step=12))
     assert read_extensions([JsonObject(entry, "build") for entry in entries], longer) == expected
     with pytest.raises(DataError, match=r"begin at steps \[7\], the plan's at \[7, 12\]"):
         read_extensions([JsonObject(entries[0], "build")], longer)
+
+
+@pytest.mark.parametrize("parent", ["a", "sha256:a", f"{B}\n", f"sha256:{'B' * 64}", A])
+def test_parents_are_ids_and_all_different(parent: str) -> None:
+    """They are shown on cards and terminals, and looked up by the cursors of the datasets before."""
+    longer = extend_plan(extend_plan(small_plan(), 5), 2)
+    entries = [{"parent": A, "first_step": 7}, {"parent": parent, "first_step": 12}]
+    with pytest.raises(DataError, match=r"the parent of extension 1 is '.*, expected the id of a dataset"):
+        read_extensions([JsonObject(entry, "build") for entry in entries], longer)
 
 
 ADDED = (
@@ -104,7 +115,7 @@ def test_phases_know_which_source_they_are_cut_from() -> None:
 def test_a_source_is_written_only_where_there_is_one() -> None:
     """The ids of datasets that were extended before there was new text stay what they are."""
     longer = extend_plan(extend_plan(small_plan(), 5), 2)
-    entries = [{"parent": "sha256:a", "first_step": 7}, {"parent": "sha256:b", "first_step": 12, "source": "new"}]
+    entries = [{"parent": A, "first_step": 7}, {"parent": B, "first_step": 12, "source": "new"}]
     read = read_extensions([JsonObject(entry, "build") for entry in entries], longer)
     assert [entry.to_json() for entry in read] == entries
     with pytest.raises(DataError, match="source is 5"):

@@ -144,13 +144,16 @@ def test_the_card_of_a_mixture_tells_its_sources(cases: dict[str, Path]) -> None
     lines = (cases["mixture"] / "README.md").read_text("utf-8").split("| source |")[1].splitlines()[2:]
     border, told = reader.manifest.sources[1].offset, {}
     for name, *numbers in (line.strip("| ").split(" | ") for line in lines):
-        told[name] = [int(number.replace(",", "")) for number in numbers[:3]]
+        told[name] = [int(number.replace(",", "")) for number in numbers[:4]]
     trained = {"a": 0, "b": 0}
     for step in range(len(reader)):
         batch = reader[step]
         for offset in batch.offset:
             trained["a" if offset < border else "b"] += batch.seq_len
-    assert told == {one.name: [one.documents, one.tokens, trained[one.name]] for one in reader.manifest.sources}
+    assert told == {
+        one.name: [one.documents, one.tokens, one.validation_tokens, trained[one.name]]
+        for one in reader.manifest.sources
+    }
 
 
 def test_any_number_of_workers_gives_the_same_bytes(copy: Callable[[str], Path], tmp_path: Path) -> None:

@@ -61,7 +61,13 @@ def cases(build_small: Build, corpus: Path, tmp_path_factory: pytest.TempPathFac
         "truncate": {"mode": "truncate", "seed": 3},
         "best-fit": {"mode": "best-fit", "validation_tokens": 6_000},
         "mixture": {**mixture, "validation_tokens": 6_000},
-        "two epochs": {"steps": 400, "epochs": 3},
+        "two epochs": {
+            "schedule": "constant",
+            "start_length": None,
+            "steps": 600,
+            "epochs": 3,
+            "validation_tokens": 6_000,
+        },
     }
     for name, own in options.items():
         build_small(folder / name, **{"steps": STEPS, **own})
@@ -198,6 +204,30 @@ def test_best_fit_packs_the_new_documents(copy: Callable[[str], Path], new: Path
                 trained += range(place + 1, place + len(tokens))
     assert len(set(trained)) == len(trained)
     assert len(trained) > 0.9 * len(stream)
+
+
+def test_document_beginnings_of_repeated_text_are_all_counted(build_small: Build, new: Path, tmp_path: Path) -> None:
+    """Two passes store more of them than tokens are left unused; what new text leaves unused hides none of them."""
+    dataset = tmp_path / "dataset"
+    build_small(dataset, mode="best-fit", schedule="constant", start_length=None, epochs=2, steps=500)
+    verify(dataset)
+    grow(dataset, steps=2)
+    was = load_manifest(dataset).accounting
+    assert was.context_tokens > was.unused_tokens
+    verify(dataset)
+    grow(dataset, f"new={new}", steps=3)
+    now = load_manifest(dataset).accounting
+    assert now.unused_tokens > now.context_tokens > was.context_tokens
+    verify(dataset)
+
+
+def test_documents_of_the_new_source_follow_those_of_every_epoch(copy: Callable[[str], Path], new: Path) -> None:
+    """Held-out ones have numbers as well, as docs/format.md says: 2 epochs of 121 documents."""
+    dataset = copy("two epochs")
+    grow(dataset, f"new={new}", steps=5)
+    corpus, source = load_manifest(dataset).sources
+    assert (corpus.documents, (corpus.validation_tokens or 0) >= 6_000) == (121, True)
+    assert source.first_document == 242
 
 
 EXTENSIONS: dict[str, list[tuple[tuple[str, ...], dict[str, int]]]] = {
@@ -438,13 +468,17 @@ def test_the_report_says_which_steps_are_new(copy: Callable[[str], Path], new: P
         said.append(run.stdout)
     assert f"new     step 60, after {ids[0]}\n" in said[0]
     assert f"new     steps 61 to 62 of source new, after {ids[1]}\n" in said[1]
+    last = load_manifest(dataset).sources[-1]
+    assert last.validation_tokens
+    share = f"{last.validation_tokens:,} of {last.tokens:,} tokens are held out by the rule of the build"
+    assert [f"held    new: {share}\n" in report for report in said] == [False, True, True]
     assert "is finished already; nothing to do; for more steps, ask for more than 63 with --total-steps." in said[2]
     card = (dataset / "README.md").read_text("utf-8")
     assert (
         f"- extended by step 60, from `{ids[0]}`\n- extended by steps 61 to 62 of source new, from `{ids[1]}`" in card
     )
     (source,) = [line for line in card.splitlines() if line.startswith("| new |")]
-    assert source.split(" | ")[3] == f"{2 * 8 * 64:,}"
+    assert source.split(" | ")[3:5] == [f"{last.validation_tokens:,}", f"{2 * 8 * 64:,}"]
     run = CliRunner().invoke(main, ["inspect", str(dataset)])
     assert "extensions" not in run.stdout
     assert f"extended by step 60, from\n         {ids[0]}\n" in run.stdout
@@ -775,6 +809,13 @@ def set_in(*keys: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         (set_in("build", "extensions", 1, "source", to="new"), r"mixture of phase \d+ is \[1, 0\], but .* 'new' alone"),
         (set_in("build", "mixture", 0, to=[1, 1]), r"mixture of phase 0 is \[1, 1\], but .* source 'corpus' alone"),
         (set_in("build", "extensions", 0, "source", to=3), r"source is 3"),
+        (set_in("sources", 0, "name", to="a\n<b>"), r"a source is named 'a\\n<b>', expected up to 64 letters"),
+        (set_in("sources", 0, "name", to="a|\x1b[31m"), r"a source is named 'a\|\\x1b\[31m', expected"),
+        (
+            set_in("build", "extensions", 1, "parent", to="`<script>"),
+            r"parent of extension 1 is '`<script>', expected the",
+        ),
+        (set_in("tokenizer", "sha256", to="`<script>"), r"sha256 is '`<script>', expected 64 digits"),
     ],
 )
 def test_a_reader_refuses_a_manifest_that_contradicts_itself(
@@ -794,7 +835,10 @@ def test_a_reader_refuses_a_manifest_that_contradicts_itself(
     ("changes", "message"),
     [
         ({"offset": 64}, r"source 'new' has the offset \d+ .* plan and mixture give"),
-        ({"first_document": 1}, r"begins source 'new' in document \d+, the manifest says \d+"),
+        (
+            {"first_document": 1},
+            r"source 'new' begins with document \d+, expected \d+: .* documents 1 times",
+        ),
         ({"validation_tokens": 7}, r"validation_tokens is \d+, the sources give \d+"),
     ],
 )
@@ -806,6 +850,17 @@ def test_a_forged_place_of_the_new_source_is_found(
     moved = {name: getattr(last, name) + by for name, by in changes.items()}
     forge_manifest(dataset, sources=(first, replace(last, **moved)))
     with pytest.raises(DataError, match=message):
+        verify(dataset)
+
+
+def test_fewer_documents_before_the_new_source_are_found(longer: Path, tmp_path: Path) -> None:
+    """Rows of the corpus show some ordinals only; the place of the source after it tells how many there are."""
+    dataset = copy_of(longer, tmp_path / "copy")
+    manifest = load_manifest(dataset)
+    first, last = manifest.sources
+    accounting = replace(manifest.accounting, documents=manifest.accounting.documents - 7)
+    forge_manifest(dataset, sources=(replace(first, documents=first.documents - 7), last), accounting=accounting)
+    with pytest.raises(DataError, match=r"source 'new' begins with document \d+, expected \d+: .* documents 1 times"):
         verify(dataset)
 
 

@@ -229,7 +229,7 @@ def forged_accounting(manifest: Manifest, **changes: int) -> dict[str, Any]:
     ("changes", "message"),
     [
         ({"context_tokens": -1000}, r"context_tokens is \d+, the shards give \d+"),
-        ({"context_tokens": 2000}, r"context_tokens is \d+, plan and sources give \d+"),
+        ({"context_tokens": 2000}, r"context_tokens is \d+, the shards give \d+"),
         ({"truncated_tokens": 1, "unused_tokens": -1}, r"truncated_tokens is 1, the shards give 0\."),
         (
             {"padding_tokens": 1, "trained_tokens": -1, "unused_tokens": 1},

@@ -61,3 +61,8 @@ def read_build_log(files: Files, dataset_id: str) -> dict[str, Any] | None:
         if log is not None and log.get("id") == dataset_id:
             return log
     return None
+
+
+def extension_begun(files: Files, dataset_id: str) -> bool:
+    """Whether an extension of just this dataset was begun and is not finished: its windows are hours of work."""
+    return (read_object(files, REQUEST_NAME) or {}).get("extends") == dataset_id

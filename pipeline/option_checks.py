@@ -59,8 +59,8 @@ def check_options(options: OptionFields) -> None:
 def _check_folders(options: OptionFields) -> None:
     if options.store == "" or options.out == "":
         raise ConfigError("out or store is empty; name a folder, `.` for the current one.")
-    for what in ("corpus", "source"):
-        for entry in getattr(options, what):
+    for what, entries in (("corpus", options.corpus), ("source", options.source), ("tokenizer", (options.tokenizer,))):
+        for entry in entries:
             refuse_secret(what, entry)
     for source in options.sources():
         for path in filter(is_url, source.paths):

@@ -31,6 +31,7 @@ from pipeline.layout import (
     REQUEST_NAME,
     WINDOWS_FOLDER,
     WORK_FOLDER,
+    extension_begun,
     read_build_log,
     read_object,
     write_bytes,
@@ -154,14 +155,9 @@ def begin_extension(root: Files, request: dict[str, Any], log: dict[str, Any], s
     write_object(root, REQUEST_NAME, request)
 
 
-def extension_begun(root: Files, manifest: Manifest) -> bool:
-    """Whether an extension of just this dataset was begun and is not finished: its windows are hours of work."""
-    return (read_object(root, REQUEST_NAME) or {}).get("extends") == manifest.id
-
-
 def tell_what_is_kept(root: Files, manifest: Manifest, say: Callable[[str], None]) -> None:
     """With nothing to do: say of an extension that was begun that it is kept."""
-    if extension_begun(root, manifest):
+    if extension_begun(root, manifest.id):
         say(
             f"An unfinished extension is kept; its command continues it. To give it up, remove "
             f"{root.address(REQUEST_NAME)} and run this command again."
@@ -174,7 +170,7 @@ def settle(root: Files, manifest: Manifest, log: dict[str, Any]) -> None:
     if root.facts(PARENT_LOG) is not None:  # it may have come as far as to tell of itself
         write_bytes(root, CARD_NAME, dataset_card(manifest).encode())
         write_object(root, LOG_NAME, log)
-    if not extension_begun(root, manifest):
+    if not extension_begun(root, manifest.id):
         sweep(root, manifest)
         root.remove(WORK_FOLDER)
 

@@ -22,6 +22,8 @@ from curriculum.errors import DataError
 from curriculum.manifest import FILE_NAME, Manifest, load_manifest
 from pipeline.diversity import DocumentCounts, diversity_notes, merge_counts
 from pipeline.engines.local import local_workers
+from pipeline.files.address import dataset_files
+from pipeline.layout import extension_begun
 from pipeline.manifest_checks import (
     WindowShards,
     all_shards,
@@ -122,7 +124,7 @@ def verify_dataset(root: Path, *, quick: bool, workers: int, progress: Progress)
         manifest=manifest,
         documents=counts,
         extra_files=extra,
-        notes=(*_extra_notes(extra), *diversity_notes(counts)),
+        notes=(*_extra_notes(extra, extension_begun(dataset_files(root), manifest.id)), *diversity_notes(counts)),
     )
 
 
@@ -217,9 +219,14 @@ def _raise_first(faults: Sequence[Fault]) -> None:
     raise DataError(f"{first.sentence}{further}")
 
 
-def _extra_notes(extra: Sequence[str]) -> tuple[str, ...]:
+def _extra_notes(extra: Sequence[str], extension_begun: bool) -> tuple[str, ...]:
     if not extra:
         return ()
+    if extension_begun:
+        return (
+            f"{len(extra)} files beside the shards, the first is {extra[0]!r}, belong to an extension that is not "
+            f"finished: the command that began it continues it.",
+        )
     return (
         f"{len(extra)} files beside the shards are not named by the manifest, the first is {extra[0]!r}. The reader "
         f"ignores them, but load_dataset takes every .arrow file of a folder: remove them.",

@@ -24,6 +24,7 @@ SECRETS = ("http://bob:hunter22@127.0.0.1:1/b.jsonl", "s3://mykey:hun/ter22@buck
         "build corpus --source web=ADDRESS",
         "build corpus --out ADDRESS",
         "build corpus --store ADDRESS",
+        "build corpus --tokenizer ADDRESS",
         "build --config sources.toml",
         "build --config corpus.toml",
         "plan --store ADDRESS",

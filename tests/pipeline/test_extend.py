@@ -268,6 +268,7 @@ def test_an_extension_that_was_begun_is_kept_where_nothing_is_to_do(
     patterns = re.findall(r'path: "(.*)"', (dataset / "README.md").read_text("utf-8"))
     assert waiting
     assert not [name for name in waiting if any(fnmatch(name, one.replace("**/", "")) for one in patterns)]
+    assert "belong to an extension that is not finished" in verify(dataset).notes[0]
     whole = Path(shutil.copytree(dataset, tmp_path / "whole"))
     with monkeypatch.context() as patched:
         cut = published(patched, "windows/*.json")

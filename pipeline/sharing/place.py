@@ -1,0 +1,66 @@
+"""What pushing and pulling ask of the place at the other end.
+
+In:  names relative to the place, with forward slashes.   Out: sizes, bytes, whole files.
+Guarantee: a file appears at the place whole or not at all. What fails and may pass is tried again inside; what may not is
+one sentence. A place says nothing of what the files are: digests, order and the manifest are the business of `push` and
+`pull`.
+
+    place.sizes()                                          {"manifest.json": 4211, "phases/.../shard-000000.arrow": 524288}
+    place.fetch(["tokenizer.json"], Path("aside"), seen)   aside/tokenizer.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.progress import Advance
+
+
+class Place(Protocol):
+    """Where a dataset is pushed to, or pulled from."""
+
+    @property
+    def where(self) -> str:
+        """Its address, as people know it; of something with commits, with the commit once it is known. No secrets."""
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file by its name; {} if there is nothing yet.
+
+        Raises:
+            BuildError: it cannot be listed.
+        """
+
+    def read(self, name: str, most_bytes: int) -> bytes | None:
+        """A small file; None if there is none of that name.
+
+        Raises:
+            DataError: it has more than `most_bytes`, of which no more are read.
+            BuildError: it cannot be read.
+        """
+
+    def fetch(self, names: Sequence[str], folder: Path, advance: Advance) -> None:
+        """Copy files into a folder, several at once, each under its name (`folder / name`).
+
+        Args:
+            advance: told of bytes as they arrive, as finely as the place knows.
+
+        Raises:
+            DataError: one does not exist.
+            BuildError: one cannot be read.
+        """
+
+    def send(self, names: Sequence[str], folder: Path, advance: Advance) -> None:
+        """Copy files of a folder to the place, several at once; all are there when it returns.
+
+        Raises:
+            BuildError: one cannot be written.
+        """
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove files that are there.
+
+        Raises:
+            BuildError: one cannot be removed.
+        """

@@ -1,11 +1,11 @@
 """What pushing and pulling ask of the place at the other end.
 
 In:  names relative to the place, with forward slashes.   Out: sizes, bytes, whole files.
-Guarantee: a file appears at the place whole or not at all. What fails and may pass is tried again inside; what may not is
-one sentence. A place says nothing of what the files are: digests, order and the manifest are the business of `push` and
-`pull`.
+Guarantee: a file appears at the place whole or not at all. What fails and may pass is tried again inside; what may not
+is one sentence. A place says nothing of what the files are: digests, order and the manifest are the business of `push`
+and `pull`.
 
-    place.sizes()                                          {"manifest.json": 4211, "phases/.../shard-000000.arrow": 524288}
+    place.sizes()                                          {"manifest.json": 4211, "tokenizer.json": 524288}
     place.fetch(["tokenizer.json"], Path("aside"), seen)   aside/tokenizer.json
 """
 

@@ -44,6 +44,9 @@ class About:
         return said | ({"language": list(self.language)} if self.language else {})
 
 
+NOTHING_SAID = About()
+
+
 def wrong_license(text: str) -> str | None:
     """What is wrong with the identifier of a licence, as a sentence; None if nothing is."""
     return None if LICENSE.fullmatch(text) else f"license is {text[:80]!r}; give {LICENSE_ALLOWED}."
@@ -57,7 +60,9 @@ def wrong_language(codes: Sequence[str]) -> str | None:
     twice = next((code for number, code in enumerate(codes) if code in codes[:number]), None)
     if twice is not None:
         return f"language {twice!r} is given twice; give it once."
-    return f"{len(codes)} languages are given; at most {MAX_LANGUAGES} are kept." if len(codes) > MAX_LANGUAGES else None
+    return (
+        f"{len(codes)} languages are given; at most {MAX_LANGUAGES} are kept." if len(codes) > MAX_LANGUAGES else None
+    )
 
 
 def said_about(license_id: str | None, languages: Sequence[str]) -> About:

@@ -234,13 +234,7 @@ def test_a_command_holds_nothing_of_a_stranger_that_a_shell_could_act_on(
 ) -> None:
     """It is made to be copied. What cannot be said exactly is said as phases, which give the same steps, and the card
     says that the id is another."""
-    manifest = load_manifest(small_dataset)
-    plan = manifest.plan
-    forged = with_plan(
-        manifest,
-        Plan(mode=plan.mode, max_seq_len=plan.max_seq_len, schedule=change, phases=plan.phases, order=plan.order),
-    )
-    again = rebuild(forged)
+    again = rebuild(with_schedule(load_manifest(small_dataset), change))
     assert re.fullmatch(r"[A-Za-z0-9 .,:=_\\\n-]+", again.text)
     assert "--phases 8:" in again.text
     assert again.notes == (
@@ -253,19 +247,13 @@ def test_an_installed_function_is_named_and_never_loaded(small_dataset: Path, mo
     monkeypatch.setattr("curriculum.schedule.load_pacing_function", lambda *_: pytest.fail("loaded"))
     manifest = load_manifest(small_dataset)
     schedule = {key: value for key, value in manifest.plan.schedule.items() if key != "degree"} | {"name": "my.curve"}
-    plan = manifest.plan
-    again = rebuild(
-        with_plan(
-            manifest,
-            Plan(mode=plan.mode, max_seq_len=plan.max_seq_len, schedule=schedule, phases=plan.phases, order=plan.order),
-        )
-    )
+    again = rebuild(with_schedule(manifest, schedule))
     assert "--schedule my.curve --start-length 8 --max-length 64" in again.text
     assert again.notes == (
         "It takes the pacing function `my.curve` to be installed as it was then: only its name is recorded.",
     )
 
 
-def with_plan(manifest: Manifest, plan: Plan) -> Manifest:
-    """The same dataset with a plan that says something else of itself."""
-    return replace(manifest, plan=plan)
+def with_schedule(manifest: Manifest, schedule: dict[str, Any]) -> Manifest:
+    """The same dataset, of which the plan says something else."""
+    return replace(manifest, plan=replace(manifest.plan, schedule=schedule))

@@ -18,7 +18,10 @@ from contextlib import suppress
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER = dict.fromkeys(("test_build_to_s3.py", "test_corpus_in_s3.py", "test_remote_s3.py"), "swift")
+TOGETHER = {
+    **dict.fromkeys(("test_build_to_s3.py", "test_corpus_in_s3.py", "test_remote_s3.py"), "swift"),
+    **dict.fromkeys(("test_remote_hub.py", "test_hub_corpus.py", "test_hub_tokenizer.py"), "hub"),
+}
 APART = ("test_kills.py",)
 """Its tests take long and share nothing."""
 LONG = (

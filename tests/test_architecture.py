@@ -53,7 +53,7 @@ ALLOWED = {
     "extend": {"corpus", "cut", "cut_stage", "output"},
     "extension_streams": {"corpus", "tokenize_stage", "holdout", "merge"},
     "planning": {"corpus_plan", "census"},
-    "cli": {"rows", "summary", "verify"},
+    "commands.look": {"rows", "summary", "verify"},
     # a stage that gives others its tasks
     "tokenize_stage": {"corpus", "corpus_tokenizer", "corpus_backend", "encode"},  # many units
     "corpus_tokenizer": {"corpus", "encode"},  # the files that it may be trained on

@@ -1,17 +1,17 @@
 """What pushing and pulling ask of the place at the other end.
 
 In:  names relative to the place, with forward slashes.   Out: sizes, bytes, whole files.
-Guarantee: a file appears at the place whole or not at all. What fails and may pass is tried again inside; what may not is
-one sentence. A place says nothing of what the files are: digests, order and the manifest are the business of `push` and
-`pull`.
+Guarantee: a file appears at the place whole or not at all. What fails and may pass is tried again inside; what may not
+is one sentence. A place says nothing of what the files are: digests, order and the manifest are the business of `push`
+and `pull`.
 
-    place.sizes()                                          {"manifest.json": 4211, "phases/.../shard-000000.arrow": 524288}
+    place.sizes()                                          {"manifest.json": 4211, "tokenizer.json": 524288}
     place.fetch(["tokenizer.json"], Path("aside"), seen)   aside/tokenizer.json
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,10 @@ class Place(Protocol):
     @property
     def where(self) -> str:
         """Its address, as people know it; of something with commits, with the commit once it is known. No secrets."""
+
+    @property
+    def batch_bytes(self) -> int:
+        """How much one call of `fetch` or `send` is best asked for: several files at once, and few commits."""
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file by its name; {} if there is nothing yet.
@@ -40,14 +44,16 @@ class Place(Protocol):
             BuildError: it cannot be read.
         """
 
-    def fetch(self, names: Sequence[str], folder: Path, advance: Advance) -> None:
+    def fetch(self, sizes: Mapping[str, int], folder: Path, advance: Advance) -> None:
         """Copy files into a folder, several at once, each under its name (`folder / name`).
 
         Args:
+            sizes: bytes of each by its name, as `sizes` told them. No more of any is written: what is said of a
+                stranger's file may be a lie, and must not fill the disk.
             advance: told of bytes as they arrive, as finely as the place knows.
 
         Raises:
-            DataError: one does not exist.
+            DataError: one does not exist, or has another size by now.
             BuildError: one cannot be read.
         """
 

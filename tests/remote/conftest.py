@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from pipeline.build import BuildResult
 from remote.http_store import HttpStore, files_of
+from remote.hub_server import HubServer
 from remote.swift_server import SwiftServer
 
 pytest.importorskip("aiohttp", reason="fsspec's http:// needs aiohttp, which s3fs brings: pip install s3fs")
@@ -32,6 +34,16 @@ def swift() -> Iterator[SwiftServer]:
         server = SwiftServer(Path(folder))
         yield server
         server.kill()
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    """One Hub for all tests, which have repositories of their own."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    server = HubServer(tmp_path_factory.mktemp("hub"))
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +15,11 @@ import pytest
 from curriculum.errors import DataError
 from curriculum.reader import Reader
 from curriculum.remote import RemoteStorage
-from environments import environment, free_port, wait_for_port
-from remote.range_proxy import RangeProxy
+from remote.hub_server import HubServer, Repository, installed
 from remote.reading_process import ROOT, read_elsewhere
 
 pytest.importorskip("huggingface_hub")
 
-CONFIG = """[basic]
-host = "127.0.0.1"
-port = {port}
-mirrors-path = ["{mirrors}"]
-repos-path = "{repos}"
-hf-scheme = "http"
-hf-netloc = "127.0.0.1:1"
-hf-lfs-netloc = "127.0.0.1:1"
-mirror-scheme = "http"
-mirror-netloc = "127.0.0.1:{seen}"
-mirror-lfs-netloc = "127.0.0.1:{seen}"
-[accessibility]
-offline = true
-"""
 SHARD_BYTES = 2_653_434
 TEXTS = '{{"text": "{} commit"}}\n'
 FIND_AND_READ = """
@@ -50,71 +33,25 @@ print(*[record.text for record in read_unit(unit)], sep="|")
 """
 
 
-@dataclass
-class Hub:
-    """A server with the dataset repository org/long."""
-
-    tree: Path
-    """its work tree"""
-    proxy: RangeProxy
-
-    def variables(self, tmp_path: Path) -> dict[str, str]:
-        """The environment of a client."""
-        return {"HF_ENDPOINT": f"http://127.0.0.1:{self.proxy.port}", "HF_HOME": str(tmp_path / "hf")}
-
-
-def installed() -> Path:
-    """The folder of the server's programs."""
-    return environment("olah", "olah==0.5.4")
-
-
 INSTALLS = installed
 
 
 @pytest.fixture(scope="module")
-def hub(long_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    if shutil.which("git") is None:
-        pytest.skip("git is not installed")
-    python = installed() / "python"
-    folder = tmp_path_factory.mktemp("hub")
-    tree = folder / "mirrors" / "datasets" / "org" / "long"
-    shutil.copytree(long_dataset, tree)
-    (tree / "texts").mkdir()
-    (tree / "texts" / "a.jsonl").write_text(TEXTS.format("first"))
-    git(tree, "init", "--quiet", "--initial-branch", "main")
-    commit(tree)
-    port = free_port()
-    proxy = RangeProxy(port)
-    (folder / "olah.toml").write_text(
-        CONFIG.format(port=port, seen=proxy.port, mirrors=folder / "mirrors", repos=folder / "repos")
-    )
-    with (folder / "log.txt").open("wb") as log:
-        command = [python, python.with_name("olah-cli"), "-c", str(folder / "olah.toml")]
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-    try:
-        wait_for_port(port, process)
-        yield Hub(tree, proxy)
-    finally:
-        proxy.close()
-        process.kill()
-        process.wait(10)
+def long(hub: HubServer, long_dataset: Path) -> Repository:
+    """The repository org/long, with the dataset and a text."""
+    repository = hub.repository("datasets", "org/long")
+    shutil.copytree(long_dataset, repository.tree, dirs_exist_ok=True)
+    (repository.tree / "texts").mkdir()
+    (repository.tree / "texts" / "a.jsonl").write_text(TEXTS.format("first"))
+    repository.commit()
+    return repository
 
 
-def git(tree: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "core.fsync=none"]
-    command = ["git", *identity, "-C", str(tree), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def commit(tree: Path) -> str:
-    git(tree, "add", "--all")
-    git(tree, "commit", "--quiet", "--message", "a commit")
-    return git(tree, "rev-parse", "HEAD")
-
-
-def test_batches_equal_the_local_ones_at_a_branch_and_at_a_commit(hub: Hub, long_dataset: Path, tmp_path: Path) -> None:
+def test_batches_equal_the_local_ones_at_a_branch_and_at_a_commit(
+    hub: HubServer, long: Repository, long_dataset: Path, tmp_path: Path
+) -> None:
     """A branch is pinned to the commit it stood at when it was opened; a rank fetches its share."""
-    head = git(hub.tree, "rev-parse", "HEAD")
+    head = long.head()
     for url, verify, rank, world_size in (
         ("hf://datasets/org/long@main", "auto", 0, 1),
         (f"hf://datasets/org/long@{head}", "ranges", 1, 4),
@@ -128,17 +65,19 @@ def test_batches_equal_the_local_ones_at_a_branch_and_at_a_commit(hub: Hub, long
     assert len({asked for path, asked in hub.proxy.ranges if head in path}) > 20
 
 
-def test_a_corpus_on_a_branch_is_read_at_the_commit_it_stood_at(hub: Hub, tmp_path: Path) -> None:
+def test_a_corpus_on_a_branch_is_read_at_the_commit_it_stood_at(
+    hub: HubServer, long: Repository, tmp_path: Path
+) -> None:
     """The branch moves between finding and reading: what is read is what was found."""
-    head = git(hub.tree, "rev-parse", "HEAD")
+    head = long.head()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **hub.variables(tmp_path)}
     command = [sys.executable, "-c", FIND_AND_READ]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
         assert process.stdout is not None
         found = process.stdout.readline().split()
-        (hub.tree / "texts" / "a.jsonl").write_text(TEXTS.format("other"))
-        commit(hub.tree)
+        (long.tree / "texts" / "a.jsonl").write_text(TEXTS.format("other"))
+        long.commit()
         text, errors = process.communicate("read\n", timeout=120)
     assert process.returncode == 0, errors[-3000:]
     assert found[0] == f"hf://datasets/org/long@{head}/texts/a.jsonl"
@@ -146,7 +85,7 @@ def test_a_corpus_on_a_branch_is_read_at_the_commit_it_stood_at(hub: Hub, tmp_pa
     assert text == "first commit\n"
 
 
-def test_a_missing_repository_is_named(hub: Hub, long_dataset: Path, tmp_path: Path) -> None:
+def test_a_missing_repository_is_named(hub: HubServer, long_dataset: Path, tmp_path: Path) -> None:
     url = "hf://datasets/org/nothing@main"
     done = read_elsewhere(url, long_dataset, tmp_path / "cache", **hub.variables(tmp_path))
     assert done.returncode == 1

@@ -68,7 +68,7 @@ def _resolved(options: Options) -> dict[str, Any]:
             one.name: {"weight": str(one.weight or ""), "epochs": one.epochs} for one in options.sources()
         }
     elif options.source_names != (CORPUS,):
-        resolved["sources"] = options.source_names
+        resolved["sources"] = list(options.source_names)  # as it is read back from a log
     if curriculum is not None:
         return resolved | {name: getattr(curriculum, name) for name in ("start_length", "max_length", "cycles")}
     resolved |= {

@@ -20,8 +20,6 @@ BUILD_LOG = "build-log.json"
 SIGNATURE = "manifest.json.sig"
 MARKER = ".push.json"
 """At a place while a dataset is pushed there: which one. Shards of equal plans have equal names and sizes."""
-COMPRESSED = ".zst"
-"""What follows the name of a shard that was compressed for its journey."""
 FOLDERS = ("phases", "validation")
 FRESH = frozenset({".gitattributes", ".gitignore", "LICENSE", "LICENSE.md"})
 """What a new repository of the Hub may hold; its README.md too if it has one of these."""

@@ -16,9 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from curriculum.errors import DataError
+from curriculum.shard_format import COMPRESSED
 from pipeline.progress import Advance, Progress
 from pipeline.sharing.batches import batches, from_threads
-from pipeline.sharing.contents import COMPRESSED
 from pipeline.sharing.digests import digest_of
 from pipeline.sharing.place import Place
 from pipeline.sharing.selection import Selected

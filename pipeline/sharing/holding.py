@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, FORMAT, Manifest, parse_manifest
+from curriculum.shard_format import COMPRESSED
 from pipeline.sharing.contents import (
     CARD,
-    COMPRESSED,
     FRESH,
     MARKER,
     MAX_MANIFEST_BYTES,

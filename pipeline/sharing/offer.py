@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from curriculum.errors import DataError
 from curriculum.manifest import FILE_NAME, Manifest, parse_manifest
+from curriculum.shard_format import COMPRESSED
 from pipeline.sharing.contents import (
-    COMPRESSED,
     MARKER,
     MAX_MANIFEST_BYTES,
     MAX_SIGNATURE_BYTES,

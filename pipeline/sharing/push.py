@@ -16,12 +16,12 @@ from pathlib import Path
 
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, Manifest, parse_manifest
+from curriculum.shard_format import COMPRESSED
 from pipeline.card import dataset_card
 from pipeline.progress import Progress
 from pipeline.sharing.contents import (
     BUILD_LOG,
     CARD,
-    COMPRESSED,
     MARKER,
     MAX_MANIFEST_BYTES,
     SIGNATURE,

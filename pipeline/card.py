@@ -19,9 +19,10 @@ from curriculum.shard_format import config_name
 from pipeline.card_front_matter import front_matter, pretty_name
 from pipeline.lineage import extended_by
 from pipeline.rebuild_command import rebuild
-from pipeline.schedule_picture import PICTURE_NAME, schedule_in_words
+from pipeline.schedule_picture import PICTURE_NAME, schedule_in_words, schedule_picture
 from pipeline.source_use import MixtureUse, use_of
 
+CARD_NAME = "README.md"
 IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
 
 
@@ -33,6 +34,15 @@ def dataset_card(manifest: Manifest) -> str:
     """
     lines = ["---", *front_matter(manifest), "---", "", *_body(manifest)]
     return "\n".join(lines) + "\n"
+
+
+def explanations(manifest: Manifest) -> dict[str, bytes]:
+    """The files that tell people what a dataset is, by name; the card, which shows the picture, last.
+
+    Raises:
+        DataError: the manifest describes more shards than it lists.
+    """
+    return {PICTURE_NAME: schedule_picture(manifest.plan), CARD_NAME: dataset_card(manifest).encode()}
 
 
 def _body(manifest: Manifest) -> Iterator[str]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, FORMAT, Manifest, parse_manifest
-from pipeline.card import dataset_card
+from pipeline.card import CARD_NAME, explanations
 from pipeline.files.contract import Files
 from pipeline.layout import (
     ASIDE,
@@ -37,9 +37,8 @@ from pipeline.layout import (
     write_bytes,
     write_object,
 )
-from pipeline.schedule_picture import PICTURE_NAME, schedule_picture
+from pipeline.schedule_picture import PICTURE_NAME
 
-CARD_NAME = "README.md"
 OURS = (CARD_NAME, PICTURE_NAME, "tokenizer.json", LOG_NAME, "phases", "validation")
 """What a build writes besides the manifest and the work folder."""
 
@@ -144,8 +143,8 @@ def finish(root: Files, manifest: Manifest, facts: dict[str, Any]) -> None:
 
 def explain(root: Files, manifest: Manifest) -> None:
     """The files that tell people what it is: all that they say is in the manifest."""
-    write_bytes(root, PICTURE_NAME, schedule_picture(manifest.plan))
-    write_bytes(root, CARD_NAME, dataset_card(manifest).encode())
+    for name, data in explanations(manifest).items():
+        write_bytes(root, name, data)
 
 
 def begin_extension(root: Files, request: dict[str, Any], log: dict[str, Any], say: Callable[[str], None]) -> None:

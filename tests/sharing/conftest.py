@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from new_text import grow
 from pipeline.build import BuildResult
 
 TINY: dict[str, Any] = {
@@ -33,4 +35,13 @@ def other(build_small: Callable[..., BuildResult], tmp_path_factory: pytest.Temp
     """Another order of the same: names and sizes of all training shards are those of `tiny`."""
     out = tmp_path_factory.mktemp("other") / "dataset"
     build_small(out, **TINY, seed=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def longer(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny`, extended by eight steps."""
+    out = tmp_path_factory.mktemp("longer") / "dataset"
+    shutil.copytree(tiny, out)
+    grow(out, store=tiny.with_name("dataset.store"), steps=8)
     return out

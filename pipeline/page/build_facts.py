@@ -8,6 +8,7 @@ Guarantee: what has the wrong type is left out. No host, no path: a page is show
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -18,6 +19,7 @@ from pipeline.page.visible_text import visible
 STAGES = ("tokenize", "merge", "plan", "cut")
 """In the order in which they run; a log is sorted by name."""
 MOST_STAGES = 16
+STAGE_NAME = re.compile(r"[a-z][a-z _-]{0,23}")
 MOST_CHARACTERS = 60
 
 
@@ -36,7 +38,11 @@ def build_facts(log: Mapping[str, Any] | None) -> BuildFacts | None:
     if log is None:
         return None
     seconds = log.get("seconds")
-    times = {_text(name): value for name, value in seconds.items()} if isinstance(seconds, dict) else {}
+    times = (
+        {name: value for name, value in seconds.items() if STAGE_NAME.fullmatch(str(name))}
+        if isinstance(seconds, dict)
+        else {}
+    )
     order = sorted(times, key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES))
     stages = tuple((name, float(value)) for name in order if _is_number(value := times[name]) and value > 0)[
         :MOST_STAGES

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from curriculum.manifest import Manifest
 from curriculum.plan import Plan
 from pipeline.page.draw_flow import percent_of
+from pipeline.page.visible_text import visible
+
+MOST_CHARACTERS = 60
+"""Of a name that a manifest may choose."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +65,7 @@ def growth(plan: Plan) -> str:
     shortest, longest = min(phase.seq_len for phase in plan.phases), plan.max_seq_len
     if shortest == longest:
         return f"All rows have {longest:,} tokens."
-    warmup, name = plan.schedule.get("length_warmup_steps"), plan.schedule["name"]
+    warmup, name = plan.schedule.get("length_warmup_steps"), visible(str(plan.schedule["name"])[:MOST_CHARACTERS])
     if isinstance(warmup, int):
         return f"Over the first {warmup:,} steps rows grow from {shortest:,} to {longest:,} tokens ({name})."
     if plan.mode == "document":
@@ -91,7 +95,7 @@ def cards(manifest: Manifest, bytes_on_disk: int) -> list[Fact]:
 def identity(manifest: Manifest) -> list[Fact]:
     """What tells this dataset from others."""
     t, build, plan = manifest.tokenizer, manifest.build, manifest.plan
-    schedule = ", ".join(f"{key} {value}" for key, value in plan.schedule.items())
+    schedule = visible(", ".join(f"{key} {value}" for key, value in plan.schedule.items())[: 10 * MOST_CHARACTERS])
     return [
         Fact(key="id", label="id", value=manifest.id),
         Fact(key="mode", label="mode", value=plan.mode),
@@ -103,7 +107,7 @@ def identity(manifest: Manifest) -> list[Fact]:
             key="bos_id",
             label="begin of document",
             value="none" if t.bos_id is None else t.bos_id,
-            note=f"BOS: {build.bos}",
+            note=f"BOS: {visible(build.bos[:MOST_CHARACTERS])}",
         ),
         Fact(key="tokenizer_sha256", label="tokenizer.json", value=t.sha256, note="sha256"),
         Fact(key="window_tokens", label="shuffle window", value=build.window_tokens, note="tokens"),

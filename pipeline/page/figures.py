@@ -12,6 +12,7 @@ import numpy as np
 
 from curriculum.manifest import Manifest
 from curriculum.plan import Plan
+from curriculum.schedule import DOCUMENT_CURRICULA
 from pipeline.page.build_facts import BuildFacts
 from pipeline.page.document_lengths import DocumentLengths
 from pipeline.page.draw_build import draw_build, duration
@@ -28,6 +29,14 @@ from pipeline.page.number_tables import MOST_PHASES, Table, accounting_table, ph
 from pipeline.source_use import MixtureUse
 
 MILESTONES = 13
+_DOCUMENTS = "There is no ideal curve: how many rows of each length there are follows from the documents."
+NO_IDEAL = {
+    "phases": "There is no ideal curve: the lengths are listed, phase by phase.",
+    "step": "The schedule is a staircase itself, so there is no other ideal curve.",
+    "doubling": "The schedule doubles, stage by stage, so there is no other ideal curve.",
+    **dict.fromkeys(DOCUMENT_CURRICULA, _DOCUMENTS),
+}
+OWN_FUNCTION = "There is no ideal curve: its pacing function is none that comes with this release."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +57,7 @@ def schedule_figure(plan: Plan) -> PageFigure:
     if has_ideal:
         caption += " Planned is what was built, in whole multiples and shapes; ideal is the pacing function itself."
     else:
-        caption += " There is no ideal curve: these lengths are listed, or follow from the documents."
+        caption += f" {NO_IDEAL.get(str(plan.schedule['name']), OWN_FUNCTION)}"
     at = [round(number * (plan.total_steps - 1) / (MILESTONES - 1)) for number in range(MILESTONES)]
     steps = sorted(set(at))
     ideal = ideal_lengths(plan.schedule, np.array(steps, np.float64) + 1) if has_ideal else None

@@ -9,7 +9,7 @@ programs (`<data data-fact="total_steps" value="631">`), so that a test can comp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from curriculum.manifest import Manifest
 from curriculum.plan import Plan
@@ -95,12 +95,16 @@ def cards(manifest: Manifest, bytes_on_disk: int) -> list[Fact]:
 def identity(manifest: Manifest) -> list[Fact]:
     """What tells this dataset from others."""
     t, build, plan = manifest.tokenizer, manifest.build, manifest.plan
+    hub = asdict(t).get("hub")  # said of a tokenizer that came from the Hub
+    origin = [Fact(key="tokenizer_hub", label="tokenizer", value=f"{hub['name']}@{hub['revision']}")] if hub else []
     schedule = visible(", ".join(f"{key} {value}" for key, value in plan.schedule.items())[: 10 * MOST_CHARACTERS])
     return [
         Fact(key="id", label="id", value=manifest.id),
         Fact(key="mode", label="mode", value=plan.mode),
         Fact(key="seed", label="seed", value=manifest.seed),
         Fact(key="schedule", label="schedule", value=schedule),
+        *about(manifest),
+        *origin,
         Fact(key="vocab_size", label="vocabulary", value=t.vocab_size, note="1 + the largest id"),
         Fact(key="eos_id", label="end of document", value=t.eos_id, note="id of EOS"),
         Fact(
@@ -122,6 +126,16 @@ def size(num_bytes: int) -> str:
         if num_bytes >= one:
             return f"{num_bytes / one:,.3g} {unit}" if num_bytes < 1000 * one else f"{num_bytes / one:,.0f} {unit}"
     return f"{num_bytes} bytes"
+
+
+def about(manifest: Manifest) -> list[Fact]:
+    """Licence and languages, if they were said."""
+    said = manifest.about
+    facts = [] if said.license is None else [Fact(key="license", label="licence", value=said.license)]
+    return [
+        *facts,
+        *([Fact(key="language", label="languages", value=", ".join(said.language))] if said.language else []),
+    ]
 
 
 def _listed(numbers: tuple[int, ...], most: int = 12) -> str:

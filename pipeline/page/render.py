@@ -22,6 +22,7 @@ from pipeline.page.figures import PageFigure
 from pipeline.page.number_tables import Table
 from pipeline.page.sample_rows import SampleStep
 from pipeline.page.theme import variables
+from pipeline.rebuild_command import Rebuild
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -40,7 +41,8 @@ class Page:
     row_notes: Sequence[str]
     targets: str
     """name of the labels of a batch"""
-    rebuild: str | None
+    about: Sequence[Fact]
+    rebuild: Rebuild
     identity: Sequence[Fact]
     lineage: Sequence[tuple[str, str]]
 
@@ -48,7 +50,7 @@ class Page:
 def render(page: Page) -> str:
     """The HTML."""
     titles = [(figure.key, figure.title) for figure in page.figures]
-    contents = [*titles, ("rows", "Rows, decoded"), ("use", "How to read it"), ("identity", "Identity")]
+    contents = [*titles, ("rows", "Rows, decoded"), ("use", "How to use it"), ("identity", "Identity")]
     values: dict[str, Any] = {name: getattr(page, name) for name in page.__slots__}
     values["figures"] = [_figure(figure) for figure in page.figures]
     values["sources"] = None if page.sources is None else _table(page.sources)

@@ -16,19 +16,19 @@ from typing import Any
 
 import curriculum
 from curriculum.errors import ConfigError
-from curriculum.manifest import Manifest
 from curriculum.reader import Reader
 from pipeline.files.address import dataset_files, is_url
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.layout import read_build_log
 from pipeline.lineage import extended_by
 from pipeline.publish import Aside
+from pipeline.rebuild_command import rebuild
 from pipeline.summary import Summary, summarize
 
 try:
     from pipeline.page.build_facts import build_facts
     from pipeline.page.document_lengths import document_lengths
-    from pipeline.page.facts import cards, identity, lede
+    from pipeline.page.facts import about, cards, identity, lede
     from pipeline.page.figures import (
         PageFigure,
         build_figure,
@@ -118,7 +118,8 @@ def _page(dataset: str | Path, summary: Summary, num_rows: int, options: Storage
         steps=steps,
         row_notes=notes,
         targets="labels" if manifest.packed else "targets",
-        rebuild=_rebuild(manifest),
+        about=about(manifest),
+        rebuild=rebuild(manifest),
         identity=identity(manifest),
         lineage=extended_by(manifest),
     )
@@ -136,7 +137,3 @@ def _alerts(summary: Summary, missing: dict[str, bool]) -> Iterator[str]:
         )
     if missing["build"]:
         yield "How it was built cannot be said: there is no build-log.json of this dataset."
-
-
-def _rebuild(manifest: Manifest) -> str | None:
-    return None

@@ -12,7 +12,7 @@ from pipeline.page.groups import group_starts, group_sums, shown_ticks
 from pipeline.page.inline_svg import draw, short, thousands
 from pipeline.page.theme import STAND_INS
 
-FAR_APART = 40
+FAR_APART = 20
 """Numbers further apart than this need a logarithmic axis for the smaller ones to be seen."""
 MANY_BARS = 80
 """From here on bars have no gaps."""
@@ -37,7 +37,9 @@ def label_phases(axes: Axes, plan: Plan, starts: list[int], narrow: bool) -> Non
     """Row lengths below the bars of the phases, as many as there is room for."""
     count = len(starts) - 1
     ticks = shown_ticks(count, 5 if narrow else 11)
-    axes.set_xticks(ticks, [f"{plan.phases[starts[place]].seq_len:,}" for place in ticks])
+    # Of several phases in a bar the first, but at the end of the axis the last one of all.
+    phases = [starts[place] if place < count - 1 else len(plan.phases) - 1 for place in ticks]
+    axes.set_xticks(ticks, [f"{plan.phases[phase].seq_len:,}" for phase in phases])
     axes.set_xlim(-0.6, count - 0.4)
     axes.set_xlabel("tokens in a row, phase by phase")
 

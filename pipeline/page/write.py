@@ -44,7 +44,7 @@ try:
     from pipeline.page.visible_text import visible
 except ModuleNotFoundError as error:
     raise ConfigError(
-        f"A page needs {error.name}, which is not installed: pip install 'seqlen-curriculum[report]'."
+        f"A page needs {(error.name or '').partition('.')[0]}, which is not installed: pip install 'seqlen-curriculum[report]'."
     ) from error
 
 DEFAULT_ROWS = 2

@@ -5,20 +5,29 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curriculum.errors import DataError
 from curriculum.reader import Reader
 from page.conftest import HOSTILE, HOSTILE_NAME, ROWS, MadePage
 from pipeline.cli import main
 from pipeline.files.address import dataset_files
-from pipeline.page.sample_rows import sample_steps
+from pipeline.page.facts import Fact
+from pipeline.page.render import Page, render
+from pipeline.page.sample_documents import SampleDocument
+from pipeline.page.sample_rows import SampleRow, SampleStep, sample_steps
+from pipeline.page.visible_text import pieces_of, visible
 from pipeline.page.write import write_page
+from pipeline.rebuild_command import Rebuild
 
 NAMES = ("plain", "hostile", "mixture", "part")
 
@@ -165,3 +174,56 @@ def test_the_command(small_dataset: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none.html").exists()
     with pytest.raises(DataError):
         write_page(tmp_path, out)
+
+
+def test_what_is_not_installed_is_named(small_dataset: Path) -> None:
+    """The plots are an extra: without it one sentence says which."""
+    code = (
+        "import sys; sys.modules['matplotlib'] = None; from pipeline.cli import main; "
+        f"main(['report', {str(small_dataset)!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.rstrip() == (
+        "curriculum: A page needs matplotlib, which is not installed: pip install 'seqlen-curriculum[report]'."
+    )
+
+
+def page_of(name: str, text: str, offset: int) -> str:
+    """A page of one row of one document, with a name."""
+    document = SampleDocument(
+        number=0, symbol="●", tint=0, num_tokens=3, head=pieces_of(text), hidden=1, tail=pieces_of(text), has_eos=True
+    )
+    row = SampleRow(row_of_step=0, offset=offset, source=name, documents=(document,), documents_left_out=0, padding=1)
+    step = SampleStep(step=0, phase=0, seq_len=8, num_rows=1, rows=(row,))
+    fact = Fact(key="name", label=name, value=name, note=name)
+    return render(
+        Page(
+            name=name,
+            lede=name,
+            alerts=[name],
+            cards=[fact],
+            figures=[],
+            sources=None,
+            steps=[step],
+            row_notes=[name],
+            targets="targets",
+            about=[fact],
+            rebuild=Rebuild(commands=((name,),), notes=(name,)),
+            identity=[fact],
+            lineage=[(name, name)],
+        )
+    )
+
+
+PLAIN = Elements(page_of("name", "text", 0))
+
+
+@settings(max_examples=100)
+@given(st.text(min_size=1), st.text() | st.sampled_from(HOSTILE))
+def test_no_text_becomes_anything_but_text(name: str, text: str) -> None:
+    """Whatever a document or a name is: the elements of the page are the same, and the document is there to be read."""
+    shown = "".join(piece.text for piece in pieces_of(text))
+    elements = Elements(page_of(visible(name), text, 0))
+    assert [tag for tag, _ in elements.tags if tag != "i"] == [tag for tag, _ in PLAIN.tags if tag != "i"]
+    assert shown.replace("\r", "\n") in elements.text

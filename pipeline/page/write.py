@@ -43,12 +43,12 @@ try:
     from pipeline.page.sample_rows import sample_steps
     from pipeline.page.visible_text import visible
 except ModuleNotFoundError as error:
+    _package = (error.name or "").partition(".")[0]
     raise ConfigError(
-        f"A page needs {(error.name or '').partition('.')[0]}, which is not installed: pip install 'seqlen-curriculum[report]'."
+        f"A page needs {_package}, which is not installed: pip install 'seqlen-curriculum[report]'."
     ) from error
 
 DEFAULT_ROWS = 2
-MOST_ROWS = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -99,7 +99,7 @@ def flow_figure(manifest: Manifest) -> PageFigure:
     caption = (
         f"The {a.corpus_tokens:,} tokens of the corpus, from left to right, as wide as they are many; what is thinner "
         f"than {THINNEST:g} pixels is drawn that wide, or nobody would see it. corpus = trained + cut off + validation "
-        f"+ unused - read again."
+        f"+ unused − read again."
     )
     if a.padding_tokens is not None:
         caption += " Padding is no text: it fills rows that no document fits."

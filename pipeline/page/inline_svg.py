@@ -14,7 +14,7 @@ from html import escape
 from io import StringIO
 from typing import Any
 
-from matplotlib import rc_context
+from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -30,7 +30,9 @@ def draw(name: str, label: str, height: float, paint: Callable[[Figure, bool], N
     variants = []
     for variant, width in (("wide", WIDE), ("narrow", NARROW)):
         settings: Any = {**RC, "svg.hashsalt": f"{name}-{variant}"}
-        with rc_context(settings):
+        with rc_context():
+            rcdefaults()  # what people have set for plots of their own stays out
+            rcParams.update(settings)
             layout = ConstrainedLayoutEngine(w_pad=2 / 72, h_pad=4 / 72)
             figure = Figure(figsize=(width / 72, height / 72), layout=layout)
             paint(figure, variant == "narrow")

@@ -3,8 +3,8 @@
 In:  the folder or address of a dataset, where the page goes, how many rows of a phase are shown.
 Out: the file, and `PageResult`.
 Guarantee: bounded in time and memory whatever the dataset is: the manifest, the build log, sizes of files, rows of a
-few steps, and at most 256 MiB of indexes of the token store. The same dataset gives the same page. What is missing is
-said on the page, and nothing stands in for it.
+few steps, and at most 256 MiB of indexes of the token store. The same dataset gives the same page with the same
+matplotlib. What is missing is said on the page, and nothing stands in for it.
 """
 
 from __future__ import annotations

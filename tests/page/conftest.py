@@ -1,4 +1,4 @@
-"""Pages of small datasets, each made once: plain, hostile (packed), a mixture, a part of one."""
+"""Pages of small datasets, each made once: plain, hostile (packed), an extended mixture, a part of one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ import pytest
 
 from curriculum.manifest import Manifest, load_manifest
 from pipeline.build import BuildResult
+from pipeline.extend import extend
+from pipeline.longer_plan import Extent
+from pipeline.option_sources import load_options
 from pipeline.page.write import PageResult, write_page
+from pipeline.progress import Silent
 from small_mixture import build_mixture, write_sources
 
 HOSTILE = (
@@ -58,6 +62,7 @@ def pages(small_dataset: Path, hostile_dataset: Path, tmp_path_factory: pytest.T
     folder = tmp_path_factory.mktemp("pages")
     mixture = folder / "mixture"
     build_mixture(mixture, write_sources(folder), weight=("web=2", "code=8:1,16:3", "wiki=1"), steps=40)
+    extend(load_options(None, {"out": str(mixture), "workers": 1}), Extent(steps=5), Silent())
     part = folder / "part"
     shutil.copytree(small_dataset, part)
     shutil.rmtree(part / "phases" / "00000-len0000008")

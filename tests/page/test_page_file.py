@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import matplotlib
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -143,9 +144,19 @@ def test_what_is_missing_is_said(pages: dict[str, MadePage]) -> None:
     assert "counted in the token store" in pages["plain"].html
 
 
+def test_extensions_are_told(pages: dict[str, MadePage]) -> None:
+    """Which steps are new, and the id of the dataset before: a run that began with that one may go on here."""
+    made = pages["mixture"]
+    (entry,) = made.manifest.build.extensions
+    assert f"by steps 40 to 44, from {entry.parent}" in Elements(made.html).text
+    assert "extended" in Elements(made.html).text
+    assert "curriculum extend rebuilt" in Elements(made.html).text
+
+
 def test_the_same_dataset_has_the_same_page(pages: dict[str, MadePage], tmp_path: Path) -> None:
-    """No times of today, no random ids: who makes it again can compare."""
-    write_page(pages["plain"].dataset, tmp_path / "again.html", rows=ROWS)
+    """No times of today, no random ids, nothing of a matplotlibrc: who makes it again can compare."""
+    with matplotlib.rc_context({"font.size": 30, "axes.grid": False, "svg.fonttype": "path"}):
+        write_page(pages["plain"].dataset, tmp_path / "again.html", rows=ROWS)
     assert (tmp_path / "again.html").read_bytes() == pages["plain"].path.read_bytes()
 
 

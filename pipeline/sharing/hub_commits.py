@@ -31,6 +31,8 @@ class HubCommits:
         """
         self._repository, self._private = repository, private
         self._seen: Branch | None = None
+        self.made: str | None = None
+        """the last commit that was made here"""
 
     @property
     def branch(self) -> Branch:
@@ -118,7 +120,8 @@ class HubCommits:
         def once() -> str | None:
             return attempt(next(parents, None) or self._repository.look().head)
 
-        self._seen = Branch(head=self._repository.ask(once, doing), exists=True)
+        self.made = self._repository.ask(once, doing)
+        self._seen = Branch(head=self.made, exists=True)
 
 
 def _message(verb: str, paths: Sequence[str]) -> str:

@@ -121,11 +121,16 @@ def final(error: BaseException, what: str, doing: str, options: StorageOptions) 
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether the repository or bucket is not there, as far as we may know."""
+    """Whether the repository or bucket is not there, or is hidden from us."""
     from huggingface_hub import errors
 
-    kinds = tuple(getattr(errors, name, errors.RepositoryNotFoundError) for name in ("BucketNotFoundError",))
-    return isinstance(error, (errors.RepositoryNotFoundError, *kinds)) and not isinstance(error, errors.GatedRepoError)
+    kinds = (errors.RepositoryNotFoundError, getattr(errors, "BucketNotFoundError", errors.RepositoryNotFoundError))
+    return isinstance(error, kinds) and not isinstance(error, errors.GatedRepoError)
+
+
+def is_not_there(error: BaseException) -> bool:
+    """The same, said to somebody whose token the Hub knows: to others it says so of everything that is private."""
+    return is_missing(error) and http_status(error) == 404
 
 
 def why(error: BaseException, options: StorageOptions) -> str:

@@ -29,8 +29,10 @@ from pipeline.sharing.hub_limits import check_counts
 from pipeline.sharing.hub_repository import HubRepository
 
 AT_ONCE = 8
-BATCH_BYTES = 8 << 30
-"""One commit of a push: a terabyte takes 125 of them."""
+PUSH_BYTES = 2 << 30
+"""One commit, after which progress moves on: 500 of them for a terabyte."""
+PULL_BYTES = 8 << 30
+"""Each call lists the repository, and ends when its slowest file is there."""
 OF_THE_HUB = ".gitattributes"
 """The Hub puts it there and needs it; it is no file of a dataset."""
 ASIDE = ".hub-"
@@ -67,13 +69,13 @@ class HubPlace:
 
     @property
     def where(self) -> str:
-        """Its address, of a pull at the commit once that is known."""
-        return self._address.at(self._pinned or self._address.revision)
+        """Its address; at the commit that is pulled once that is known, at the last one that a push made."""
+        return self._address.at(self._pinned or self._commits.made or self._address.revision)
 
     @property
     def batch_bytes(self) -> int:
-        """Eight gibibytes: few commits."""
-        return BATCH_BYTES
+        """Eight gibibytes of a pull; two of a push, which makes a commit of them."""
+        return PUSH_BYTES if self._pushing else PULL_BYTES
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file of the folder, but for the Hub's own."""

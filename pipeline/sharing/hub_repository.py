@@ -19,7 +19,7 @@ from pipeline.files.retries import FIRST_CONTACT, PATIENT, Patience
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.sharing.hub_address import HubAddress
 from pipeline.sharing.hub_client import hub_api, quiet
-from pipeline.sharing.hub_failures import ask, is_missing
+from pipeline.sharing.hub_failures import ask, is_not_there
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -93,7 +93,7 @@ class HubRepository:
         try:
             refs = self.api.list_repo_refs(self.name, repo_type="dataset")
         except Exception as error:
-            if is_missing(error) and getattr(getattr(error, "response", None), "status_code", 401) == 404:
+            if is_not_there(error):
                 return Branch(head=None, exists=False)
             raise
         if any(tag.name == self.revision for tag in refs.tags):

@@ -1,9 +1,9 @@
 """A bucket of the Hugging Face Hub as a place.
 
 In:  hf://buckets/ORG/NAME[/folder], and options `token` and `endpoint`.   Out: `Place`.
-Guarantee: a bucket has no commits; what is sent appears when a batch of it ends, and replaces what was there. Files come
-and go by Xet, which sends only what the Hub does not have. A bucket that is missing is created by a push, private unless
-asked otherwise.
+Guarantee: a bucket has no commits; what is sent appears when a batch of it ends, and replaces what was there. Files
+come and go by Xet, which sends only what the Hub does not have. A bucket that is missing is created by a push,
+private unless asked otherwise.
 
     HubBucket(hub_address("hf://buckets/org/scratch/books")).sizes()     {"manifest.json": 4211, ...}
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 

@@ -3,8 +3,8 @@
 In:  a `HubServer`, which answers what is asked (olah, a real server) and gives out what is committed here.
 Out: an address that takes both: repositories, branches, uploads by the LFS protocol, commits into git.
 Guarantee: what olah serves then are git commits with LFS pointers. Whatever the Hub itself decides (rights, quotas,
-validation of cards, what counts as a large file) is this file's guess. Xet, by which clients upload to the Hub itself, is not
-here: clients need HF_HUB_DISABLE_XET=1, and uploads by it are not tested at all.
+validation of cards, what counts as a large file) is this file's guess. Xet, by which clients upload to the Hub itself,
+is not here: clients need HF_HUB_DISABLE_XET=1, and uploads by it are not tested at all.
 
     stub.faults.append(Fault(path="/commit/", status=503))       the next commit fails once
 """
@@ -33,7 +33,7 @@ SIGNATURE = "X-Amz-Signature=0123456789abcdef"
 
 @dataclass(kw_only=True)
 class Fault:
-    """What happens to requests with `path` in their address, `times` times; the connection ends if there is no status."""
+    """What happens to requests with `path` in their address; the connection ends if there is no status."""
 
     path: str
     method: str | None = None
@@ -153,13 +153,8 @@ class HubStub:
                 stream += _blob(value["path"], base64.b64decode(value["content"]))
             elif line["key"] == "lfsFile":
                 if not self._stored(name, value["oid"]).is_file():
-                    return 400, {
-                        "error": f"Your push was rejected because an LFS pointer pointed to a missing file: {value}"
-                    }
-                pointer = (
-                    f"version https://git-lfs.github.com/spec/v1\noid sha256:{value['oid']}\nsize {value['size']}\n"
-                )
-                stream += _blob(value["path"], pointer.encode())
+                    return 400, {"error": f"an LFS pointer points to a file that does not exist: {value}"}
+                stream += _blob(value["path"], pointer(value["oid"], value["size"]))
             elif line["key"] == "deletedFile":
                 if value["path"] not in there:
                     return 404, {"error": "A file with this name doesn't exist"}
@@ -190,6 +185,11 @@ class HubStub:
             if path.endswith(".arrow"):
                 found[path] = repository.git("cat-file", "blob", found[path]).split("sha256:")[1].split()[0]
         return found
+
+
+def pointer(oid: str, num_bytes: int) -> bytes:
+    """What git has of a large file."""
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {num_bytes}\n".encode()
 
 
 def _blob(path: str, data: bytes) -> bytes:

@@ -10,7 +10,6 @@ private unless asked otherwise.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from curriculum.errors import BuildError, ConfigError, DataError
 from pipeline.files.retries import FIRST_CONTACT, PATIENT, Patience
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.progress import Advance
-from pipeline.publish import make_folder
+from pipeline.publish import make_folder, move_into_place
 from pipeline.sharing.hub_address import HubAddress
 from pipeline.sharing.hub_client import hub_api, quiet
 from pipeline.sharing.hub_failures import ask, is_not_there
@@ -125,8 +124,7 @@ class HubBucket:
             for name, num_bytes in sizes.items():
                 if (aside / name).stat().st_size != num_bytes:
                     raise DataError(f"{self.where}: {name} came with another size than {num_bytes:,}. Do not trust it.")
-                make_folder((folder / name).parent, _leave)
-                os.replace(aside / name, folder / name)  # noqa: PTH105
+                move_into_place(aside / name, folder / name, _leave)
                 advance(num_bytes)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

@@ -10,7 +10,6 @@ is sent later is seen later.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,15 +19,15 @@ from curriculum.errors import BuildError, ConfigError, DataError
 from pipeline.files.retries import FIRST_CONTACT, PATIENT, Patience
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.progress import Advance
-from pipeline.publish import make_folder
+from pipeline.publish import make_folder, move_into_place
 from pipeline.sharing.hub_address import HubAddress
 from pipeline.sharing.hub_arrivals import Arrivals
 from pipeline.sharing.hub_commits import MOST_OF_A_COMMIT, HubCommits
 from pipeline.sharing.hub_download import download
 from pipeline.sharing.hub_limits import check_counts
 from pipeline.sharing.hub_repository import HubRepository
+from pipeline.sharing.place import AT_ONCE
 
-AT_ONCE = 8
 PUSH_BYTES = 2 << 30
 """One commit, after which progress moves on: 500 of them for a terabyte."""
 PULL_BYTES = 8 << 30
@@ -125,8 +124,7 @@ class HubPlace:
         try:
             self._repository.ask(attempt, "read")
             for name in sizes:
-                make_folder((folder / name).parent, _leave)
-                os.replace(aside / self._address.path(name), folder / name)  # noqa: PTH105
+                move_into_place(aside / self._address.path(name), folder / name, _leave)
             arrivals.end()
         finally:
             shutil.rmtree(aside, ignore_errors=True)

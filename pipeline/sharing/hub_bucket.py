@@ -129,6 +129,9 @@ class HubBucket:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
+    def expect(self, names: Sequence[str]) -> None:
+        """A bucket takes any number."""
+
     def send(self, names: Sequence[str], folder: Path, advance: Advance) -> None:
         """In one batch; a bucket that is missing is created before."""
         if not names:

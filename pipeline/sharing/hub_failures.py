@@ -25,6 +25,8 @@ T = TypeVar("T")
 _QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+")
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}|(?<=Bearer )\S+")
 _WAIT = re.compile(r"t=(\d+)")
+_WRONG_TOKEN = "Invalid credentials"
+"""What the Hub says of a token that is none; without one it says 401 of whatever not everybody may see."""
 _STORAGE = re.compile(r"storage|quota", re.IGNORECASE)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 MOST_WAIT_SECONDS = 300.0
@@ -94,7 +96,7 @@ def final(error: BaseException, what: str, doing: str, options: StorageOptions) 
         )
     if isinstance(error, errors.DisabledRepoError):
         return BuildError(f"{begin}: the Hub has disabled it {because}.")
-    if is_missing(error):
+    if is_missing(error) or (status == 401 and _WRONG_TOKEN not in because):
         seen = "nobody is logged in" if status == 401 else "your token does not see it"
         return BuildError(
             f"{begin}: the Hub has nothing of that name, or it is private and {seen}. Correct the name, or log in "

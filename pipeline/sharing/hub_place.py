@@ -26,7 +26,7 @@ from pipeline.sharing.hub_commits import MOST_OF_A_COMMIT, HubCommits
 from pipeline.sharing.hub_download import download
 from pipeline.sharing.hub_limits import check_counts
 from pipeline.sharing.hub_repository import HubRepository
-from pipeline.sharing.place import AT_ONCE
+from pipeline.sharing.place import AT_ONCE, BEGUN
 
 PUSH_BYTES = 2 << 30
 """One commit, after which progress moves on: 500 of them for a terabyte."""
@@ -34,7 +34,6 @@ PULL_BYTES = 8 << 30
 """Each call lists the repository, and ends when its slowest file is there."""
 OF_THE_HUB = ".gitattributes"
 """The Hub puts it there and needs it; it is no file of a dataset."""
-ASIDE = ".hub-"
 
 
 class HubPlace:
@@ -101,8 +100,8 @@ class HubPlace:
         commit = self._commit()
         if commit is None:
             raise DataError(f"{self.where}: has no files yet.")
-        aside = folder / f"{ASIDE}{commit[:12]}"
-        for left in folder.glob(f"{ASIDE}*"):
+        aside = folder / BEGUN / commit[:12]
+        for left in (folder / BEGUN).glob("*"):
             if left != aside:
                 shutil.rmtree(left, ignore_errors=True)
         make_folder(aside, _leave)
@@ -121,19 +120,20 @@ class HubPlace:
                     raise DataError(f"{self.where}: has no file {gone}. Pull another revision.")
                 raise ConnectionError(f"{len(missing):,} files did not come")
 
-        try:
-            self._repository.ask(attempt, "read")
-            for name in sizes:
-                move_into_place(aside / self._address.path(name), folder / name, _leave)
-            arrivals.end()
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        self._repository.ask(attempt, "read")
+        for name in sizes:
+            move_into_place(aside / self._address.path(name), folder / name, _leave)
+        arrivals.end()
+        shutil.rmtree(folder / BEGUN, ignore_errors=True)
+
+    def expect(self, names: Sequence[str]) -> None:
+        """Refused if the repository would have more files than the Hub takes."""
+        check_counts(self.where, self._listing(), [self._address.path(name) for name in names])
 
     def send(self, names: Sequence[str], folder: Path, advance: Advance) -> None:
         """By `upload_folder`, a thousand files at a time; a repository or branch that is missing is created before."""
         if not names:
             return
-        check_counts(self.where, self._listing(), [self._address.path(name) for name in names])
         self._commits.create()
         for start in range(0, len(names), MOST_OF_A_COMMIT):
             files = {self._address.path(name): folder / name for name in names[start : start + MOST_OF_A_COMMIT]}

@@ -72,6 +72,8 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
     _require_there(folder, todo)
     with tempfile.TemporaryDirectory(prefix="curriculum-push-") as made:
         beside = _beside(folder, Path(made), text, manifest, place, holding, offering)
+        ending = COMPRESSED if offering.compress else ""
+        place.expect([each.entry.path + ending for each in todo] + list(beside))
         if not offering.dry_run and (todo or beside or MARKER in holding.sizes):
             departures = Departures(folder, place, Path(made), compress=offering.compress)
             _send(departures, place, Path(made), manifest, holding, todo, beside, progress)

@@ -55,6 +55,8 @@ class HubStub:
         self.private: dict[str, object] = {}
         self.requests: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
+        self._large: dict[str, str] = {}
+        """digest of each large file by the name of its pointer's blob"""
         self.ignored: set[str] = set()
         """paths that a .gitignore names"""
         self.lock = threading.Lock()
@@ -154,7 +156,9 @@ class HubStub:
             elif line["key"] == "lfsFile":
                 if not self._stored(name, value["oid"]).is_file():
                     return 400, {"error": f"an LFS pointer points to a file that does not exist: {value}"}
-                stream += _blob(value["path"], pointer(value["oid"], value["size"]))
+                text = pointer(value["oid"], value["size"])
+                self._large[hashlib.sha1(b"blob %d\0%b" % (len(text), text)).hexdigest()] = value["oid"]
+                stream += _blob(value["path"], text)
             elif line["key"] == "deletedFile":
                 if value["path"] not in there:
                     return 404, {"error": "A file with this name doesn't exist"}
@@ -182,8 +186,7 @@ class HubStub:
         for line in repository.git("ls-tree", "-r", f"refs/heads/{revision}").splitlines():
             about, path = line.split("\t")
             found[path] = about.split()[2]
-            if path.endswith(".arrow"):
-                found[path] = repository.git("cat-file", "blob", found[path]).split("sha256:")[1].split()[0]
+            found[path] = self._large.get(found[path], found[path])
         return found
 
 

@@ -16,6 +16,8 @@ class RangeProxy:
 
     def __init__(self, port: int) -> None:
         self.ranges: list[tuple[str, str]] = []
+        self.paths: list[str] = []
+        """of every GET"""
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -23,6 +25,8 @@ class RangeProxy:
 
             def do_GET(self) -> None:
                 asked = self.headers.get("Range")
+                if self.command == "GET":
+                    proxy.paths.append(self.path)
                 upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
                 size = int(self.headers.get("Content-Length", 0))
                 headers = {name: value for name, value in self.headers.items() if name != "Range"}

@@ -1,0 +1,253 @@
+"""push to dataset repositories: the official client against a stub of the Hub's writing half, pulled back through olah."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from curriculum.errors import BuildError, ConfigError
+from remote.hub_clients import place
+from remote.hub_stub import TOKEN, Fault, HubStub
+from remote.reading_process import ROOT
+from remote.stalling_proxy import StallingProxy
+from travels import pull, push, travelling
+
+pytest.importorskip("huggingface_hub")
+
+
+def subjects(stub: HubStub, name: str, branch: str = "main") -> list[str]:
+    """What its commits say, the oldest first."""
+    return stub.repositories[name].git("log", "--reverse", "--format=%s", branch).splitlines()
+
+
+def files(stub: HubStub, name: str, branch: str) -> set[str]:
+    return set(stub.repositories[name].git("ls-tree", "-r", "--name-only", branch).splitlines())
+
+
+@contextmanager
+def dropping(port: int, pass_bytes: int) -> Iterator[str]:
+    """An endpoint that drops the connections over which more answers than that come; then it is a good one."""
+    proxy = StallingProxy(port)
+    proxy.then, proxy.pass_bytes = "drop", pass_bytes
+    ended = threading.Event()
+
+    def heal() -> None:
+        while not ended.wait(0.02):
+            if proxy.pass_bytes < 0:
+                proxy.pass_bytes = float("inf")
+
+    healing = threading.Thread(target=heal)
+    healing.start()
+    try:
+        yield f"http://127.0.0.1:{proxy.port}"
+        assert proxy.pass_bytes == float("inf"), "nothing was dropped"
+    finally:
+        ended.set()
+        healing.join()
+        proxy.close()
+
+
+def test_what_is_pushed_is_pulled_and_loaded(stub: HubStub, few_shards: Path, tmp_path: Path) -> None:
+    """Someone else finds every byte, by our pull and by `load_dataset`; the manifest came after the shards."""
+    pushed = push(few_shards, place(stub.endpoint, "hf://datasets/org/first", pushing=True))
+    head = stub.repositories["org/first"].head()
+    assert pushed.complete
+    assert pushed.where == f"hf://datasets/org/first@{head}"
+    assert stub.private["org/first"] == "private"
+    said = subjects(stub, "org/first")
+    assert said[1] == "Add .push.json"
+    assert said[-2:] == ["Add manifest.json", "Remove .push.json"]
+    assert len(said) <= 6
+
+    pulled = pull(place(stub.endpoint, "hf://datasets/org/first"), tmp_path / "back")
+    assert pulled.where == f"hf://datasets/org/first@{head}"
+    assert travelling(tmp_path / "back") == travelling(few_shards)
+
+    again = push(few_shards, place(stub.endpoint, "hf://datasets/org/first", pushing=True))
+    assert again.files == ()
+    assert stub.repositories["org/first"].head() == head
+
+    code = (
+        "import sys, datasets; name = sorted(datasets.get_dataset_config_names('org/first', revision='main'))[0]; "
+        "print(name, len(datasets.load_dataset('org/first', name, split='train', revision='main')))"
+    )
+    environment = {**os.environ, "HF_ENDPOINT": stub.endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": TOKEN}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    name, rows = done.stdout.split()
+    assert name == "phase-00000-len0000008"
+    assert int(rows) > 0
+
+
+def test_branches_and_folders(stub: HubStub, few_shards: Path, tmp_path: Path) -> None:
+    """Versions lie on branches, several datasets in folders; a branch does not begin with what `main` has."""
+    push(few_shards, place(stub.endpoint, "hf://datasets/org/many", pushing=True, private=False))
+    assert stub.private["org/many"] == "public"
+    push(few_shards, place(stub.endpoint, "hf://datasets/org/many@v2/a/b", pushing=True))
+    assert {name.split("/")[0] for name in files(stub, "org/many", "v2")} == {".gitattributes", "a"}
+    assert "manifest.json" in files(stub, "org/many", "main")
+    pull(place(stub.endpoint, "hf://datasets/org/many@v2/a/b"), tmp_path / "back")
+    assert travelling(tmp_path / "back") == travelling(few_shards)
+
+
+def test_a_push_that_was_cut_off_goes_on(stub: HubStub, few_shards: Path, tmp_path: Path) -> None:
+    """No shard is uploaded twice; until the end there is no manifest that promises what is not there."""
+    stub.faults.append(Fault(path="/lfs/", method="PUT", skip=3, times=10**6, status=400))
+    with pytest.raises(BuildError, match=r"^hf://datasets/org/cut: cannot be written \(BadRequestError"):
+        push(few_shards, place(stub.endpoint, "hf://datasets/org/cut", pushing=True))
+    assert "manifest.json" not in files(stub, "org/cut", "main")
+    arrived = stub.asked("/lfs/", "PUT")
+    with pytest.raises(Exception, match="interrupted"):
+        pull(place(stub.endpoint, "hf://datasets/org/cut"), tmp_path / "early")
+    stub.faults.clear()
+    stub.requests.clear()
+    push(few_shards, place(stub.endpoint, "hf://datasets/org/cut", pushing=True))
+    num_shards = len(list(few_shards.rglob("*.arrow")))
+    assert arrived >= 4
+    assert stub.asked("/lfs/", "PUT") == num_shards - 3
+    pull(place(stub.endpoint, "hf://datasets/org/cut"), tmp_path / "back")
+    assert travelling(tmp_path / "back") == travelling(few_shards)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(path="/commit/", status=503),
+        Fault(path="/commit/", done=True),
+        Fault(path="/lfs/", method="PUT"),
+        Fault(path="/preupload/", status=429, headers={"Retry-After": "0"}),
+        Fault(path="/api/repos/create", done=True),
+    ],
+    ids=["503", "answer lost", "upload cut", "429", "creation lost"],
+)
+def test_what_passes_is_tried_again(stub: HubStub, few_shards: Path, tmp_path: Path, fault: Fault) -> None:
+    """The Hub's bad minute is not the user's."""
+    name = f"org/tried{abs(hash(str(fault))) % 10**8}"
+    stub.faults.append(fault)
+    push(few_shards, place(stub.endpoint, f"hf://datasets/{name}", pushing=True))
+    assert fault.times == 0
+    assert set(files(stub, name, "main")) == {*travelling(few_shards), ".gitattributes"}
+
+
+def test_connections_cut_in_the_middle(stub: HubStub, few_shards: Path, tmp_path: Path) -> None:
+    """Of a push and of a pull: whatever was half there is sent or fetched again."""
+    for pass_bytes, pushing in ((2_500, True), (9_000, True), (20_000, False)):
+        name = f"org/dropped{pass_bytes}" if pushing else "org/dropped9000"
+        with dropping(stub.port, pass_bytes) as endpoint:
+            there = place(endpoint, f"hf://datasets/{name}", pushing=pushing)
+            if pushing:
+                push(few_shards, there)
+                assert set(files(stub, name, "main")) == {*travelling(few_shards), ".gitattributes"}
+            else:
+                pull(there, tmp_path / "back")
+    assert travelling(tmp_path / "back") == travelling(few_shards)
+
+
+def test_two_who_push_at_once(stub: HubStub, few_shards: Path) -> None:
+    """The second one is told, instead of both leaving half of each."""
+    one = place(stub.endpoint, "hf://datasets/org/both", pushing=True)
+    other = place(stub.endpoint, "hf://datasets/org/both", pushing=True)
+    one.send(["README.md"], few_shards, _nobody)
+    assert other.sizes().keys() == {"README.md"}
+    one.send(["tokenizer.json"], few_shards, _nobody)
+    with pytest.raises(BuildError, match="somebody else changed the branch at the same time"):
+        other.send(["build-log.json"], few_shards, _nobody)
+
+
+def test_files_that_the_hub_ignores_are_missed(stub: HubStub, few_shards: Path) -> None:
+    """A .gitignore of the repository drops files from a commit, and the client says nothing."""
+    stub.ignored.add("tokenizer.json")
+    with pytest.raises(BuildError, match=r"has no tokenizer.json of .* bytes. Look for a .gitignore"):
+        place(stub.endpoint, "hf://datasets/org/ignoring", pushing=True).send(
+            ["README.md", "tokenizer.json"], few_shards, _nobody
+        )
+
+
+def test_files_are_removed(stub: HubStub, few_shards: Path) -> None:
+    """What is not there any more is no error: an answer may have been lost."""
+    there = place(stub.endpoint, "hf://datasets/org/removed", pushing=True)
+    there.send(["README.md", "tokenizer.json", "manifest.json"], few_shards, _nobody)
+    stub.faults.append(Fault(path="/commit/", done=True))
+    there.remove(["README.md", "tokenizer.json", "nothing.json"])
+    assert there.sizes().keys() == {"manifest.json"}
+
+
+def test_who_may_not_push(stub: HubStub, few_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence each, none with a token, at once."""
+    for token, said in ((False, "nobody is logged in"), ("hf_wrongTokenOfTheTests", "does not know the token")):
+        with pytest.raises(BuildError, match=said) as refused:
+            push(few_shards, place(stub.endpoint, "hf://datasets/org/mine", token=token, pushing=True))
+        assert "hf_wrong" not in str(refused.value)
+    for status, words, said in (
+        (403, "Forbidden: you need write rights", "your token may not write to it"),
+        (403, "Private repository storage limit reached", "the storage of its owner is used up"),
+        (413, "", "the storage of its owner is used up, or a file is too large"),
+    ):
+        stub.faults[:] = [Fault(path="/commit/", status=status, headers={"X-Error-Message": words})]
+        with pytest.raises(BuildError, match=said):
+            push(few_shards, place(stub.endpoint, "hf://datasets/org/full", pushing=True))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(BuildError, match="HF_HUB_OFFLINE is set"):
+        push(few_shards, place(stub.endpoint, "hf://datasets/org/full", pushing=True))
+
+
+def test_signatures_of_uploads_are_not_shown(stub: HubStub, few_shards: Path) -> None:
+    """Uploads go to addresses that are passwords."""
+    stub.faults.append(Fault(path="/lfs/", method="PUT", times=10**6, status=410))
+    with pytest.raises(BuildError) as refused:
+        push(few_shards, place(stub.endpoint, "hf://datasets/org/signed", pushing=True))
+    assert "Amz" not in str(refused.value)
+    assert "/lfs/org/signed/" in str(refused.value)
+
+
+def test_commits_and_tags_are_not_pushed_to(stub: HubStub, few_shards: Path) -> None:
+    for revision in ("0" * 40, "refs/pr/1"):
+        with pytest.raises(ConfigError, match="nothing can be added to it; name a branch"):
+            place(stub.endpoint, f"hf://datasets/org/first@{revision}", pushing=True)
+    there = place(stub.endpoint, "hf://datasets/org/tagged", pushing=True)
+    there.send(["README.md"], few_shards, _nobody)
+    stub.repositories["org/tagged"].git("tag", "v1")
+    with pytest.raises(BuildError, match="is a tag, and cannot be added to"):
+        push(few_shards, place(stub.endpoint, "hf://datasets/org/tagged@v1", pushing=True))
+
+
+def test_the_command(stub: HubStub, few_shards: Path, tmp_path: Path) -> None:
+    """What a user types, with the token in the environment; the library draws nothing and warns of nothing."""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": stub.endpoint,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_DISABLE_XET": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    commands: tuple[list[str], ...] = (
+        ["push", str(few_shards), "hf://datasets/org/typed", "--public"],
+        ["pull", "hf://datasets/org/typed", str(tmp_path / "back")],
+    )
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.cli", *command],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stderr == ""
+    assert stub.private["org/typed"] == "public"
+    assert travelling(tmp_path / "back") == travelling(few_shards)
+    assert not (tmp_path / "hf").exists() or not list((tmp_path / "hf").rglob("*.arrow"))
+    shutil.rmtree(tmp_path / "back")
+
+
+def _nobody(amount: int) -> None:
+    pass

@@ -91,7 +91,7 @@ def test_what_is_larger_than_announced_is_refused(hub: HubServer, few_shards: Pa
         stored.write_bytes(bytes(size))
         there = place(hub.endpoint, "hf://datasets/org/lying", token=False)
         assert there.sizes() == {"big.arrow": 5_000}
-        with pytest.raises(CurriculumError, match="Do not trust it|announced"):
+        with pytest.raises(CurriculumError, match=r"announced.* Do not trust it"):
             there.fetch(there.sizes(), tmp_path, _nobody)
         assert not list(tmp_path.rglob("big.arrow"))
 
@@ -100,7 +100,7 @@ def test_what_is_not_there(hub: HubServer, repository: Repository, tmp_path: Pat
     """One sentence that says what to correct."""
     with pytest.raises(BuildError, match="the Hub has nothing of that name, or it is private and nobody is logged in"):
         pull(place(hub.endpoint, "hf://datasets/org/nothing", token=False), tmp_path / "out")
-    with pytest.raises(BuildError, match="it has no such branch, tag or commit|nothing of that name"):
+    with pytest.raises(BuildError, match="nothing of that name"):
         pull(place(hub.endpoint, "hf://datasets/org/pulled@v9", token=False), tmp_path / "out")
     there = place(hub.endpoint, "hf://datasets/org/pulled", token=False)
     with pytest.raises(DataError, match=r"has no file phases/none\.arrow"):
@@ -108,7 +108,7 @@ def test_what_is_not_there(hub: HubServer, repository: Repository, tmp_path: Pat
     with pytest.raises(DataError, match=r"manifest\.json has .* bytes, at most 10 are read"):
         there.read("manifest.json", 10)
     assert there.read("none.json", 10) is None
-    with pytest.raises(DataError, match="not a curriculum dataset, it has no manifest.json"):
+    with pytest.raises(DataError, match="not a curriculum dataset, it has no manifest"):
         pull(place(hub.endpoint, "hf://datasets/org/pulled/sub", token=False), tmp_path / "out")
 
 

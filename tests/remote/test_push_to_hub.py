@@ -1,4 +1,4 @@
-"""push to dataset repositories: the official client against a stub of the Hub's writing half, pulled back through olah."""
+"""push to dataset repositories: the official client against a stub of the Hub's writing half; olah gives it back."""
 
 from __future__ import annotations
 

@@ -31,8 +31,6 @@ from pipeline.progress import Advance
 from pipeline.publish import Aside
 from pipeline.sharing.seek_table import MOST_BLOCK_BYTES, REPAIR, Frames, read_at, read_seek_table, seek_table
 
-ENDING = ".zst"
-"""`shard-000000.arrow` travels as `shard-000000.arrow.zst`."""
 LEVEL = 9
 """Figures are in docs/design.md: 12 % fewer bytes than level 3, 60 MB/s of a core; level 12 gains 1 % at half of it."""
 BLOCK_BYTES = 4 << 20

@@ -44,6 +44,8 @@ class Moved:
     dry_run: bool
     complete: bool
     """every shard of the dataset is where it was to go, or would be"""
+    signer: str | None = None
+    """who signed the manifest, if a pull was to look"""
 
     @property
     def num_bytes(self) -> int:
@@ -58,6 +60,7 @@ class Moved:
             "place": self.where,
             "dataset": self.dataset,
             "id": self.dataset_id,
+            "signer": self.signer,
             "dry_run": self.dry_run,
             "complete": self.complete,
             "num_shards": self.num_shards,
@@ -87,14 +90,14 @@ def per_phase(files: Sequence[FileToMove]) -> list[tuple[int, int, int]]:
 
 def report(moved: Moved) -> str:
     """For people."""
-    shards = [file for file in moved.files if file.phase is not None]
     end = f"{'to' if moved.action == 'push' else 'from'} {moved.where}"
+    signed = f"\nsigned by {moved.signer}" if moved.signer else ""
     if not moved.files:
         what = "Everything that was asked for" if not moved.complete else "Everything"
-        return (
-            f"{what} is there already: {len(moved.wanted):,} shards of {moved.dataset_id}. Nothing to {moved.action}."
-        )
+        those = f"{len(moved.wanted):,} shards of {moved.dataset_id}"
+        return f"{what} is there already: {those}. Nothing to {moved.action}.{signed}"
     verb = f"would {moved.action}" if moved.dry_run else {"push": "pushed", "pull": "pulled"}[moved.action]
+    shards = [file for file in moved.files if file.phase is not None]
     lines = [
         f"{verb} {len(moved.files):,} files, {_size(moved.num_bytes)}, {end}: {len(shards):,} of "
         f"{len(moved.wanted):,} shards that were asked for; the dataset has {moved.num_shards:,}."
@@ -103,7 +106,7 @@ def report(moved: Moved) -> str:
         name = "held-out rows" if phase == HELD_OUT else f"phase {phase}"
         lines.append(f"  {name}: {count:,} shards, {_size(num_bytes)}")
     lines.append(f"{moved.dataset_id}{'' if moved.complete else ' (in part)'}")
-    return "\n".join(lines)
+    return "\n".join(lines) + signed
 
 
 def _size(num_bytes: int) -> str:

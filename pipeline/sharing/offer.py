@@ -53,6 +53,8 @@ class Offer:
     """of manifest.json"""
     manifest: Manifest
     signature: bytes | None
+    signer: str | None
+    """who signed it, if that was asked for"""
     sizes: dict[str, int]
 
     def source(self, wanted: Selected) -> Source | None:
@@ -108,11 +110,14 @@ def read_offer(place: Place, verify_key: str | None = None) -> Offer:
         raise DataError(f"{place.where}: {_why_none(place)}")
     sizes = place.sizes()  # after the manifest: shards of a push that goes on meanwhile are there then
     signature = place.read(SIGNATURE, MAX_SIGNATURE_BYTES) if SIGNATURE in sizes else None
+    signer = None
     if verify_key is not None:
-        _check_signature(text, signature, verify_key, where)
+        from pipeline.sharing.signature import check_signature  # only for who wants it
+
+        signer = check_signature(text, signature, verify_key, where)
     manifest = parse_manifest(text, where)
     require_movable(manifest, where)
-    return Offer(where=place.where, text=text, manifest=manifest, signature=signature, sizes=sizes)
+    return Offer(where=place.where, text=text, manifest=manifest, signature=signature, signer=signer, sizes=sizes)
 
 
 def _why_none(place: Place) -> str:
@@ -122,14 +127,3 @@ def _why_none(place: Place) -> str:
         f"not a curriculum dataset, it has no {FILE_NAME}. Give the address that `curriculum push` wrote to, or the "
         f"folder that `curriculum build` wrote."
     )
-
-
-def _check_signature(text: bytes, signature: bytes | None, key: str, where: str) -> None:
-    from pipeline.sharing.signature import check_signature  # its library loads only for who wants it
-
-    if signature is None:
-        raise DataError(
-            f"{where}: there is no {SIGNATURE} beside it, and a signature was asked for. Ask who pushed it to push "
-            f"with --sign, or pull without --verify-key what you trust anyway."
-        )
-    check_signature(text, signature, key, where)

@@ -244,5 +244,6 @@ def _moved(
         num_shards=len(every),
         files=tuple(files),
         dry_run=dry_run,
+        signer=offer.signer,
         complete=all(size_of(folder / shard.path) == shard.num_bytes for shard in others),
     )

@@ -54,6 +54,7 @@ class HubBucket:
         """
         self._address, self._options, self._pushing, self._private = address, options, pushing, private
         self._patience, self._first_contact = patience, first_contact
+        self._exists = False
         self._api: Any = hub_api(options)
         if not all(hasattr(self._api, name) for name in NEEDED):
             from huggingface_hub import __version__
@@ -136,7 +137,9 @@ class HubBucket:
         """In one batch; a bucket that is missing is created before."""
         if not names:
             return
-        self._ask(self._created, "created")
+        if not self._exists:
+            self._ask(self._create, "created")
+            self._exists = True
         files = [(folder / name, self._address.path(name)) for name in names]
         for path, _ in files:
             if not path.is_file():
@@ -155,7 +158,7 @@ class HubBucket:
         if names:
             self._ask(attempt, "removed")
 
-    def _created(self) -> None:
+    def _create(self) -> None:
         self._api.create_bucket(self._address.name, private=self._private, exist_ok=True)
 
     def _infos(self, names: Sequence[str]) -> list[Any]:

@@ -84,8 +84,8 @@ def counting_bar(what: str, budget: int, seen: Advance) -> type[Any]:
 
     class Bar(tqdm):  # type: ignore[type-arg,misc,unused-ignore]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            # what came over the network is another bar, which Xet files have as well
-            self._counts = kwargs.get("unit") == "B" and not str(kwargs.get("desc", "")).startswith("Downloading")
+            # What comes over the network is another bar, of Xet files.
+            self._counts = kwargs.get("unit") == "B" and kwargs.get("desc") != "Downloading bytes"
             super().__init__(*args, **{**kwargs, "disable": True})
 
         def update(self, n: float | None = 1) -> None:

@@ -52,7 +52,7 @@ class HubStub:
     def __init__(self, hub: HubServer) -> None:
         self.hub = hub
         self.repositories: dict[str, Repository] = {}
-        self.private: dict[str, object] = {}
+        self.private: dict[str, str] = {}
         self.requests: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
         self._large: dict[str, str] = {}
@@ -98,7 +98,7 @@ class HubStub:
         (repository.tree / ".gitattributes").write_text("*.arrow filter=lfs diff=lfs merge=lfs -text\n")
         repository.commit()
         self.repositories[name] = repository
-        self.private[name] = body.get("private", body.get("visibility"))
+        self.private[name] = body.get("visibility") or ("private" if body.get("private") else "public")
         return 200, {"url": f"{self.endpoint}/datasets/{name}", "name": name}
 
     def branch(self, name: str, branch: str, body: dict[str, Any]) -> tuple[int, Any]:

@@ -68,7 +68,6 @@ def hub_writing(hub: HubServer) -> Iterator[HubStub]:
 def stub(hub_writing: HubStub, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStub]:
     """Without faults, and for clients of this process that do not try Xet."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub_writing.endpoint)  # 0.34 takes addresses apart by it
     hub_writing.faults.clear()
     hub_writing.requests.clear()
     hub_writing.ignored.clear()

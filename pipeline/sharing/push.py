@@ -10,18 +10,20 @@ was asked for. A shard is sent only if its sha256 is that of the manifest. Run a
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, Manifest, parse_manifest
 from curriculum.shard_format import COMPRESSED
-from pipeline.card import dataset_card
+from pipeline.card import explanations
+from pipeline.files.local_copies import cannot_keep
 from pipeline.progress import Progress
 from pipeline.sharing.contents import (
     BUILD_LOG,
-    CARD,
+    EXPLANATIONS,
     MARKER,
     MAX_MANIFEST_BYTES,
     SIGNATURE,
@@ -70,14 +72,33 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
     holding = look(place, manifest, overwrite=offering.overwrite)
     todo = [each for each in wanted if each.entry.path not in holding.trusted]
     _require_there(folder, todo)
-    with tempfile.TemporaryDirectory(prefix="curriculum-push-") as made:
-        beside = _beside(folder, Path(made), text, manifest, place, holding, offering)
+    with _folder_for_temporary_files() as made:
+        beside = _beside(folder, made, text, manifest, place, holding, offering)
         ending = COMPRESSED if offering.compress else ""
         place.expect([each.entry.path + ending for each in todo] + list(beside))
         if not offering.dry_run and (todo or beside or MARKER in holding.sizes):
-            departures = Departures(folder, place, Path(made), compress=offering.compress)
-            _send(departures, place, Path(made), manifest, holding, todo, beside, progress)
+            departures = Departures(folder, place, made, compress=offering.compress)
+            _send(departures, place, made, manifest, holding, todo, beside, progress)
         return _moved(folder, place, manifest, wanted, todo, beside, holding, offering)
+
+
+@contextmanager
+def _folder_for_temporary_files() -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="curriculum-push-")
+    except OSError as error:
+        raise cannot_keep(Path(tempfile.gettempdir()), error) from error
+    with folder as path:
+        yield Path(path)
+
+
+def _make(path: Path, data: bytes) -> Path:
+    """A small file among the temporary ones."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise cannot_keep(path, error) from error
+    return path
 
 
 def _send(
@@ -96,7 +117,7 @@ def _send(
     if not holding.marked and (todo or not holding.same):
         if holding.doubtful:
             place.remove(holding.doubtful)  # before the marker, which vouches for what is there
-        (made / MARKER).write_bytes(marker_of(manifest))
+        _make(made / MARKER, marker_of(manifest))
         place.send([MARKER], made, _uncounted)
     departures.send(todo, progress)
     early = [name for name in beside if name != FILE_NAME]
@@ -150,11 +171,11 @@ def _beside(
         said = "is missing" if found is None else f"has the sha256 {found}"
         raise damaged(folder / TOKENIZER, f"it {said}, the manifest says {manifest.tokenizer.sha256}")
     files = {TOKENIZER: folder / TOKENIZER}
-    if size_of(folder / CARD) is None:
-        (made / CARD).write_bytes(dataset_card(manifest).encode())
-        files[CARD] = made / CARD
-    else:
-        files[CARD] = folder / CARD
+    absent = {name for name in EXPLANATIONS if size_of(folder / name) is None}
+    own = explanations(manifest) if absent else {}
+    for name in absent:
+        _make(made / name, own[name])
+    files |= {name: (made if name in absent else folder) / name for name in EXPLANATIONS}
     if offering.build_log:
         if size_of(folder / BUILD_LOG) is None:
             raise DataError(f"{folder / BUILD_LOG}: is not there. Push without --build-log.")
@@ -162,14 +183,12 @@ def _beside(
     if offering.sign_key is not None:
         from pipeline.sharing.signature import sign  # its library loads only for who wants it
 
-        (made / SIGNATURE).write_bytes(sign(text, offering.sign_key))
-        files[SIGNATURE] = made / SIGNATURE
+        files[SIGNATURE] = _make(made / SIGNATURE, sign(text, offering.sign_key))
     elif size_of(folder / SIGNATURE) is not None:
         files[SIGNATURE] = folder / SIGNATURE
     different = {name: path for name, path in files.items() if not _has(place, holding, name, path)}
     if holding.manifest_text != text:
-        (made / FILE_NAME).write_bytes(text)
-        different[FILE_NAME] = made / FILE_NAME
+        different[FILE_NAME] = _make(made / FILE_NAME, text)
     return different
 
 

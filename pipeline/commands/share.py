@@ -57,7 +57,7 @@ def push(
     storage_option: tuple[str, ...],
     **flags: Any,
 ) -> None:
-    """Send the dataset in the folder DATASET to TARGET: a folder, s3://, gs://, hf://datasets/ORG/NAME.
+    """Send the dataset in the folder DATASET to TARGET: a folder, s3://, gs://, hf://datasets/ORG/NAME, hf://buckets/ORG/NAME.
 
     What is there is not sent again, so the same command continues after an interruption; the manifest is sent last.
     Held-out rows always come along.

@@ -33,7 +33,7 @@ MOST_WAIT_SECONDS = 300.0
 """The window in which the Hub counts requests."""
 
 
-class HubTrouble(Exception):
+class HubFailure(Exception):
     """What may pass by itself, in words without secrets."""
 
 
@@ -62,7 +62,7 @@ def ask(attempt: Callable[[], T], what: str, doing: str, patience: Patience, opt
             if sentence is not None:
                 raise sentence from error
             patience.sleep(seconds_asked_for(error))
-            raise HubTrouble(why(error, options)) from error
+            raise HubFailure(why(error, options)) from error
 
     try:
         return persist(once, what, doing, patience=patience, options=options)
@@ -138,9 +138,11 @@ def is_not_there(error: BaseException) -> bool:
 def why(error: BaseException, options: StorageOptions) -> str:
     """Status and words of the Hub, or type and text of the error, in one line and without secrets."""
     for link in _chain(error):
-        said = getattr(link, "server_message", None)
+        said, response = getattr(link, "server_message", None), getattr(link, "response", None)
         if said:
             return f"HTTP {http_status(link)}: {reason(Exception(conceal(said, options))).partition(': ')[2]}"
+        if response is not None and http_status(link) is not None:
+            return f"HTTP {http_status(link)} of {conceal(str(response.url), options)}"
     return reason(_cause(error), lambda text: conceal(text, options))
 
 

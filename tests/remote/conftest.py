@@ -30,10 +30,10 @@ def long_dataset(build_small: Callable[..., BuildResult], tmp_path_factory: pyte
 
 @pytest.fixture(scope="session")
 def few_shards(build_small: Callable[..., BuildResult], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four phases of one or two shards each, and held-out rows: a request for each is no wait; read-only."""
+    """Four phases of a shard each, and one of held-out rows: a request for each is no wait; read-only."""
     out = tmp_path_factory.mktemp("few") / "dataset"
     options: dict[str, Any] = {"max_length": 32, "multiple_of": 8, "steps": 100, "validation_tokens": 2_000}
-    build_small(out, **options, shard_bytes=6 << 10, shuffle_window=4 << 20)
+    build_small(out, **options, shard_bytes=64 << 10, shuffle_window=4 << 20)
     return out
 
 

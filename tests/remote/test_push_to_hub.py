@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pytest
 
 from curriculum.errors import BuildError, ConfigError
+from pipeline.files.retries import Patience
 from remote.hub_clients import place
 from remote.hub_stub import TOKEN, Fault, HubStub
 from remote.reading_process import ROOT
@@ -92,17 +93,47 @@ def test_branches_and_folders(stub: HubStub, few_shards: Path, tmp_path: Path) -
     """Versions lie on branches, several datasets in folders; a branch does not begin with what `main` has."""
     push(few_shards, place(stub.endpoint, "hf://datasets/org/many", pushing=True, private=False))
     assert stub.private["org/many"] == "public"
-    push(few_shards, place(stub.endpoint, "hf://datasets/org/many@v2/a/b", pushing=True))
+    push(few_shards, place(stub.endpoint, "hf://datasets/org/many@v2/a/b", pushing=True), compress=True)
     assert {name.split("/")[0] for name in files(stub, "org/many", "v2")} == {".gitattributes", "a"}
     assert "manifest.json" in files(stub, "org/many", "main")
     pull(place(stub.endpoint, "hf://datasets/org/many@v2/a/b"), tmp_path / "back")
     assert travelling(tmp_path / "back") == travelling(few_shards)
 
 
+def test_another_dataset_takes_the_place_of_one(
+    stub: HubStub, few_shards: Path, long_dataset: Path, tmp_path: Path
+) -> None:
+    """The old manifest goes before the first new shard comes, and nothing of the old one stays."""
+    name = "hf://datasets/org/replaced"
+    push(long_dataset, place(stub.endpoint, name, pushing=True))
+    with pytest.raises(BuildError, match=r"holds dataset sha256:.*--overwrite"):
+        push(few_shards, place(stub.endpoint, name, pushing=True))
+    before = len(subjects(stub, "org/replaced"))
+    push(few_shards, place(stub.endpoint, name, pushing=True), overwrite=True)
+    assert subjects(stub, "org/replaced")[before] == "Remove manifest.json"
+    assert files(stub, "org/replaced", "main") == {*travelling(few_shards), ".gitattributes"}
+    pull(place(stub.endpoint, name), tmp_path / "back")
+    assert travelling(tmp_path / "back") == travelling(few_shards)
+
+
+def test_a_push_that_died_before_the_manifest_goes_on(stub: HubStub, few_shards: Path) -> None:
+    """Two commits were made; the next run makes those that are missing, and uploads nothing again."""
+    stub.faults.append(Fault(path="/commit/", skip=2, times=10**6, status=500))
+    impatient = Patience(seconds=0.2, first_pause=0.01)
+    with pytest.raises(BuildError, match=r"cannot be written: tried for .* HTTP 500 of http"):
+        push(few_shards, place(stub.endpoint, "hf://datasets/org/died", pushing=True, patience=impatient))
+    assert subjects(stub, "org/died")[1:] == ["Add .push.json", "Add 5 files"]
+    stub.faults.clear()
+    stub.requests.clear()
+    push(few_shards, place(stub.endpoint, "hf://datasets/org/died", pushing=True))
+    assert stub.asked("/lfs/", "PUT") == 0
+    assert files(stub, "org/died", "main") == {*travelling(few_shards), ".gitattributes"}
+
+
 def test_a_push_that_was_cut_off_goes_on(stub: HubStub, few_shards: Path, tmp_path: Path) -> None:
     """No shard is uploaded twice; until the end there is no manifest that promises what is not there."""
     stub.faults.append(Fault(path="/lfs/", method="PUT", skip=3, times=10**6, status=400))
-    with pytest.raises(BuildError, match=r"^hf://datasets/org/cut: cannot be written \(BadRequestError"):
+    with pytest.raises(BuildError, match=r"^hf://datasets/org/cut: cannot be written \(HTTP 400 of http"):
         push(few_shards, place(stub.endpoint, "hf://datasets/org/cut", pushing=True))
     assert "manifest.json" not in files(stub, "org/cut", "main")
     arrived = stub.asked("/lfs/", "PUT")

@@ -41,7 +41,10 @@ def _part_options(command: _Command) -> _Command:
 @click.argument("target", type=str, callback=without_secret)
 @_part_options
 @click.option(
-    "--compress", type=click.Choice(["zstd"]), default=None, help="Send shards compressed; pull unpacks them."
+    "--compress",
+    type=click.Choice(["zstd"]),
+    default=None,
+    help="Send shards compressed; pull unpacks them, load_dataset does not.",
 )
 @click.option(
     "--public/--private", default=False, show_default=True, help="Who may see a repository of the Hub that is created."
@@ -57,15 +60,16 @@ def push(
     storage_option: tuple[str, ...],
     **flags: Any,
 ) -> None:
-    """Send the dataset in the folder DATASET to TARGET: a folder, s3://, gs://, hf://datasets/ORG/NAME, hf://buckets/ORG/NAME.
+    """Send the dataset in the folder DATASET to TARGET: a folder, s3://, gs://, hf://datasets/, hf://buckets/.
 
     What is there is not sent again, so the same command continues after an interruption; the manifest is sent last.
     Held-out rows always come along.
 
     \b
     curriculum push my-dataset s3://bucket/my-dataset
-    curriculum push my-dataset hf://datasets/ORG/NAME --public --compress zstd
+    curriculum push my-dataset hf://datasets/ORG/NAME --public
     curriculum push my-dataset hf://datasets/ORG/NAME@v2                  to a branch, which is created
+    curriculum push my-dataset gs://bucket/my-dataset --compress zstd --sign ~/.ssh/id_ed25519
     curriculum push my-dataset /mnt/share/my-dataset --dry-run
     curriculum push my-dataset s3://bucket/my-dataset --steps 0-9999      the shards of the first 10,000 steps
     """

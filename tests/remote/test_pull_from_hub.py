@@ -122,7 +122,6 @@ def test_nobody_answers(tmp_path: Path) -> None:
 def test_a_killed_pull_goes_on(hub: HubServer, repository: Repository, few_shards: Path, tmp_path: Path) -> None:
     """What had arrived whole is not fetched again."""
     proxy = StallingProxy(hub.proxy.port)
-    proxy.pass_bytes = 60_000
     environment = {
         **os.environ,
         "HF_ENDPOINT": f"http://127.0.0.1:{proxy.port}",
@@ -130,10 +129,12 @@ def test_a_killed_pull_goes_on(hub: HubServer, repository: Repository, few_shard
         "PYTHONPATH": str(ROOT),
     }
     command = [sys.executable, "-m", "pipeline.cli", "pull", "hf://datasets/org/pulled", str(tmp_path / "out")]
+    command += ["--workers", "1"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("out/.pull/files/**/shard-*.arrow")) and time.monotonic() < deadline:
-            time.sleep(0.02)
+            time.sleep(0.005)
+        proxy.pass_bytes = 0  # nothing more comes
         process.send_signal(signal.SIGKILL)
     proxy.close()
     arrived = {path.name for path in tmp_path.glob("out/.pull/files/**/shard-*.arrow")}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from curriculum.errors import BuildError, CurriculumError, DataError
+from curriculum.errors import BuildError, DataError
 from pipeline.files.retries import Patience
 from remote.hub_clients import place
 from remote.hub_server import HubServer, Repository
@@ -79,19 +79,22 @@ def test_broken_shards_are_found(hub: HubServer, few_shards: Path, tmp_path: Pat
         pull(place(hub.endpoint, "hf://datasets/org/broken", token=False), tmp_path / "out")
 
 
-def test_what_is_larger_than_announced_is_refused(hub: HubServer, few_shards: Path, tmp_path: Path) -> None:
-    """The pointer says 5 kB, 40 MB come: the disk is not filled, and nothing of it stays."""
+def test_what_is_larger_than_announced_is_refused(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pointer says 5 kB, megabytes come: the disk is not filled, and nothing of it stays."""
+    monkeypatch.setattr("pipeline.sharing.hub_download.SLACK_BYTES", 1 << 20)
     lying = hub.repository("datasets", "org/lying")
     oid = "ab" * 32
     (lying.tree / "big.arrow").write_bytes(pointer(oid, 5_000))
     lying.commit()
     stored = lying.tree / ".git" / "lfs" / "objects" / "ab" / "ab" / oid
     stored.parent.mkdir(parents=True)
-    for size in (40_000_000, 6_000):
+    for size, said in ((4_000_000, "more bytes arrive than the 5,000 that were announced"), (6_000, "has 6,000 bytes")):
         stored.write_bytes(bytes(size))
         there = place(hub.endpoint, "hf://datasets/org/lying", token=False)
         assert there.sizes() == {"big.arrow": 5_000}
-        with pytest.raises(CurriculumError, match=r"announced.* Do not trust it"):
+        with pytest.raises(DataError, match=said):
             there.fetch(there.sizes(), tmp_path, _nobody)
         assert not list(tmp_path.rglob("big.arrow"))
 

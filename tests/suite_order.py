@@ -24,6 +24,7 @@ TOGETHER = {
     ),
     **dict.fromkeys(("test_remote_hub.py", "test_hub_corpus.py", "test_hub_tokenizer.py"), "hub"),
     **dict.fromkeys(("test_push_to_hub.py", "test_pull_from_hub.py"), "hub"),
+    **dict.fromkeys(("test_page_browser.py", "test_page_file.py"), "page"),
 }
 APART = ("test_kills.py",)
 """Its tests take long and share nothing."""

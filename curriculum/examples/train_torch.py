@@ -123,6 +123,7 @@ def main():
         torch.save(state, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)  # a job killed while it saves leaves the last checkpoint whole
     del model  # before its process group: freed after it, DDP was seen to hang at exit
+    dist.barrier()  # a thread of gloo frees its last tensor meanwhile; in an interpreter that ends, that aborts
     dist.destroy_process_group()
 
 

@@ -69,8 +69,8 @@ class Exporter(Protocol):
     """The names of such a module."""
 
     READ: str
-    """how a trainer reads it, a few lines of Python; FOLDER stands for the folder of a phase, OUT, NAME and SPLIT for what
-    `load_dataset` wants"""
+    """how a trainer reads it, a few lines of Python; FOLDER stands for the folder of a phase; OUT, NAME and SPLIT for
+    what `load_dataset` wants"""
     READ_PACKED: str
     """the same of packed rows, which have labels"""
     NOTE: str

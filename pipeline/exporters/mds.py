@@ -26,7 +26,7 @@ from curriculum.errors import ConfigError
 from curriculum.manifest import Manifest
 from curriculum.shard_format import Shard
 from pipeline.exporters.contract import Target, Written
-from pipeline.exporters.rows import MAX_LABEL_VOCABULARY, aligned_labels, blocks, rows_between
+from pipeline.exporters.rows import aligned_labels, blocks, labels_refusal, rows_between
 from pipeline.exporters.selection import Part
 from pipeline.exporters.work_folder import WorkFolder
 from pipeline.tokenized.id_array import IntArray
@@ -44,13 +44,13 @@ batch_size = rows_per_step // world_size  # of each rank
 rows = StreamingDataset(local="FOLDER", shuffle=False, num_canonical_nodes=1, batch_size=batch_size)
 row = rows[0]["tokens"]  # seq_len + 1 tokens
 inputs, targets = row[:-1], row[1:]"""
-READ_PACKED = (
-    READ.replace("row = rows[0]", "row, labels = rows[0]")
-    .replace(
-        '["tokens"]  # seq_len + 1 tokens', '["tokens"], rows[0]["labels"]  # seq_len + 1 of each; -100: no target'
-    )
-    .replace("row[1:]", "labels[1:]")
-)
+READ_PACKED = """\
+from streaming import StreamingDataset
+
+batch_size = rows_per_step // world_size  # of each rank
+rows = StreamingDataset(local="FOLDER", shuffle=False, num_canonical_nodes=1, batch_size=batch_size)
+row, labels = rows[0]["tokens"], rows[0]["labels"]  # seq_len + 1 of each; -100: no target
+inputs, targets = row[:-1], labels[1:]"""
 NOTE = """\
 `doc_starts` is bytes: `numpy.frombuffer(sample["doc_starts"], numpy.uint32)` are the positions, from 1 on, where
 documents begin in the row. So read, with `num_canonical_nodes=1` on one node or several, every global batch is the rows
@@ -60,10 +60,8 @@ _Column = tuple[str, str, str, int]
 
 
 def refusal(manifest: Manifest) -> str | None:
-    """Labels are signed."""
-    if manifest.packed and manifest.tokenizer.vocab_size > MAX_LABEL_VOCABULARY:
-        return "labels of packed rows are int32, and the vocabulary is larger. Export it as parquet."
-    return None
+    """None, but for a vocabulary that labels do not hold."""
+    return labels_refusal(manifest)
 
 
 def begin(work: WorkFolder, target: Target) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from curriculum.manifest import Manifest
 from curriculum.shard_format import Shard
 from pipeline.exporters.contract import Target, Written
-from pipeline.exporters.rows import MAX_LABEL_VOCABULARY, aligned_labels, blocks, rows_between
+from pipeline.exporters.rows import aligned_labels, blocks, labels_refusal, rows_between
 from pipeline.exporters.selection import Part
 from pipeline.exporters.work_folder import WorkFolder
 
@@ -48,10 +48,8 @@ comes from in the stream of the corpus."""
 
 
 def refusal(manifest: Manifest) -> str | None:
-    """Labels are signed."""
-    if manifest.packed and manifest.tokenizer.vocab_size > MAX_LABEL_VOCABULARY:
-        return "labels of packed rows are int32, and the vocabulary is larger. Export it as parquet."
-    return None
+    """None, but for a vocabulary that labels do not hold."""
+    return labels_refusal(manifest)
 
 
 def begin(work: WorkFolder, target: Target) -> None:

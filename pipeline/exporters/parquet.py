@@ -15,7 +15,7 @@ import pyarrow.parquet
 from curriculum.manifest import Manifest
 from curriculum.shard_format import Shard, shard_path, shard_schema
 from pipeline.exporters.contract import Target, Written
-from pipeline.exporters.rows import MAX_LABEL_VOCABULARY, aligned_labels, blocks, rows_between
+from pipeline.exporters.rows import aligned_labels, blocks, labels_refusal, rows_between
 from pipeline.exporters.selection import Part
 from pipeline.exporters.work_folder import WorkFolder
 from pipeline.shard import fixed_size_lists, shard_columns
@@ -42,10 +42,8 @@ The other columns are those of the dataset: `doc_starts` (positions, from 1 on, 
 
 
 def refusal(manifest: Manifest) -> str | None:
-    """Labels are signed."""
-    if manifest.packed and manifest.tokenizer.vocab_size > MAX_LABEL_VOCABULARY:
-        return "labels of packed rows are int32, and the vocabulary is larger. Train on the dataset itself."
-    return None
+    """None, but for a vocabulary that labels do not hold."""
+    return labels_refusal(manifest)
 
 
 def begin(work: WorkFolder, target: Target) -> None:

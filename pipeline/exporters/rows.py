@@ -19,12 +19,20 @@ from typing import Any
 import numpy as np
 
 from curriculum.batch import IGNORED, Batch
+from curriculum.manifest import Manifest
 from curriculum.shard_format import Shard
 from pipeline.segment import Rows
 
 Labels = np.ndarray[Any, np.dtype[np.int32]]
 MAX_LABEL_VOCABULARY = 2**31
 """Labels are int32."""
+
+
+def labels_refusal(manifest: Manifest) -> str | None:
+    """A sentence if labels cannot hold the ids of packed rows."""
+    if manifest.packed and manifest.tokenizer.vocab_size > MAX_LABEL_VOCABULARY:
+        return "labels of packed rows are int32, and its vocabulary is larger. Train on the dataset itself."
+    return None
 
 
 def blocks(start: int, stop: int, row_tokens: int, block_tokens: int) -> Iterator[tuple[int, int]]:

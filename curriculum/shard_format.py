@@ -30,6 +30,8 @@ from curriculum.errors import DataError
 
 _Item = TypeVar("_Item", bound=np.generic)
 _REPAIR = "Copy the shard again, or build the dataset again with --overwrite."
+COMPRESSED = ".zst"
+"""What follows the name of a shard that `curriculum push --compress` sent: only `curriculum pull` reads such."""
 MAX_SHARDS_PER_FOLDER = 1000
 """The Hugging Face Hub allows 10,000 files in a folder; file browsers are slow long before."""
 
@@ -119,6 +121,24 @@ class Shard:
     """uint64 [num_doc_starts], parallel to doc_positions: ordinal of the piece's document; or None"""
 
 
+def missing_shard(where: str, *, compressed: bool) -> str:
+    """The sentence for a shard that is not where the manifest says.
+
+    Args:
+        where: its path or address.
+        compressed: there is one of this name with `COMPRESSED` behind it.
+    """
+    if compressed:
+        return (
+            f"{where}: is there only as {COMPRESSED}, because the dataset was pushed with --compress: rows are read in "
+            f"place, of plain shards. Get it with `curriculum pull` and open the folder."
+        )
+    return (
+        f"{where}: the shard is missing. If the dataset was pulled in part, `curriculum pull` brings the rest; else "
+        f"copy it again from where the dataset came from, or build it again with --overwrite."
+    )
+
+
 def open_shard(
     path: Path,
     *,
@@ -144,10 +164,7 @@ def open_shard(
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise DataError(
-            f"{path}: the shard is missing. Copy it again from where the dataset came from, "
-            f"or build the dataset again with --overwrite."
-        ) from None
+        raise DataError(missing_shard(str(path), compressed=Path(f"{path}{COMPRESSED}").exists())) from None
     except OSError as error:
         raise DataError(f"{path}: the shard cannot be read: {error.strerror}. Make it readable.") from error
     if size != num_bytes:

@@ -31,6 +31,7 @@ def import_indexed_dataset() -> Any:
     for name in ("megatron.core", "megatron.core.datasets"):
         module = sys.modules[name] = types.ModuleType(name)
         module.__path__ = [str(core.joinpath(*name.split(".")[2:]))]
+    importlib.import_module("megatron.core.parallel_state")  # it and `utils` import each other
     return importlib.import_module("megatron.core.datasets.indexed_dataset").IndexedDataset
 
 

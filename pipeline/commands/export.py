@@ -14,8 +14,8 @@ from pipeline.exporters import FORMATS
 @dataset_argument
 @click.argument("out", callback=without_secret)
 @click.option("--format", "to", type=click.Choice(FORMATS), required=True, help="What to write.")
-@click.option("--phases", default=None, help="Only these phases, such as 0-3 or 0,2,5-.")
-@click.option("--steps", default=None, help="Only the rows of these steps, such as 0-9999.")
+@click.option("--phases", default=None, help="A part: 0-3 or 0,2,5-7, both ends included; 5- for all from 5 on.")
+@click.option("--steps", default=None, help="A part: the rows of these steps, written like phases: 0-9999.")
 @click.option("--validation/--no-validation", default=True, help="Held-out rows too.  [default: yes]")
 @click.option("--overwrite", is_flag=True, help="Replace another export at OUT.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be exported.")

@@ -18,7 +18,7 @@ import curriculum
 import pipeline.extend
 from curriculum.cursor import Cursor
 from curriculum.errors import BuildError, ConfigError, CurriculumError, CursorError, PlanError
-from new_text import bytes_of
+from new_text import bytes_of, cut_from
 from pipeline.build import BuildResult
 from pipeline.cli import main
 from pipeline.extend import extend
@@ -36,10 +36,6 @@ SOURCES = {"corpus": (), "weight": ("a=2", "b=1")}
 def grow(dataset: Path, workers: int = 1, store: Path | None = None, **extent: Any) -> BuildResult:
     own = {"out": str(dataset), "workers": workers, **({"store": str(store)} if store else {})}
     return extend(load_options(None, own), Extent(**extent), Silent())
-
-
-def cut_from(dataset: Path) -> Path:
-    return Path(json.loads((dataset / "build-log.json").read_bytes())["store"])
 
 
 def verify(dataset: Path) -> Any:

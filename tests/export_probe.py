@@ -60,6 +60,14 @@ def rewrite_mds(folder: str, out: Path) -> None:
             writer.write(rows[i])
 
 
+def first_row_by_readme(out: Path) -> list[list[int]]:
+    """Inputs and targets of the first row, by the lines of Python that README.md shows."""
+    code = (out / "README.md").read_text("utf-8").split("```python\n")[1].split("```")[0].replace("PATH", str(out))
+    names: dict[str, Any] = {"first_row": 0, "rows_per_step": 8, "world_size": 2}
+    exec(code, names)
+    return [np.atleast_2d(names[name])[0].tolist() for name in ("inputs", "targets")]
+
+
 def batches_are_steps(num_steps: int = 6, rows_per_step: int = 8) -> bool:
     """What `StreamingDataset` gives all ranks together is one step after the other, by its own arithmetic."""
     from streaming_import import import_streaming
@@ -86,6 +94,8 @@ def main(kind: str, *folders: str) -> None:
     """Print what the library finds."""
     read = {"megatron": read_megatron, "mds": read_mds}[kind]
     found: dict[str, Any] = {"rows": {folder: read(folder) for folder in folders}}
+    outs = sorted({Path(folder).parent for folder in folders})
+    found["by_readme"] = {str(out): first_row_by_readme(out) for out in outs}
     if kind == "mds":
         for folder in folders:
             rewrite_mds(folder, Path(f"{folder}-again"))

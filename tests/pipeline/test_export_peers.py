@@ -26,6 +26,7 @@ import curriculum
 from curriculum.reader import Reader
 from dataset_rows import Row, held_out_rows, rows_of_phase
 from environments import environment
+from export_probe import first_row_by_readme
 from pipeline.build import BuildResult
 from pipeline.export import Export, export_dataset
 from pipeline.progress import Silent
@@ -144,6 +145,22 @@ def test_parquet_by_datasets(dataset: Path, streaming: bool, tmp_path: Path) -> 
         assert list(found) == _named(rows[name]) != []
 
 
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("to", ["parquet", "npy"])
+def test_the_readme_shows_how_rows_are_read(dataset: Path, to: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """Its lines give inputs and targets, where rows are packed with -100; they are run as they are."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    out = export(dataset, tmp_path / "out", to)
+    assert first_row_by_readme(out) == first_row(dataset)
+
+
+def first_row(dataset: Path) -> list[list[int]]:
+    """Inputs and targets of the first row of the first phase, as the reader gives them."""
+    batch = curriculum.open(dataset)[0]
+    assert batch.phase == 0
+    return [batch.inputs[0].tolist(), batch.labels[0].tolist()]
+
+
 def test_parquet_by_duckdb_and_polars(dataset: Path, tmp_path: Path) -> None:
     """Both read the folder of a phase; duckdb knows no arrays of one size in parquet, but lists."""
     out = export(dataset, tmp_path / "out", "parquet")
@@ -180,6 +197,9 @@ def test_mds_by_streaming(plain_dataset: Path, packed_dataset: Path, tmp_path: P
         wanted |= {out / name: [_sample(row) for row in rows] for name, rows in expected(dataset).items()}
     found = probe(mds_python(), "mds", list(wanted))
     assert found["batches_are_steps"]
+    assert found["by_readme"] == {
+        str(tmp_path / dataset.parent.name): first_row(dataset) for dataset in (plain_dataset, packed_dataset)
+    }
     for folder, samples in wanted.items():
         assert found["rows"][str(folder)] == samples != []
         again = Path(f"{folder}-again") / "shard.00000.mds"
@@ -198,7 +218,11 @@ def test_bin_and_idx_by_megatron(plain_dataset: Path, wide_dataset: Path, tmp_pa
         out = export(dataset, tmp_path / dataset.parent.name, "megatron")
         wanted |= {str(out / name): [row["tokens"] for row in rows] for name, rows in expected(dataset).items()}
     assert max(token for rows in wanted.values() for row in rows for token in row) > 65_535
-    assert probe(megatron_python(), "megatron", [Path(folder) for folder in wanted])["rows"] == wanted
+    found = probe(megatron_python(), "megatron", [Path(folder) for folder in wanted])
+    assert found["rows"] == wanted
+    assert found["by_readme"] == {
+        str(tmp_path / dataset.parent.name): first_row(dataset) for dataset in (plain_dataset, wide_dataset)
+    }
 
 
 def probe(python: Path, kind: str, folders: list[Path]) -> dict[str, Any]:

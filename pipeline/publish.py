@@ -170,8 +170,8 @@ def make_folder(folder: Path, flush_names: Callable[[Path], object] = sync_folde
         raise _cannot_write(folder, error) from error
 
 
-def allocate(path: Path, num_bytes: int) -> None:
-    """A file of that size, to be filled by `write_at`; what was written into one of that size stays.
+def allocate(path: Path, num_bytes: int, head: bytes = b"") -> None:
+    """A file of that size that begins so, to be filled by `write_at`; what was written into one of that size stays.
 
     Raises:
         BuildError: that is not possible.
@@ -181,6 +181,9 @@ def allocate(path: Path, num_bytes: int) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             os.ftruncate(handle, num_bytes)
+            view = memoryview(head)
+            while len(view):
+                view = view[os.pwrite(handle, view, len(head) - len(view)) :]
             os.fsync(handle)
         finally:
             os.close(handle)

@@ -14,6 +14,8 @@ Arrays whose size is known are filled by all tasks at once, each at its rows; li
 from __future__ import annotations
 
 import io
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -28,6 +30,7 @@ from pipeline.exporters.work_folder import WorkFolder
 
 BLOCK_TOKENS = 4 << 20
 JOINED_BYTES = 16 << 20
+_ENDS = np.dtype(np.int64)
 READ = """\
 import numpy
 
@@ -56,9 +59,7 @@ def begin(work: WorkFolder, target: Target) -> None:
     """Files with their header, as large as they will be."""
     for name, (dtype, shape) in _sized(target).items():
         header = _header(dtype, shape)
-        num_bytes = len(header) + int(np.prod(shape)) * dtype.itemsize
-        work.allocate(f"{target.name}/{name}.npy", num_bytes)
-        work.write_at(f"{target.name}/{name}.npy", 0, [header])
+        work.allocate(f"{target.name}/{name}.npy", len(header) + math.prod(shape) * dtype.itemsize, header)
 
 
 def write(work: WorkFolder, target: Target, part: Part, shard: Shard) -> Written:
@@ -77,30 +78,30 @@ def write(work: WorkFolder, target: Target, part: Part, shard: Shard) -> Written
         dtype, shape = _sized(target)[name]
         start = len(_header(dtype, shape)) + part.first_row * values.strides[0]
         work.write_at(f"{target.name}/{name}.npy", start, [values])
-    for name, values in lists.items():
-        work.write_scratch(_scratch(target, name, part.index), [values])
     ends = rows.doc_offsets[1:].astype(np.int64)
-    work.write_scratch(_scratch(target, "doc_offsets", part.index), [ends])
-    return {"num_doc_starts": len(rows.doc_positions)}
+    work.write_scratch(_scratch(target, part.index), [ends, *(lists[name] for name in _lists(target))])
+    return {"num_rows": part.num_rows, "num_doc_starts": len(rows.doc_positions)}
 
 
 def end(work: WorkFolder, target: Target, written: Sequence[Written]) -> None:
     """Join the lists."""
+    rows = [int(of_part["num_rows"]) for of_part in written]
     counts = [int(of_part["num_doc_starts"]) for of_part in written]
+    with work.write(f"{target.name}/doc_offsets.npy") as file:
+        file.write(_header(_ENDS, (target.num_rows + 1,)))
+        file.write(np.zeros(1, _ENDS))
+        before = itertools.accumulate(counts, initial=0)
+        for index, (num_rows, first) in enumerate(zip(rows, before, strict=False)):
+            for block in _read_scratch(work, target, index, 0, num_rows, _ENDS):
+                file.write(block + first)
+    places = [num_rows * _ENDS.itemsize for num_rows in rows]
     for name, dtype in _lists(target).items():
         with work.write(f"{target.name}/{name}.npy") as file:
             file.write(_header(dtype, (sum(counts),)))
-            for index in range(len(counts)):
-                for block in _scratch_blocks(work, target, name, index, dtype):
+            for index, count in enumerate(counts):
+                for block in _read_scratch(work, target, index, places[index], count, dtype):
                     file.write(block)
-    with work.write(f"{target.name}/doc_offsets.npy") as file:
-        file.write(_header(np.dtype(np.int64), (target.num_rows + 1,)))
-        file.write(np.zeros(1, np.int64))
-        before = 0
-        for index, count in enumerate(counts):
-            for block in _scratch_blocks(work, target, "doc_offsets", index, np.dtype(np.int64)):
-                file.write(block + before)
-            before += count
+                places[index] += count * dtype.itemsize
 
 
 def _sized(target: Target) -> dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]]:
@@ -139,13 +140,18 @@ def _header(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
     return buffer.getvalue()
 
 
-def _scratch(target: Target, name: str, index: int) -> str:
-    return f"{target.name}/{name}-{index:06d}"
+def _scratch(target: Target, index: int) -> str:
+    """What a part has of the lists, and where they end: the ends, then the lists in the order of `_lists`."""
+    return f"{target.name}/{index:06d}"
 
 
-def _scratch_blocks(
-    work: WorkFolder, target: Target, name: str, index: int, dtype: np.dtype[np.generic]
+def _read_scratch(
+    work: WorkFolder, target: Target, index: int, start: int, count: int, dtype: np.dtype[Any]
 ) -> Iterator[np.ndarray[Any, Any]]:
-    with open(work.scratch(_scratch(target, name, index)), "rb") as file:
-        while block := file.read(JOINED_BYTES):
-            yield np.frombuffer(block, dtype)
+    left = count * dtype.itemsize
+    with open(work.scratch(_scratch(target, index)), "rb") as file:
+        file.seek(start)
+        while left:
+            block = np.frombuffer(file.read(min(left, JOINED_BYTES)), dtype)
+            left -= block.nbytes
+            yield block

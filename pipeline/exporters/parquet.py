@@ -24,6 +24,9 @@ GROUP_TOKENS = 4 << 20
 """A row group is at most 16 MB before compression: Parquet has no 16-bit integers, ids take four bytes."""
 GROUP_ROWS = 1 << 17
 """Rows have other columns too."""
+ZSTD_LEVEL = 1
+"""Of GPT-2 ids of real text 38 % is left, without a dictionary; 48 % with one, which takes longer to write and to read.
+Level 3 leaves 36 % and takes a fifth more time."""
 READ = """\
 import datasets
 
@@ -54,7 +57,8 @@ def write(work: WorkFolder, target: Target, part: Part, shard: Shard) -> Written
     """One file."""
     name = shard_path(target.name, part.index, target.num_parts).replace(".arrow", ".parquet")
     schema = _schema(target)
-    with work.write(name) as file, pa.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+    options = {"compression": "zstd", "compression_level": ZSTD_LEVEL, "use_dictionary": False}
+    with work.write(name) as file, pa.parquet.ParquetWriter(file, schema, **options) as writer:
         block_tokens = min(GROUP_TOKENS, GROUP_ROWS * target.row_tokens)
         for start, stop in blocks(part.start, part.stop, target.row_tokens, block_tokens):
             writer.write_table(_table(target, schema, shard, start, stop), row_group_size=stop - start)

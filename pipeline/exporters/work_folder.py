@@ -43,9 +43,9 @@ class WorkFolder:
         """A file of the tree: it is there, complete and durable, when the block ends."""
         return Aside(self.root / "aside", self.tree / name)
 
-    def allocate(self, name: str, num_bytes: int) -> None:
-        """A file of the tree that tasks fill at places of their own."""
-        allocate(self.tree / name, num_bytes)
+    def allocate(self, name: str, num_bytes: int, head: bytes = b"") -> None:
+        """A file of the tree, with its first bytes, that tasks fill at places of their own."""
+        allocate(self.tree / name, num_bytes, head)
 
     def write_at(self, name: str, start: int, blocks: Iterable[Any]) -> None:
         """Bytes of such a file; durable when this returns."""

@@ -82,3 +82,12 @@ def test_the_cost_of_every_export_is_measured(folder: Path) -> None:
     assert list(measured["best-fit"]["mb_s"]) == ["copy", "parquet", "mds", "npy"]
     assert 0.2 < measured["segment"]["bytes_per_token_byte"]["parquet"] < 1, "zstd"
     assert "megatron" in export_rates.table(measured)
+
+
+def test_what_compressing_saves_is_measured(small_dataset: Path, folder: Path) -> None:
+    """Every way gives the bytes back, which it checks itself, and files travel as `push --compress` sends them."""
+    import transport  # type: ignore[import-not-found]
+
+    measured = transport.measure(small_dataset, [1], folder)
+    assert min(each["ratio"] for each in measured["ways"].values()) > 1
+    assert "level 1, planes" in transport.table({"small": measured})

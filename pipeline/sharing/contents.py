@@ -15,6 +15,9 @@ from curriculum.errors import DataError
 from curriculum.manifest import Manifest, ShardEntry
 
 CARD = "README.md"
+PICTURE = "schedule.svg"
+EXPLANATIONS = (PICTURE, CARD)
+"""Made of the manifest alone, so that they are made where they are wanted."""
 TOKENIZER = "tokenizer.json"
 BUILD_LOG = "build-log.json"
 SIGNATURE = "manifest.json.sig"
@@ -85,4 +88,4 @@ def is_shard_name(name: str) -> bool:
 
 def is_of_a_dataset(name: str) -> bool:
     """Whether a file may have been put there by a push or a pull."""
-    return is_shard_name(name) or name in (CARD, "schedule.svg", TOKENIZER, BUILD_LOG, SIGNATURE, MARKER)
+    return is_shard_name(name) or name in (*EXPLANATIONS, TOKENIZER, BUILD_LOG, SIGNATURE, MARKER)

@@ -69,8 +69,8 @@ class FolderPlace:
         path = self.folder / name
         try:
             with open(path, "rb", buffering=0, opener=_not_waiting) as file:
-                data = file.read(most_bytes + 1) or b""
-                while len(data) <= most_bytes and (more := file.read(most_bytes + 1 - len(data))):
+                data = bytearray()  # a read takes room for all that it is asked for
+                while len(data) <= most_bytes and (more := file.read(min(BLOCK_BYTES, most_bytes + 1 - len(data)))):
                     data += more
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -78,7 +78,7 @@ class FolderPlace:
             raise _cannot_read(path, error) from error
         if len(data) > most_bytes:
             raise DataError(f"{path}: more than {most_bytes:,} bytes, too many for what it should be. Do not trust it.")
-        return data
+        return bytes(data)
 
     def fetch(self, sizes: Mapping[str, int], folder: Path, advance: Advance) -> None:
         """Copies, each renamed when it is whole."""

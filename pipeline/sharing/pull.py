@@ -19,7 +19,7 @@ from pathlib import Path
 
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME
-from pipeline.card import dataset_card
+from pipeline.card import explanations
 from pipeline.files.disk import DiskFiles
 from pipeline.layout import write_bytes
 from pipeline.lock import locked
@@ -29,7 +29,7 @@ from pipeline.sharing.arrivals import Arrivals
 from pipeline.sharing.batches import from_threads
 from pipeline.sharing.contents import (
     BUILD_LOG,
-    CARD,
+    EXPLANATIONS,
     FOLDERS,
     MAX_LOG_BYTES,
     MAX_TOKENIZER_BYTES,
@@ -161,8 +161,7 @@ def _beside(offer: Offer, target: Target, wish: Wish) -> list[str]:
     names = []
     if digest_of(folder / TOKENIZER, lambda amount: None) != offer.manifest.tokenizer.sha256:
         names.append(TOKENIZER)
-    if not target.same or size_of(folder / CARD) is None:
-        names.append(CARD)
+    names += [name for name in EXPLANATIONS if not target.same or size_of(folder / name) is None]
     if wish.build_log and BUILD_LOG in offer.sizes and (not target.same or size_of(folder / BUILD_LOG) is None):
         names.append(BUILD_LOG)
     if offer.signature is not None and not _holds(folder / SIGNATURE, offer.signature):
@@ -183,8 +182,9 @@ def _write_beside(place: Place, offer: Offer, files: DiskFiles, names: Sequence[
                 f"what was pulled of it stays."
             )
         write_bytes(files, TOKENIZER, text)
-    if CARD in names:
-        write_bytes(files, CARD, dataset_card(offer.manifest).encode())
+    for name, data in explanations(offer.manifest).items():
+        if name in names:
+            write_bytes(files, name, data)
     if BUILD_LOG in names:
         write_bytes(files, BUILD_LOG, _build_log(place, offer))
     elif FILE_NAME in names:
@@ -233,7 +233,7 @@ def _moved(
     coming = {source.wanted.entry.path for source in sources} | present.whole
     others = (each.entry for each in every if each.entry.path not in coming)
     files = [FileToMove(name=source.name, num_bytes=source.num_bytes, phase=source.wanted.phase) for source in sources]
-    own = {FILE_NAME: len(offer.text), CARD: len(dataset_card(offer.manifest).encode())}
+    own = {FILE_NAME: len(offer.text), **{name: len(data) for name, data in explanations(offer.manifest).items()}}
     files += [FileToMove(name=name, num_bytes=own.get(name, offer.sizes.get(name, 0))) for name in beside]
     return Moved(
         action="pull",

@@ -17,11 +17,11 @@ from pathlib import Path
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, Manifest, parse_manifest
 from curriculum.shard_format import COMPRESSED
-from pipeline.card import dataset_card
+from pipeline.card import explanations
 from pipeline.progress import Progress
 from pipeline.sharing.contents import (
     BUILD_LOG,
-    CARD,
+    EXPLANATIONS,
     MARKER,
     MAX_MANIFEST_BYTES,
     SIGNATURE,
@@ -148,11 +148,11 @@ def _beside(
         said = "is missing" if found is None else f"has the sha256 {found}"
         raise damaged(folder / TOKENIZER, f"it {said}, the manifest says {manifest.tokenizer.sha256}")
     files = {TOKENIZER: folder / TOKENIZER}
-    if size_of(folder / CARD) is None:
-        (made / CARD).write_bytes(dataset_card(manifest).encode())
-        files[CARD] = made / CARD
-    else:
-        files[CARD] = folder / CARD
+    absent = {name for name in EXPLANATIONS if size_of(folder / name) is None}
+    own = explanations(manifest) if absent else {}
+    for name in absent:
+        (made / name).write_bytes(own[name])
+    files |= {name: (made if name in absent else folder) / name for name in EXPLANATIONS}
     if offering.build_log:
         if size_of(folder / BUILD_LOG) is None:
             raise DataError(f"{folder / BUILD_LOG}: is not there. Push without --build-log.")

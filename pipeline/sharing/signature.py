@@ -21,12 +21,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from curriculum.errors import BuildError, ConfigError, DataError
+from pipeline.sharing.contents import MAX_SIGNATURE_BYTES, SIGNATURE
 
-FILE_NAME = "manifest.json.sig"
 NAMESPACE = "curriculum-dataset"
 """A signature that the same key made for an e-mail or a commit is none of a dataset."""
-MOST_BYTES = 1 << 16
-"""Of a signature: those of 16,384 bits of RSA have 6,000."""
 NAME_OF_PLAIN_KEYS = "signer"
 WAIT_SECONDS = 120.0
 """A key on a token waits for a touch."""
@@ -74,12 +72,12 @@ def check_signature(manifest_bytes: bytes, signature: bytes | None, key: str, wh
     keys = _allowed_signers(key)
     if signature is None:
         raise DataError(
-            f"{where}: it is not signed, there is no {FILE_NAME}. Ask who pushed it to sign it with "
+            f"{where}: it is not signed, there is no {SIGNATURE}. Ask who pushed it to sign it with "
             f"`curriculum push --sign KEY`, or pull without --verify-key."
         )
-    if len(signature) > MOST_BYTES or not signature.startswith(_ARMOR):
+    if len(signature) > MAX_SIGNATURE_BYTES or not signature.startswith(_ARMOR):
         raise DataError(
-            f"{where}: its {FILE_NAME} is no ssh signature: damaged, or of another tool. Have it signed again."
+            f"{where}: its {SIGNATURE} is no ssh signature: damaged, or of another tool. Have it signed again."
         )
     with TemporaryDirectory(prefix="curriculum-signature-") as temporary:
         signers, signed = Path(temporary) / "signers", Path(temporary) / "signature"

@@ -137,10 +137,10 @@ def test_the_card_of_a_mixture_tells_its_sources(cases: dict[str, Path]) -> None
     """Whoever downloads it sees what it is made of; one source needs no table."""
     assert "| source |" not in (cases["segment"] / "README.md").read_text("utf-8")
     reader = curriculum.open(cases["mixture"])
-    lines = (cases["mixture"] / "README.md").read_text("utf-8").split("| source |")[1].splitlines()[2:]
+    lines = (cases["mixture"] / "README.md").read_text("utf-8").split("| source |")[1].split("\n\n")[0].splitlines()[2:]
     border, told = reader.manifest.sources[1].offset, {}
     for name, *numbers in (line.strip("| ").split(" | ") for line in lines):
-        told[name] = [int(number.replace(",", "")) for number in numbers[:4]]
+        told[name.strip("`")] = [int(number.replace(",", "")) for number in numbers[:4]]
     trained = {"a": 0, "b": 0}
     for step in range(len(reader)):
         batch = reader[step]

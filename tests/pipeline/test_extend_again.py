@@ -84,7 +84,7 @@ def test_the_report_says_which_steps_are_new(copy: Callable[[str], Path], new: P
     assert (
         f"- extended by step 60, from `{ids[0]}`\n- extended by steps 61 to 62 of source new, from `{ids[1]}`" in card
     )
-    (source,) = [line for line in card.splitlines() if line.startswith("| new |")]
+    (source,) = [line for line in card.splitlines() if line.startswith("| `new` |") and "%" in line]
     assert source.split(" | ")[3:5] == [f"{last.validation_tokens:,}", f"{2 * 8 * 64:,}"]
     run = CliRunner().invoke(main, ["inspect", str(dataset)])
     assert "extensions" not in run.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,29 +13,20 @@ import pytest
 from curriculum.errors import BuildError, ConfigError, CurriculumError, DataError
 from pipeline.sharing import signature
 from pipeline.sharing.signature import NAMESPACE, check_signature, sign
+from ssh_keys import make_key
 
 MANIFEST = b'{"format": "curriculum-dataset"}'
 PLACE = "s3://bucket/ds"
 PASSPHRASE = "correct horse"
 
 
-def require_ssh_keygen() -> None:
-    """Skip where OpenSSH is not installed; fail in CI."""
-    if shutil.which("ssh-keygen"):
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail("ssh-keygen is not installed")
-    pytest.skip("ssh-keygen is not installed")
-
-
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `alice`, `bob` and `locked`, which has a passphrase, and their public halves."""
-    require_ssh_keygen()
     folder = tmp_path_factory.mktemp("keys")
-    for name, passphrase in (("alice", ""), ("bob", ""), ("locked", PASSPHRASE)):
-        make = ["ssh-keygen", "-q", "-t", "ed25519", "-C", f"{name}@example.org", "-N", passphrase, "-f", folder / name]
-        subprocess.run(make, check=True)
+    make_key(folder, "alice")
+    make_key(folder, "bob")
+    make_key(folder, "locked", PASSPHRASE)
     return folder
 
 

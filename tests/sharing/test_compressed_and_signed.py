@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from curriculum.errors import DataError
 from curriculum.manifest import load_manifest
 from pipeline.sharing.contents import shards_of
 from remote.http_store import HttpStore, files_of
+from ssh_keys import make_key
 from travels import content, flip, pull, push, travelling
 
 
@@ -95,10 +95,7 @@ def test_reading_compressed_shards_in_place_says_to_pull_them(tiny: Path, tmp_pa
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two private keys; the public ones lie beside."""
     folder = tmp_path_factory.mktemp("keys")
-    for name in ("ours", "theirs"):
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(folder / name)]
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    return folder / "ours", folder / "theirs"
+    return make_key(folder, "ours"), make_key(folder, "theirs")
 
 
 def test_a_signature_decides_before_anything_moves(tiny: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:

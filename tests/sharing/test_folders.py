@@ -168,10 +168,11 @@ def test_a_wrong_tokenizer_is_refused_both_ways(tiny: Path, tmp_path: Path) -> N
 
 
 def test_a_strangers_card_is_not_taken(tiny: Path, tmp_path: Path) -> None:
-    """Markdown of a stranger may hold anything; ours is made of the manifest alone."""
+    """Markdown and pictures of a stranger may hold anything; ours are made of the manifest alone."""
     there = tmp_path / "there"
     push(tiny, there)
-    (there / "README.md").write_text("<script>alert(1)</script>")
+    for name in ("README.md", "schedule.svg"):
+        (there / name).write_text("<script>alert(1)</script>")
     (there / "run.sh").write_text("rm -rf /")
     pull(there, tmp_path / "back")
     assert content(tmp_path / "back") == travelling(tiny)

@@ -2,7 +2,8 @@
 
 In:  parts of a phase.   Out: .mds files of up to 64 MiB, and index.json, which lists them in the order of the rows.
 Guarantee: the bytes that `MDSWriter` writes for the same samples (a test compares them), names aside. It takes a sample
-at a time, 10,000 to 20,000 a second whatever their size; here the samples of a block are laid out together.
+at a time, 50,000 to 70,000 a second however short they are; here the samples of a block are laid out together, 10
+million a second of 8 tokens, 0.8 million of 1,024. Its library also holds numpy and transformers at old versions.
 
 A sample of the columns doc_starts, document, offset, tokens, for a row of two tokens with a document start at 1:
 

@@ -126,7 +126,8 @@ def export_dataset(
     if dry_run:
         return _report(job, None, began=began)
     with locked(Path(out)):
-        before = prepare(job.work, job.request, overwrite=overwrite)
+        names = [target.name for target in job.targets.values()]
+        before = prepare(job.work, job.request, names, overwrite=overwrite)
         if before is not None:
             return _report(job, before, began=began, was_there=True)
         _write(job, workers, progress)
@@ -184,8 +185,8 @@ def _write(job: _Job, workers: int, progress: Progress) -> None:
         format_.end(work, target, written[target.phase])
 
 
-def _finish(job: _Job) -> dict[str, Any]:
-    """The files beside the rows; then all of them to their final places. Returns export.json."""
+def _finish(job: _Job) -> list[tuple[str, int]]:
+    """The files beside the rows; then all of them to their final places. Returns the files of the rows."""
     source, work, manifest = job.source, job.work, job.manifest
     tokenizer = dataset_files(source.dataset, source.options).read("tokenizer.json")
     if tokenizer is None or hashlib.sha256(tokenizer).hexdigest() != manifest.tokenizer.sha256:
@@ -199,19 +200,14 @@ def _finish(job: _Job) -> dict[str, Any]:
     for target in job.targets.values():
         place = work.tree if (work.tree / target.name).exists() else Path(work.out)
         files[target.name] = files_below(place, target.name)
-    description = describe(manifest, job.selection, job.targets, job.request, files)
-    publish(work, to_bytes(description))
-    return description
+    publish(work, to_bytes(describe(manifest, job.selection, job.targets, job.request, files)))
+    return [file for of_target in files.values() for file in of_target]
 
 
-def _report(job: _Job, found: dict[str, Any] | None, *, began: float, was_there: bool = False) -> ExportReport:
-    """`found`: export.json, or None of a dry run."""
+def _report(job: _Job, files: list[tuple[str, int]] | None, *, began: float, was_there: bool = False) -> ExportReport:
+    """`files`: None of a dry run."""
     targets = job.targets
     phases = [target for target in targets.values() if target.phase != HELD_OUT]
-    files = None
-    if found is not None:
-        entries = [*found["phases"], *([found["validation"]] if found["validation"] else [])]
-        files = [file["num_bytes"] for entry in entries for file in entry["files"]]
     return ExportReport(
         out=job.work.out,
         request=job.request,
@@ -221,7 +217,7 @@ def _report(job: _Job, found: dict[str, Any] | None, *, began: float, was_there:
         num_tokens=sum(target.num_rows * target.seq_len for target in phases),
         held_out_rows=targets[HELD_OUT].num_rows if HELD_OUT in targets else 0,
         num_files=None if files is None else len(files),
-        num_bytes=None if files is None else sum(files),
+        num_bytes=None if files is None else sum(num_bytes for _, num_bytes in files),
         seconds=time.monotonic() - began,
         was_there=was_there,
     )

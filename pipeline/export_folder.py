@@ -15,6 +15,7 @@ While `export.json` is missing, the export is not finished.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,13 @@ def refuse_place(out: str, dataset: str) -> None:
         )
 
 
-def prepare(work: WorkFolder, request: Request, *, overwrite: bool) -> dict[str, Any] | None:
-    """Make the folder ready; export.json if there is nothing to do.
+def prepare(
+    work: WorkFolder, request: Request, names: Iterable[str], *, overwrite: bool
+) -> list[tuple[str, int]] | None:
+    """Make the folder ready; the files of the rows, and their bytes, if there is nothing to do.
+
+    Args:
+        names: the folders of the export, one for each phase.
 
     Raises:
         BuildError: the folder holds something that must not be replaced.
@@ -59,9 +65,9 @@ def prepare(work: WorkFolder, request: Request, *, overwrite: bool) -> dict[str,
     finished, unfinished = read_object(out / FILE_NAME), read_object(work.root / "request.json")
     if finished is not None and finished.get("format") == FORMAT:
         if finished.get("request") == request and not overwrite:
-            _check_files(out, finished)
+            _check_files(out, finished, names)
             remove(work.root)
-            return finished
+            return [file for name in names for file in files_below(out, name)]
         if not overwrite:
             raise BuildError(
                 f"{out}: holds a finished export of something else: {_differences(finished.get('request'), request)}. "
@@ -135,14 +141,17 @@ def files_below(folder: Path, name: str) -> list[tuple[str, int]]:
     return sorted((path.relative_to(folder).as_posix(), path.stat().st_size) for path in found)
 
 
-def _check_files(out: Path, finished: dict[str, Any]) -> None:
+def _check_files(out: Path, finished: dict[str, Any], names: Iterable[str]) -> None:
     """The files of the finished export are there, as large as they were."""
-    entries = [*finished["phases"], *([finished["validation"]] if finished["validation"] else [])]
-    for entry in entries:
-        now = dict(files_below(out, entry["name"]))
-        for file in entry["files"]:
-            if now.get(file["path"]) != file["num_bytes"]:
-                raise DataError(f"{out / file['path']}: missing or damaged. Give --overwrite to export again.")
+    try:
+        entries = [*finished["phases"], *([finished["validation"]] if finished["validation"] else [])]
+        told = {file["path"]: file["num_bytes"] for entry in entries for file in entry["files"]}
+    except (KeyError, TypeError):
+        raise DataError(f"{out / FILE_NAME}: is damaged. Give --overwrite to export again.") from None
+    now = dict(file for name in names for file in files_below(out, name))
+    for path in sorted({*told, *now}):
+        if now.get(path) != told.get(path):
+            raise DataError(f"{out / str(path)}: missing, damaged or unknown. Give --overwrite to export again.")
     for name in (README_NAME, "tokenizer.json"):
         if not (out / name).is_file():
             raise DataError(f"{out / name}: missing. Give --overwrite to export again.")

@@ -73,17 +73,18 @@ def begin(work: WorkFolder, target: Target) -> None:
 
 def write(work: WorkFolder, target: Target, part: Part, shard: Shard) -> Written:
     """The part's rows, in as many files as they need."""
-    edges = shard.doc_offsets[part.start : part.stop + 1].astype(np.int64)
-    sizes = _row_dtype(target).itemsize + 4 * np.diff(edges)
+    least_bytes = _row_dtype(target).itemsize
+    most_rows = FILE_BYTES // least_bytes + 1  # of a file: a shard of short rows has very many
     files: list[tuple[str, int, int]] = []
-    first = 0
-    while first < part.num_rows:
-        count = _rows_that_fit(sizes[first:], len(_config(target)))
+    start = part.start
+    while start < part.stop:
+        edges = shard.doc_offsets[start : min(start + most_rows, part.stop) + 1].astype(np.int64)
+        sizes = least_bytes + 4 * np.diff(edges)
+        count = _rows_that_fit(sizes, len(_config(target)))
         name = f"shard.{part.index:06d}.{len(files):04d}.mds"
-        start, stop = part.start + first, part.start + first + count
-        num_bytes = _write_file(work, f"{target.name}/{name}", target, shard, start, stop, sizes[first : first + count])
+        num_bytes = _write_file(work, f"{target.name}/{name}", target, shard, start, sizes[:count])
         files.append((name, count, num_bytes))
-        first += count
+        start += count
     return {"files": files}
 
 
@@ -148,9 +149,8 @@ def _rows_that_fit(sizes: IntArray, config_bytes: int) -> int:
     return max(1, int(np.searchsorted(ends, FILE_BYTES, side="right")))
 
 
-def _write_file(
-    work: WorkFolder, name: str, target: Target, shard: Shard, start: int, stop: int, sizes: IntArray
-) -> int:
+def _write_file(work: WorkFolder, name: str, target: Target, shard: Shard, start: int, sizes: IntArray) -> int:
+    """The samples of the rows from `start` on, of these sizes; the bytes of the file."""
     config = _config(target)
     first = 4 + 4 * (len(sizes) + 1) + len(config)
     places = first + np.concatenate(([0], np.cumsum(sizes)))
@@ -158,7 +158,7 @@ def _write_file(
         file.write(np.uint32(len(sizes)).tobytes())
         file.write(places.astype("<u4"))
         file.write(config)
-        for block in blocks(start, stop, target.row_tokens, BLOCK_TOKENS):
+        for block in blocks(start, start + len(sizes), target.row_tokens, BLOCK_TOKENS):
             file.write(_samples(target, shard, *block))
         return file.num_bytes
 

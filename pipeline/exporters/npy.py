@@ -78,8 +78,11 @@ def write(work: WorkFolder, target: Target, part: Part, shard: Shard) -> Written
         dtype, shape = _sized(target)[name]
         start = len(_header(dtype, shape)) + part.first_row * values.strides[0]
         work.write_at(f"{target.name}/{name}.npy", start, [values])
-    ends = rows.doc_offsets[1:].astype(np.int64)
-    work.write_scratch(_scratch(target, part.index), [ends, *(lists[name] for name in _lists(target))])
+    ends = (
+        rows.doc_offsets[first + 1 : last + 1].astype(_ENDS)
+        for first, last in blocks(0, part.num_rows, 1, BLOCK_TOKENS)
+    )
+    work.write_scratch(_scratch(target, part.index), itertools.chain(ends, (lists[name] for name in _lists(target))))
     return {"num_rows": part.num_rows, "num_doc_starts": len(rows.doc_positions)}
 
 

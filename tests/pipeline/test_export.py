@@ -287,7 +287,11 @@ def test_a_finished_export_that_lost_a_file_says_so(cyclic: Path, tmp_path: Path
     """It would else be called complete."""
     export(cyclic, tmp_path / "out", "mds")
     (tmp_path / "out" / "validation" / "shard.000000.0000.mds").unlink()
-    with pytest.raises(DataError, match=r"validation/shard\.000000\.0000\.mds: missing or damaged\. Give --overwrite"):
+    with pytest.raises(DataError, match=r"validation/shard\.000000\.0000\.mds: missing, damaged or unknown\. Give"):
+        export(cyclic, tmp_path / "out", "mds")
+    said = json.loads((tmp_path / "out" / "export.json").read_text())
+    (tmp_path / "out" / "export.json").write_text(json.dumps({**said, "phases": [{"files": [3]}]}))
+    with pytest.raises(DataError, match=r"export\.json: is damaged\. Give --overwrite to export again\."):
         export(cyclic, tmp_path / "out", "mds")
 
 

@@ -124,7 +124,7 @@ def _rebuilding(manifest: Manifest) -> Iterator[str]:
     yield "Beside `tokenizer.json`, with the texts of the table above in place of `CORPUS`:"
     yield from ("", "```bash", again.text, "```", "")
     yield "How texts were read (`--text-key`, `--tokenized`) is not recorded: equal fingerprints, equal texts."
-    yield f"Bytes are those of algorithm {manifest.build.algorithm}; `build-log.json` says which release wrote them."
+    yield f"Bytes are those of `build.algorithm` {manifest.build.algorithm}; a release with another one writes others."
     yield from (f"\n{note}" for note in again.notes)
 
 

@@ -29,6 +29,7 @@ from pipeline.layout import (
     LOG_NAME,
     PARENT_LOG,
     REQUEST_NAME,
+    SIGNATURE_NAME,
     WINDOWS_FOLDER,
     WORK_FOLDER,
     extension_begun,
@@ -39,7 +40,7 @@ from pipeline.layout import (
 )
 from pipeline.schedule_picture import PICTURE_NAME
 
-OURS = (CARD_NAME, PICTURE_NAME, "tokenizer.json", LOG_NAME, "phases", "validation")
+OURS = (CARD_NAME, PICTURE_NAME, "tokenizer.json", LOG_NAME, SIGNATURE_NAME, "phases", "validation")
 """What a build writes besides the manifest and the work folder."""
 
 
@@ -136,6 +137,8 @@ def finish(root: Files, manifest: Manifest, facts: dict[str, Any]) -> None:
     explain(root, manifest)
     write_object(root, LOG_NAME, facts)
     sweep(root, manifest)
+    if root.facts(SIGNATURE_NAME) is not None:
+        root.remove(SIGNATURE_NAME)  # of what an extension goes on from: it would look forged
     # The manifest keeps the order of its keys: it is read by people too.
     write_bytes(root, FILE_NAME, json.dumps(manifest.to_json(), indent=1, ensure_ascii=False).encode() + b"\n")
     root.remove(WORK_FOLDER)

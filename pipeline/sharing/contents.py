@@ -13,14 +13,14 @@ from typing import Literal
 
 from curriculum.errors import DataError
 from curriculum.manifest import Manifest, ShardEntry
+from pipeline.layout import LOG_NAME, SIGNATURE_NAME
 
 CARD = "README.md"
 PICTURE = "schedule.svg"
 EXPLANATIONS = (PICTURE, CARD)
 """Made of the manifest alone, so that they are made where they are wanted."""
 TOKENIZER = "tokenizer.json"
-BUILD_LOG = "build-log.json"
-SIGNATURE = "manifest.json.sig"
+BUILD_LOG, SIGNATURE = LOG_NAME, SIGNATURE_NAME
 MARKER = ".push.json"
 """At a place while a dataset is pushed there: which one. Shards of equal plans have equal names and sizes."""
 FOLDERS = ("phases", "validation")

@@ -10,7 +10,8 @@ was asked for. A shard is sent only if its sha256 is that of the manifest. Run a
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, Manifest, parse_manifest
 from curriculum.shard_format import COMPRESSED
 from pipeline.card import explanations
+from pipeline.files.local_copies import cannot_keep
 from pipeline.progress import Progress
 from pipeline.sharing.contents import (
     BUILD_LOG,
@@ -70,12 +72,31 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
     holding = look(place, manifest, overwrite=offering.overwrite)
     todo = [each for each in wanted if each.entry.path not in holding.trusted]
     _require_there(folder, todo)
-    with tempfile.TemporaryDirectory(prefix="curriculum-push-") as made:
-        beside = _beside(folder, Path(made), text, manifest, place, holding, offering)
+    with _folder_for_temporary_files() as made:
+        beside = _beside(folder, made, text, manifest, place, holding, offering)
         if not offering.dry_run and (todo or beside or MARKER in holding.sizes):
-            departures = Departures(folder, place, Path(made), compress=offering.compress)
-            _send(departures, place, Path(made), manifest, holding, todo, beside, progress)
+            departures = Departures(folder, place, made, compress=offering.compress)
+            _send(departures, place, made, manifest, holding, todo, beside, progress)
         return _moved(folder, place, manifest, wanted, todo, beside, holding, offering)
+
+
+@contextmanager
+def _folder_for_temporary_files() -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="curriculum-push-")
+    except OSError as error:
+        raise cannot_keep(Path(tempfile.gettempdir()), error) from error
+    with folder as path:
+        yield Path(path)
+
+
+def _make(path: Path, data: bytes) -> Path:
+    """A small file among the temporary ones."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise cannot_keep(path, error) from error
+    return path
 
 
 def _send(
@@ -94,7 +115,7 @@ def _send(
     if not holding.marked and (todo or not holding.same):
         if holding.doubtful:
             place.remove(holding.doubtful)  # before the marker, which vouches for what is there
-        (made / MARKER).write_bytes(marker_of(manifest))
+        _make(made / MARKER, marker_of(manifest))
         place.send([MARKER], made, _uncounted)
     departures.send(todo, progress)
     early = [name for name in beside if name != FILE_NAME]
@@ -115,7 +136,7 @@ def _send(
 def _require_there(folder: Path, todo: Sequence[Selected]) -> None:
     """Presence and size of all shards, before any is sent."""
     for each in todo:
-        path, size = folder / each.entry.path, size_of(folder / each.entry.path)
+        path, size = folder / each.entry.path, size_of(folder / each.entry.path, follow=True)
         if size is None:
             raise DataError(
                 f"{path}: the shard is missing. If the dataset was pulled in part, push that part by --phases or "
@@ -143,31 +164,29 @@ def _beside(
     offering: Offering,
 ) -> dict[str, Path]:
     """Files beside the shards that the place does not have as they are here; the manifest last."""
-    found = digest_of(folder / TOKENIZER, _uncounted)
+    found = digest_of(folder / TOKENIZER, _uncounted, follow=True)
     if found != manifest.tokenizer.sha256:
         said = "is missing" if found is None else f"has the sha256 {found}"
         raise damaged(folder / TOKENIZER, f"it {said}, the manifest says {manifest.tokenizer.sha256}")
     files = {TOKENIZER: folder / TOKENIZER}
-    absent = {name for name in EXPLANATIONS if size_of(folder / name) is None}
+    absent = {name for name in EXPLANATIONS if size_of(folder / name, follow=True) is None}
     own = explanations(manifest) if absent else {}
     for name in absent:
-        (made / name).write_bytes(own[name])
+        _make(made / name, own[name])
     files |= {name: (made if name in absent else folder) / name for name in EXPLANATIONS}
     if offering.build_log:
-        if size_of(folder / BUILD_LOG) is None:
+        if size_of(folder / BUILD_LOG, follow=True) is None:
             raise DataError(f"{folder / BUILD_LOG}: is not there. Push without --build-log.")
         files[BUILD_LOG] = folder / BUILD_LOG
     if offering.sign_key is not None:
         from pipeline.sharing.signature import sign  # its library loads only for who wants it
 
-        (made / SIGNATURE).write_bytes(sign(text, offering.sign_key))
-        files[SIGNATURE] = made / SIGNATURE
-    elif size_of(folder / SIGNATURE) is not None:
+        files[SIGNATURE] = _make(made / SIGNATURE, sign(text, offering.sign_key))
+    elif size_of(folder / SIGNATURE, follow=True) is not None:
         files[SIGNATURE] = folder / SIGNATURE
     different = {name: path for name, path in files.items() if not _has(place, holding, name, path)}
     if holding.manifest_text != text:
-        (made / FILE_NAME).write_bytes(text)
-        different[FILE_NAME] = made / FILE_NAME
+        different[FILE_NAME] = _make(made / FILE_NAME, text)
     return different
 
 

@@ -13,6 +13,7 @@ import pytest
 import curriculum
 from curriculum.errors import BuildError
 from curriculum.manifest import canonical_json, content_id, load_manifest, parse_manifest
+from new_text import grow
 from pipeline.sharing.contents import relation, shards_of
 from travels import content, pull, push, travelling
 
@@ -94,3 +95,11 @@ def test_a_begun_extension_is_in_the_way(tiny: Path, longer: Path, tmp_path: Pat
         pull(longer, back)
     pull(tiny, back)  # of what is there nothing changes
     assert dataclasses.is_dataclass(load_manifest(back))
+
+
+def test_a_signature_does_not_outlive_what_was_signed(tiny: Path, tmp_path: Path) -> None:
+    """Pushed with the longer dataset it would look forged."""
+    shutil.copytree(tiny, tmp_path / "dataset")
+    (tmp_path / "dataset" / "manifest.json.sig").write_text("of the shorter one")
+    grow(tmp_path / "dataset", store=tiny.with_name("dataset.store"), steps=8)
+    assert "manifest.json.sig" not in content(tmp_path / "dataset")

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from curriculum.errors import ConfigError, CurriculumError, PlanError
-from pipeline.commands import export, look, make, share, train
+from pipeline.commands import export, look, make, report, share, train
 from pipeline.commands.parameters import CONCEAL
 from pipeline.interruption import Interrupted, ending_on_signals
 
@@ -82,6 +82,7 @@ COMMANDS: tuple[click.Command, ...] = (
     look.verify,
     look.inspect,
     look.cat,
+    report.report,
     share.push,
     share.pull,
     export.export,

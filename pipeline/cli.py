@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from curriculum.errors import ConfigError, CurriculumError, PlanError
-from pipeline.commands import look, make, report, share, train
+from pipeline.commands import export, look, make, report, share, train
 from pipeline.commands.parameters import CONCEAL
 from pipeline.interruption import Interrupted, ending_on_signals
 
@@ -85,6 +85,7 @@ COMMANDS: tuple[click.Command, ...] = (
     report.report,
     share.push,
     share.pull,
+    export.export,
     train.doctor,
 )
 for command in COMMANDS:

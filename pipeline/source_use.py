@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from curriculum.manifest import Manifest
+from curriculum.manifest import FILE_NAME, Manifest
 from curriculum.mixture import Mixture
 from curriculum.plan import Plan
 from pipeline.mixed_windows import consumed_by_source, consumed_in_phase, rows_by_source
+from pipeline.stated_windows import stated_windows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,10 +83,15 @@ class MixtureUse:
 
 
 def use_of(manifest: Manifest) -> MixtureUse | None:
-    """Of a dataset; None if it has one source."""
+    """Of a dataset; None if it has one source.
+
+    Raises:
+        DataError: its windows are not those that its shards were written by.
+    """
     mixture, build = manifest.build.mixture, manifest.build
     if mixture is None:
         return None
+    stated_windows(manifest, FILE_NAME)  # or what is laid out below might have no end
     return MixtureUse(
         plan=manifest.plan,
         mixture=mixture,

@@ -14,7 +14,7 @@ The new steps go on in the sources that the dataset was built from, or are rows 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -95,7 +95,7 @@ def rows_at_end(plan: Plan) -> int:
     )
 
 
-def read_extensions(objects: Sequence[JsonObject], plan: Plan, where: str = "build") -> tuple[Extension, ...]:
+def read_extensions(objects: Iterable[JsonObject], plan: Plan, where: str = "build") -> tuple[Extension, ...]:
     """The lineage in a manifest: one entry per extension of the plan, in order.
 
     Raises:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from curriculum.errors import DataError
@@ -121,9 +121,12 @@ class JsonObject:
         """A nested object."""
         return JsonObject(self.value(key), f"{self.where}: {key}")
 
-    def objects(self, key: str) -> list[JsonObject]:
-        """A list of objects."""
-        return [JsonObject(value, f"{self.where}: {key}[{i}]") for i, value in enumerate(self.array(key))]
+    def objects(self, key: str, *, most: int = MAX_VALUES) -> Iterator[JsonObject]:
+        """Each object of a list of at most so many."""
+        values = self.array(key)
+        if len(values) > most:
+            raise DataError(f"{self.where}: {key} has {len(values):,} entries, expected {most:,} at most.")
+        return (JsonObject(value, f"{self.where}: {key}[{i}]") for i, value in enumerate(values))
 
     def relative_path(self, key: str) -> str:
         """A path that stays inside its folder on every system: relative, forward slashes, no `.`, `..`, `\\` or `:`."""

@@ -48,6 +48,8 @@ EXTENDED = "extended"
 """Steps were added to a finished dataset: windows begin anew there, `build.extensions` names the datasets before."""
 ADDED = "added-sources"
 """An extension is of new text: `source` in its entry names it, and rows before it are dealt as if it were not there."""
+MAX_SOURCES, MAX_PHASES = 4096, 1 << 17
+"""A schedule has 65,536 phases at most, of sources there are hundreds: what is done for each pair has an end."""
 MOST_NAMED = 8
 """Unknown features that a message names."""
 KNOWN_FEATURES: frozenset[str] = frozenset({ADDED, EXTENDED, MIXTURE, PACKED})
@@ -272,9 +274,9 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
         dtype=top.one_of("dtype", ("uint16", "uint32")),
         seed=top.integer("seed"),
         build=_build(top.object("build"), plan),
-        phases=tuple(read_phase(phase) for phase in top.objects("phases")),
+        phases=tuple(read_phase(phase) for phase in top.objects("phases", most=MAX_PHASES)),
         validation=read_phase(top.object("validation")) if top.value("validation") is not None else None,
-        sources=tuple(_source(source) for source in top.objects("sources")),
+        sources=tuple(_source(source) for source in top.objects("sources", most=MAX_SOURCES)),
         accounting=read_accounting(top.object("accounting"), packed=PACKED in requires),
         requires=requires,
     )

@@ -25,6 +25,8 @@ FORMAT = "curriculum-plan"
 VERSION = 1
 REMEDY = "The plan was damaged or edited: fetch or build it again."
 
+MAX_PHASES = 1 << 17
+"""A schedule has half as many lengths at most; extensions add some."""
 MAX_KEYS = 32
 """Of a schedule: it has ten at most today."""
 MAX_NAME = 256
@@ -56,7 +58,7 @@ def read_plan_fields(obj: object) -> PlanFields:
         mode=plan.string("mode", most=MAX_NAME),
         max_seq_len=plan.integer("max_seq_len", least=1, most=MAX_SEQ_LEN),
         schedule=_read_schedule(plan.value("schedule")),
-        phases=tuple(_read_phase(phase) for phase in plan.objects("phases")),
+        phases=tuple(_read_phase(phase) for phase in plan.objects("phases", most=MAX_PHASES)),
         order=tuple(_read_run(run, f"plan: order[{i}]") for i, run in enumerate(plan.array("order"))),
     )
     plan.no_others()

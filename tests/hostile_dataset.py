@@ -72,7 +72,10 @@ TEXTS: dict[str, tuple[bytes, str]] = {
     "a byte order mark": (b"\xef\xbb\xbf{}", "BOM"),
     "half a character": (b'{"a": "\xed\xa0\x80"}', "is not UTF-8"),
     "20 million values": (b"[" + b"0," * (20 << 20) + b"0]", "values, expected 16,777,216 at most"),
-    "a key of a megabyte": (b'{"format": "curriculum-dataset", "' + b"x" * (1 << 20) + b'": 1}', "'version' is missing"),
+    "a key of a megabyte": (
+        b'{"format": "curriculum-dataset", "' + b"x" * (1 << 20) + b'": 1}',
+        "'version' is missing",
+    ),
     "1e400": (b'{"format": 1e400}', "format is inf, expected a string"),
     "escapes": (b'{"format": ' + ESCAPE.encode() + b"}", "Expecting value"),
     "a number of a megabyte": (b'{"version": ' + b"9" * (1 << 20) + b"}", "a number has thousands of digits"),
@@ -134,6 +137,11 @@ def run_limited(*arguments: str) -> subprocess.CompletedProcess[str]:
         preexec_fn=limit,
         env={**os.environ, "COLUMNS": "200", "RUST_BACKTRACE": "0"},
     )
+
+
+def require_sentence(text: str) -> None:
+    """Or else it fails, showing the beginning."""
+    assert is_sentence(text), f"{len(text)} characters: {text[:300]!r}"
 
 
 def is_sentence(text: str) -> bool:

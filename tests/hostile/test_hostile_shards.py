@@ -88,11 +88,6 @@ CHANGES: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_shard_that_is_none_is_refused(dataset: Path, name: str) -> None:
     change, words = CHANGES[name]
-    if name == "a type that asks for code":
-        # Equal but for what it says in its metadata, which nobody reads: it is served as it is, and nothing is run.
-        rewrite_last(dataset, change)
-        assert curriculum.open(dataset)[-1].document.dtype == "uint64"
-        return
     rewrite_last(dataset, change)
     assert words in refusal(dataset)
 
@@ -127,8 +122,6 @@ def test_a_bomb_is_refused_before_it_is_decompressed(dataset: Path) -> None:
     data[at : at + 8] = struct.pack("<q", 1 << 40)
     path.write_bytes(data)
     fit_shard(dataset, str(path.relative_to(dataset)))
-    with pytest.raises(pa.ArrowException):
-        pa.ipc.open_file(pa.py_buffer(bytes(data))).get_batch(0)
     assert "the shard is compressed" in refusal(dataset)
     outcome = run_limited("verify", str(dataset), "--quick")
     assert outcome.returncode == 1
@@ -166,11 +159,12 @@ def test_thousands_of_damaged_shards_never_end_the_process(small_dataset: Path, 
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
     refused, read = map(int, done.stdout.split())
-    assert refused > int(count) // 3 and read > int(count) // 50
+    assert refused > int(count) // 3
+    assert read > int(count) // 50
 
 
-def test_an_unknown_row_group_is_not_read(dataset: Path) -> None:
-    """A shard whose rows are those of another length has another schema."""
+def test_a_shard_without_rows_is_refused_when_the_dataset_is_opened(dataset: Path) -> None:
+    """Its bytes are too few for the rows that are promised."""
     name = read_manifest(dataset)["phases"][0]["shards"][0]["path"]
     rewrite_shard(dataset, name, lambda table: table.slice(0, 0))
     with pytest.raises(DataError, match="bytes, its rows need"):

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curriculum.about_entry import NOTHING_SAID, About, read_about
 from curriculum.accounting import Accounting as Accounting
 from curriculum.accounting import read_accounting, require_adds_up
 from curriculum.budget import FULL
@@ -135,6 +136,8 @@ class Manifest:
     sources: tuple[SourceEntry, ...]
     accounting: Accounting
     requires: tuple[str, ...] = ()
+    about: About = NOTHING_SAID
+    """licence and languages; no key in the manifest if neither was said"""
     _id: str | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -182,6 +185,7 @@ class Manifest:
         return {**head, "id": self.id, **body}
 
     def _body(self) -> dict[str, Any]:
+        about = {"about": self.about.to_json()} if self.about else {}
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -195,6 +199,7 @@ class Manifest:
             "validation": asdict(self.validation) if self.validation else None,
             "sources": [source.to_json() for source in self.sources],
             "accounting": self.accounting.to_json(),
+            **about,
         }
 
 
@@ -279,6 +284,7 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
         sources=tuple(_source(source) for source in top.objects("sources", most=MAX_SOURCES)),
         accounting=read_accounting(top.object("accounting"), packed=PACKED in requires),
         requires=requires,
+        about=read_about(top.object("about")) if "about" in top.raw else NOTHING_SAID,
     )
     top.no_others()
     object.__setattr__(manifest, "_id", claimed)  # hashing 100,000 shards again would take a second

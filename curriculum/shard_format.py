@@ -36,6 +36,8 @@ _Item = TypeVar("_Item", bound=np.generic)
 _REPAIR = "Copy the shard again, or build the dataset again with --overwrite."
 _MOST_COLUMNS, _MOST_SHOWN = 16, 400
 """Of a schema in a message."""
+COMPRESSED = ".zst"
+"""What follows the name of a shard that `curriculum push --compress` sent: only `curriculum pull` reads such."""
 MAX_SHARDS_PER_FOLDER = 1000
 """The Hugging Face Hub allows 10,000 files in a folder; file browsers are slow long before."""
 
@@ -125,6 +127,24 @@ class Shard:
     """uint64 [num_doc_starts], parallel to doc_positions: ordinal of the piece's document; or None"""
 
 
+def missing_shard(where: str, *, compressed: bool) -> str:
+    """The sentence for a shard that is not where the manifest says.
+
+    Args:
+        where: its path or address.
+        compressed: there is one of this name with `COMPRESSED` behind it.
+    """
+    if compressed:
+        return (
+            f"{where}: is there only as {COMPRESSED}, because the dataset was pushed with --compress: rows are read in "
+            f"place, of plain shards. Get it with `curriculum pull` and open the folder."
+        )
+    return (
+        f"{where}: the shard is missing. If the dataset was pulled in part, `curriculum pull` brings the rest; else "
+        f"copy it again from where the dataset came from, or build it again with --overwrite."
+    )
+
+
 def open_shard(
     path: Path,
     *,
@@ -150,10 +170,7 @@ def open_shard(
     try:
         state = path.stat()
     except FileNotFoundError:
-        raise DataError(
-            f"{path}: the shard is missing. Copy it again from where the dataset came from, "
-            f"or build the dataset again with --overwrite."
-        ) from None
+        raise DataError(missing_shard(str(path), compressed=Path(f"{path}{COMPRESSED}").exists())) from None
     except OSError as error:
         raise DataError(f"{path}: the shard cannot be read: {error.strerror}. Make it readable.") from error
     require_regular(path, state)  # a named pipe would block, a device has no end
@@ -184,7 +201,7 @@ def _map_single_batch(path: Path, expected: pa.Schema) -> tuple[pa.RecordBatch, 
         batch = reader.get_batch(0)
         batch.validate(full=True)
     except Compressed:
-        raise compressed(path) from None
+        raise compressed_shard(path) from None
     except (NoShard, pa.ArrowException, OSError, ValueError) as error:
         raise DataError(
             f"{path}: not a readable Arrow file ({one_line(error)}). Copy it again, or build the dataset again with "
@@ -193,7 +210,7 @@ def _map_single_batch(path: Path, expected: pa.Schema) -> tuple[pa.RecordBatch, 
     return batch, whole.address
 
 
-def compressed(where: object) -> DataError:
+def compressed_shard(where: object) -> DataError:
     """The sentence for a shard that would have to be decompressed into memory."""
     return DataError(
         f"{where}: the shard is compressed, which rules out reading it in place. Use the uncompressed shards that "

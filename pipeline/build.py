@@ -239,6 +239,7 @@ def _manifest(
             plan, tokenized, planned.held_out.tokens, counts, planned.mixed.taken if planned.mixed else ()
         ),
         requires=required_features(plan, mixture=job.mixture is not None),
+        about=options.about(),
     )
 
 

@@ -37,6 +37,8 @@ CHANGES_NOTHING = frozenset(
         "overwrite",
         "storage_option",
         "tokenizer_check",
+        "license",  # bytes of the manifest, card and page alone: in the identity where they are said, so that what a
+        "language",  # release before them built is still recognized
     )
 )
 """Options that do not change the bytes of a dataset; the corpus is compared by its files."""
@@ -60,12 +62,13 @@ def _resolved(options: Options) -> dict[str, Any]:
         "batch_rows": batch.rows,
         "rows_multiple_of": batch.rows_multiple_of,
     }
+    resolved |= options.about().to_json()
     if options.is_mixture:
         resolved["sources"] = {
             one.name: {"weight": str(one.weight or ""), "epochs": one.epochs} for one in options.sources()
         }
     elif options.source_names != (CORPUS,):
-        resolved["sources"] = options.source_names
+        resolved["sources"] = list(options.source_names)  # as it is read back from a log
     if curriculum is not None:
         return resolved | {name: getattr(curriculum, name) for name in ("start_length", "max_length", "cycles")}
     resolved |= {

@@ -1,87 +1,169 @@
 """The dataset card: README.md of a dataset.
 
-In:  the manifest.   Out: Markdown with one `configs:` entry per phase, so that
-`datasets.load_dataset(DATASET, name)` works.
-Guarantee: made from manifest fields alone, so rebuilds are byte-identical.
+In:  the manifest, also that of a stranger.   Out: Markdown with front matter, so that
+`datasets.load_dataset(DATASET, name)` works, and what people ask: what it is, how to read, check and rebuild it.
+Guarantee: made from manifest fields alone, so rebuilds are byte-identical. Text that nobody checked is shown only where
+it is a plain identifier: no Markdown, HTML or line break of a stranger's gets into it.
+
+    # Sequence-length curriculum, rows of 8 to 64 tokens, 65 steps
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
+
 from curriculum.manifest import Manifest
-from curriculum.shard_format import config_name, phase_folder
+from curriculum.phase import EXTENSIONS
+from curriculum.shard_format import config_name
+from pipeline.card_front_matter import front_matter, pretty_name
 from pipeline.lineage import extended_by
-from pipeline.source_use import use_of
+from pipeline.rebuild_command import rebuild
+from pipeline.schedule_picture import PICTURE_NAME, schedule_in_words, schedule_picture
+from pipeline.source_use import MixtureUse, use_of
+
+CARD_NAME = "README.md"
+IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
 
 
 def dataset_card(manifest: Manifest) -> str:
-    """The text of README.md."""
-    return f"---\n{_front_matter(manifest)}---\n\n{_body(manifest)}"
+    """The text of README.md.
 
-
-def _front_matter(manifest: Manifest) -> str:
-    lines = ["tags:", "- sequence-length-warmup", "- pre-tokenized", "configs:"]
-    for i, phase in enumerate(manifest.plan.phases):
-        pattern = f"{phase_folder(i, phase.seq_len)}/**/*.arrow"
-        lines += [f"- config_name: {config_name(i, phase.seq_len)}", "  data_files:", "  - split: train"]
-        lines += [f'    path: "{pattern}"']
-    if manifest.validation:
-        lines += ["- config_name: validation", "  data_files:", "  - split: validation"]
-        lines += ['    path: "validation/**/*.arrow"']
+    Raises:
+        DataError: the manifest describes more shards than it lists.
+    """
+    lines = ["---", *front_matter(manifest), "---", "", *_body(manifest)]
     return "\n".join(lines) + "\n"
 
 
-def _body(manifest: Manifest) -> str:
+def explanations(manifest: Manifest) -> dict[str, bytes]:
+    """The files that tell people what a dataset is, by name; the card, which shows the picture, last.
+
+    Raises:
+        DataError: the manifest describes more shards than it lists.
+    """
+    return {PICTURE_NAME: schedule_picture(manifest.plan), CARD_NAME: dataset_card(manifest).encode()}
+
+
+def _body(manifest: Manifest) -> Iterator[str]:
     plan, tokens = manifest.plan, manifest.accounting
-    # Where rows are packed, not every input has a target: labels are -100 there.
-    trained, targets = (", some of them padding", "batch.labels") if manifest.packed else ("", "batch.targets")
-    counts = "\n".join(f"| {name.replace('_', ' ')} | {number:,} |" for name, number in tokens.to_json().items())
-    phases = "\n".join(
-        f"| {config_name(i, phase.seq_len)} | {phase.seq_len:,} | {phase.rows_per_step:,} | {phase.num_steps:,} "
-        f"| {phase.num_tokens:,} |"
-        for i, phase in enumerate(plan.phases)
-    )
-    return f"""# Compiled sequence-length curriculum
-
-{plan.total_steps:,} steps, {tokens.trained_tokens:,} trained tokens, {len(plan.phases)} phases of up to
-{plan.max_seq_len:,} tokens; mode `{plan.mode}`, seed {manifest.seed}.
-Rows lie in training order, each of `seq_len + 1` tokens{trained}.
-
-- id: `{manifest.id}`
-- tokenizer: `tokenizer.json`, {manifest.tokenizer.vocab_size:,} entries, sha256 `{manifest.tokenizer.sha256}`
-- tokens: `{manifest.dtype}`, EOS {manifest.tokenizer.eos_id}
-{_lineage(manifest)}
-```python
-import curriculum  # pip install seqlen-curriculum
-
-reader = curriculum.open("PATH")
-for batch in reader.steps(start=0, rank=0, world_size=1):
-    batch.inputs, {targets}  # [rows, seq_len], targets are shifted already
-```
-
-| accounting | |
-| --- | --: |
-{counts}
-
-| phase | seq_len | rows per step | steps | tokens |
-| --- | --: | --: | --: | --: |
-{phases}
-{_sources(manifest)}"""
-
-
-def _lineage(manifest: Manifest) -> str:
-    return "".join(f"- extended by {steps}, from `{parent}`\n" for steps, parent in extended_by(manifest))
-
-
-def _sources(manifest: Manifest) -> str:
-    """A table of the sources, where there are several."""
     use = use_of(manifest)
-    if use is None:
-        return ""
-    what = "slots" if manifest.packed else "trained tokens"
-    rows = "".join(
-        f"| {source.name} | {source.documents:,} | {source.tokens:,} | {source.validation_tokens or 0:,} "
-        f"| {use.trained(k):,} | {100 * use.share(k):.1f} % | {use.epochs(k) or 0:.2f} |\n"
-        for k, source in enumerate(manifest.sources)
+    padding = ", some of them padding" if manifest.packed else ""
+    yield from (f"# {pretty_name(manifest)}", "")
+    yield "A corpus, tokenized and cut for sequence length warmup: every row has the length of its step, rows lie in"
+    yield f"training order, each of `seq_len + 1` tokens{padding}. {plan.total_steps:,} steps train"
+    yield f"{tokens.trained_tokens:,} tokens; mode `{plan.mode}`, seed {manifest.seed}."
+    yield from ("", f"![{schedule_in_words(plan)}]({PICTURE_NAME})", "")
+    yield from _identity(manifest)
+    yield from ("", "## Read it", "", *_reading(manifest))
+    yield from ("", "## Check it", "", "    curriculum verify PATH", "")
+    yield "recomputes all that is said here from the files: digests, rows, their order, the accounting."
+    yield from ("", "## Where it came from", "", *_sources(manifest, use))
+    yield from ("", "## Build it again", "", *_rebuilding(manifest))
+    yield from ("", "## Where every token went", "", *_accounting(manifest))
+    yield from ("", "## Phases", "", *_phases(manifest))
+
+
+def _identity(manifest: Manifest) -> Iterator[str]:
+    tokenizer, about = manifest.tokenizer, manifest.about
+    yield f"- id: `{manifest.id}`"
+    if about.license is not None:
+        yield f"- licence: `{about.license}`"
+    if about.language:
+        yield f"- languages: {', '.join(f'`{code}`' for code in about.language)}"
+    schedule = {key: value for key, value in manifest.plan.schedule.items() if key != EXTENSIONS}
+    yield f"- schedule: {', '.join(f'{_shown(key)} {_shown(value)}' for key, value in schedule.items())}"
+    yield f"- tokenizer: `tokenizer.json`, {tokenizer.vocab_size:,} entries, sha256 `{tokenizer.sha256}`"
+    bos = "" if tokenizer.bos_id is None else f", BOS {tokenizer.bos_id} before each document"
+    yield f"- tokens: `{manifest.dtype}`, EOS {tokenizer.eos_id}{bos}"
+    if manifest.validation:
+        rows, tokens = manifest.validation.num_rows, manifest.accounting.validation_tokens
+        yield f"- validation: {tokens:,} tokens of held-out documents, {rows:,} rows of {manifest.validation.seq_len:,}"
+    yield from (f"- extended by {steps}, from `{parent}`" for steps, parent in extended_by(manifest))
+
+
+def _reading(manifest: Manifest) -> Iterator[str]:
+    # Where rows are packed, not every input has a target: labels are -100 there.
+    targets = "batch.labels" if manifest.packed else "batch.targets"
+    first = config_name(0, manifest.plan.phases[0].seq_len)
+    yield from ("```python", "import curriculum  # pip install seqlen-curriculum", "")
+    yield 'reader = curriculum.open("PATH")  # a folder, or hf://, s3:// or gs://'
+    yield from ("for batch in reader.steps(start=0, rank=0, world_size=1):",)
+    yield f"    batch.inputs, {targets}  # [rows, seq_len], targets are shifted already"
+    yield from ("```", "", "Without it, one phase at a time:", "", "```python", "import datasets", "")
+    yield from (f'datasets.load_dataset("PATH", "{first}", split="train")', "```")
+
+
+def _sources(manifest: Manifest, use: MixtureUse | None) -> Iterator[str]:
+    rows = (
+        (f"`{source.name}`", f"{source.documents:,}", f"{source.tokens:,}", _shown(source.fingerprint))
+        for source in manifest.sources
     )
-    head = f"| source | documents | tokens | held out | {what} | share | epochs |"
-    return f"\n{head}\n| --- | --: | --: | --: | --: | --: | --: |\n{rows}"
+    yield from _table(("text", "documents", "tokens", "fingerprint"), rows)
+    yield from ("", "A fingerprint is of the set of documents and their places, whatever their order.")
+    if use is not None:
+        what = "slots" if manifest.packed else "trained tokens"
+        yield ""
+        mixed = (
+            (
+                f"`{source.name}`",
+                f"{source.documents:,}",
+                f"{source.tokens:,}",
+                f"{source.validation_tokens or 0:,}",
+                f"{use.trained(k):,}",
+                f"{100 * use.share(k):.1f} %",
+                f"{use.epochs(k) or 0:.2f}",
+            )
+            for k, source in enumerate(manifest.sources)
+        )
+        yield from _table(("source", "documents", "tokens", "held out", what, "share", "epochs"), mixed)
+
+
+def _rebuilding(manifest: Manifest) -> Iterator[str]:
+    again = rebuild(manifest)
+    yield "Beside `tokenizer.json`, with the texts of the table above in place of `CORPUS`:"
+    yield from ("", "```bash", again.text, "```", "")
+    yield "How texts were read (`--text-key`, `--tokenized`) is not recorded: equal fingerprints, equal texts."
+    yield f"Bytes are those of `build.algorithm` {manifest.build.algorithm}; a release with another one writes others."
+    yield from (f"\n{note}" for note in again.notes)
+
+
+def _accounting(manifest: Manifest) -> Iterator[str]:
+    counts = manifest.accounting.to_json()
+    corpus = max(1, counts["corpus_tokens"])
+    rows = (
+        (name.replace("_", " "), f"{count:,}", f"{100 * count / corpus:.2f} %" if name.endswith("_tokens") else "")
+        for name, count in counts.items()
+    )
+    yield from _table(("accounting", "", "of the corpus"), rows)
+
+
+def _phases(manifest: Manifest) -> Iterator[str]:
+    mixture = manifest.build.mixture
+    varies = mixture is not None and len(set(mixture.weights)) > 1
+    names = [source.name for source in manifest.sources]
+    head = ("phase", "seq_len", "rows per step", "steps", "tokens", *(f"`{name}`" for name in names if varies))
+    rows = (
+        (
+            f"`{config_name(i, phase.seq_len)}`",
+            f"{phase.seq_len:,}",
+            f"{phase.rows_per_step:,}",
+            f"{phase.num_steps:,}",
+            f"{phase.num_tokens:,}",
+            *(f"{100 * mixture.share(i, k):.1f} %" for k in range(len(names)) if mixture is not None and varies),
+        )
+        for i, phase in enumerate(manifest.plan.phases)
+    )
+    yield from _table(head, rows)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"| --- |{' --: |' * (len(head) - 1)}"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+
+
+def _shown(value: object) -> str:
+    """A number, or the text of a stranger if it is a plain identifier."""
+    text = str(value)
+    return f"`{text}`" if IDENTIFIER.fullmatch(text) else f"({len(text):,} characters that are no identifier)"

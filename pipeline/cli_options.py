@@ -133,7 +133,7 @@ READING = (
 GROUPS = {
     "Corpus": "source weight source_epochs text_key on_bad_record tokenized ids_dtype ids_key corpus_tokens "
     "validation_tokens validation_frac",
-    "Output": "out store keep_store overwrite seed shuffle_window shard_bytes",
+    "Output": "out store keep_store overwrite seed shuffle_window shard_bytes license language",
     "Tokenizer": "tokenizer eos bos tokenizer_check backend",
     "Schedule": "mode schedule degree stages cycles balanced frac length_warmup_steps length_warmup_tokens "
     "start_length max_length multiple_of max_shapes shapes_by phases "

@@ -26,6 +26,8 @@ WINDOWS_FOLDER = ".build/windows"
 PARENT_LOG = ".build/parent-log.json"
 """The build log of a finished dataset while it is extended: it names the parts of the store."""
 LOG_NAME = "build-log.json"
+SIGNATURE_NAME = "manifest.json.sig"
+"""A signature of the manifest, of a dataset that was pulled with one."""
 EXTENSIONS = "extensions"
 """Key of the request in a build log: what each extension was asked for, the first one first."""
 

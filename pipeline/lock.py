@@ -18,8 +18,12 @@ from pipeline.publish import make_folder
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, others: str = "--out and --store") -> Iterator[None]:
     """Hold a folder, creating it if need be.
+
+    Args:
+        folder: what is held.
+        others: how people give other folders, for messages.
 
     Raises:
         BuildError: another process holds it.
@@ -33,12 +37,12 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BuildError(
-                f"{folder}: another process is writing there. Wait until it ends, or give another --out and --store."
+                f"{folder}: another process is writing there. Wait until it ends, or give another {others}."
             ) from None
         except OSError as error:
             raise BuildError(
-                f"{folder}: cannot be locked ({error.strerror}): this file system may have no locks. Give --out and "
-                f"--store on one that has."
+                f"{folder}: cannot be locked ({error.strerror}): this file system may have no locks. Give "
+                f"{others} on one that has."
             ) from None
         yield
     finally:

@@ -50,6 +50,7 @@ def check_options(options: OptionFields) -> None:
             raise ConfigError(f"{name} is {value}; give 1 or more, at most 2**62.")
     if not 0 <= options.seed < 2**63:
         raise ConfigError(f"seed is {options.seed}; give an integer from 0 to 2**63 - 1.")
+    options.about()
     _check_folders(options)
     _refuse_pairs(options)
     _check_tokenized(options)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
 
+from curriculum.about_entry import About, said_about
 from curriculum.schedule import parse_frac
 from pipeline.engines.cores import num_cores
 from pipeline.files.address import dataset_files, is_url, store_files
@@ -77,6 +78,8 @@ class OptionFields:
     validation_frac: Decimal | None = None
     shuffle_window: int | None = None
     shard_bytes: int = 256 << 20
+    license: str | None = None
+    language: tuple[str, ...] = ()
     unit_bytes: int | None = None
     backend: str = "auto"
     engine: str = "local"
@@ -119,6 +122,10 @@ class OptionFields:
         if self.tokenized is None:
             return None
         return Stored(format=self.tokenized, dtype=self.ids_dtype, key=self.ids_key or DEFAULT_IDS_KEY)
+
+    def about(self) -> About:
+        """Licence and languages of the dataset."""
+        return said_about(self.license, self.language)
 
     def validation_share(self) -> Fraction | None:
         """Share of the texts that is held out."""

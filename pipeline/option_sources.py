@@ -171,6 +171,8 @@ def _typed(path: Path, key: str, value: Any, hint: Any) -> Any:
     )
     kind = wanted[0]
     if kind == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        if key != "corpus":
+            return tuple(value)
         return tuple(item if is_url(item) else str(path.parent / item) for item in value)
     if kind is StorageOptions and isinstance(value, dict):
         return storage_options(value)

@@ -21,7 +21,7 @@ from typing import Any
 
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, FORMAT, Manifest, parse_manifest
-from pipeline.card import dataset_card
+from pipeline.card import CARD_NAME, explanations
 from pipeline.files.contract import Files
 from pipeline.layout import (
     ASIDE,
@@ -29,6 +29,7 @@ from pipeline.layout import (
     LOG_NAME,
     PARENT_LOG,
     REQUEST_NAME,
+    SIGNATURE_NAME,
     WINDOWS_FOLDER,
     WORK_FOLDER,
     extension_begun,
@@ -37,9 +38,9 @@ from pipeline.layout import (
     write_bytes,
     write_object,
 )
+from pipeline.schedule_picture import PICTURE_NAME
 
-CARD_NAME = "README.md"
-OURS = (CARD_NAME, "tokenizer.json", LOG_NAME, "phases", "validation")
+OURS = (CARD_NAME, PICTURE_NAME, "tokenizer.json", LOG_NAME, SIGNATURE_NAME, "phases", "validation")
 """What a build writes besides the manifest and the work folder."""
 
 
@@ -133,12 +134,20 @@ def _other_request(root: Files, manifest: Manifest, before: dict[str, Any], now:
 
 def finish(root: Files, manifest: Manifest, facts: dict[str, Any]) -> None:
     """Everything beside shards and tokenizer; the manifest last, since its presence says that all the rest is there."""
-    write_bytes(root, CARD_NAME, dataset_card(manifest).encode())
+    explain(root, manifest)
     write_object(root, LOG_NAME, facts)
     sweep(root, manifest)
+    if root.facts(SIGNATURE_NAME) is not None:
+        root.remove(SIGNATURE_NAME)  # of what an extension goes on from: it would look forged
     # The manifest keeps the order of its keys: it is read by people too.
     write_bytes(root, FILE_NAME, json.dumps(manifest.to_json(), indent=1, ensure_ascii=False).encode() + b"\n")
     root.remove(WORK_FOLDER)
+
+
+def explain(root: Files, manifest: Manifest) -> None:
+    """The files that tell people what it is: all that they say is in the manifest."""
+    for name, data in explanations(manifest).items():
+        write_bytes(root, name, data)
 
 
 def begin_extension(root: Files, request: dict[str, Any], log: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -168,7 +177,7 @@ def settle(root: Files, manifest: Manifest, log: dict[str, Any]) -> None:
     """Leave the finished dataset alone in its folder, but for what an extension has cut that its command continues:
     shards that neither manifest nor card names."""
     if root.facts(PARENT_LOG) is not None:  # it may have come as far as to tell of itself
-        write_bytes(root, CARD_NAME, dataset_card(manifest).encode())
+        explain(root, manifest)
         write_object(root, LOG_NAME, log)
     if not extension_begun(root, manifest.id):
         sweep(root, manifest)

@@ -121,6 +121,31 @@ class Aside:
             self.path.unlink(missing_ok=True)
 
 
+def move_into_place(path: Path, final: Path, flush_names: Callable[[Path], object] | None = None) -> None:
+    """Publish a file that is complete, aside on the same file system: flush it, rename it.
+
+    Args:
+        path: where it is.
+        final: where it is to appear.
+        flush_names: as of `Aside`.
+
+    Raises:
+        BuildError: that is not possible.
+    """
+    flush = flush_names or sync_folder
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        make_folder(final.parent, flush)
+        os.replace(path, final)  # noqa: PTH105 - a name that tests can stop the build at
+        flush(final.parent)
+    except OSError as error:
+        raise _cannot_write(final, error) from error
+
+
 def sync_folder(folder: Path) -> None:
     """Flush the names of a folder, so that a rename survives a power cut."""
     try:

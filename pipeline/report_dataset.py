@@ -94,6 +94,8 @@ def summary_report(summary: Summary) -> str:
             f"{summary.bytes_per_token:.2f} bytes per trained token",
         ),
     ]
+    for label, said in manifest.about.to_json().items():
+        lines += _fact(label, said if isinstance(said, str) else ", ".join(said))
     for source in manifest.sources:
         lines += _fact("source", f"{source.name}: {source.documents:,} documents, {source.tokens:,} tokens")
     for steps, parent in extended_by(manifest):

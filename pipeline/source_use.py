@@ -91,18 +91,37 @@ def use_of(manifest: Manifest) -> MixtureUse | None:
     mixture, build = manifest.build.mixture, manifest.build
     if mixture is None:
         return None
-    stated_windows(manifest, FILE_NAME)  # or what is laid out below might have no end
     return MixtureUse(
         plan=manifest.plan,
         mixture=mixture,
         names=tuple(source.name for source in manifest.sources),
-        rows=rows_by_source(
-            manifest.plan,
-            mixture,
-            window_tokens=build.window_tokens,
-            shard_bytes=build.shard_bytes,
-            itemsize=manifest.itemsize,
-        ),
+        rows=_rows(manifest, manifest.plan, mixture),
         sizes=tuple(source.tokens - (source.validation_tokens or 0) for source in manifest.sources),
         fill=build.fill,
+    )
+
+
+def consumed_of_sources(manifest: Manifest, plan: Plan, mixture: Mixture) -> tuple[int, ...]:
+    """[num_sources] tokens that the first phases of a dataset take of every source's stream.
+
+    Args:
+        manifest: of the dataset.
+        plan: its plan, or the beginning of it.
+        mixture: of those phases.
+
+    Raises:
+        DataError: as `use_of`.
+    """
+    return consumed_by_source(plan, _rows(manifest, plan, mixture))
+
+
+def _rows(manifest: Manifest, plan: Plan, mixture: Mixture) -> tuple[tuple[int, ...], ...]:
+    build = manifest.build
+    stated_windows(manifest, FILE_NAME)  # or what is laid out below might have no end
+    return rows_by_source(
+        plan,
+        mixture,
+        window_tokens=build.window_tokens,
+        shard_bytes=build.shard_bytes,
+        itemsize=manifest.itemsize,
     )

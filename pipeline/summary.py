@@ -94,6 +94,7 @@ class Summary:
             "validation_rows": manifest.validation.num_rows if manifest.validation else 0,
             "dtype": manifest.dtype,
             "tokenizer": asdict(manifest.tokenizer),
+            "about": manifest.about.to_json(),
             "settings": manifest.build.to_json(),
             "sources": [source.to_json() for source in manifest.sources],
             "mixture": None if self.use is None else self.use.to_json(),

@@ -183,9 +183,10 @@ def _find_eos(file: Path, ids: dict[str, int], special: set[str], wanted: str | 
 
 
 def _wanted_eos(file: Path, ids: dict[str, int], wanted: str) -> tuple[str, int]:
-    """`--eos 50256` is the token "50256" where there is one, else the id."""
-    if wanted in ids:
+    """`--eos 50256` is the token "50256" where there is one, else the id; `--eos id:50256` is always the id."""
+    if wanted in ids and not wanted.startswith("id:"):
         return wanted, ids[wanted]
+    wanted = wanted.removeprefix("id:")
     if wanted.isascii() and wanted.isdecimal() and len(wanted) < 20:
         for token, token_id in ids.items():
             if token_id == int(wanted):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from new_text import grow
 from pipeline.build import BuildResult, build
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
@@ -94,4 +95,40 @@ def small_dataset(build_small: Callable[..., BuildResult], tmp_path_factory: pyt
     """A finished dataset: segment mode, held-out documents; treat it as read-only."""
     out = tmp_path_factory.mktemp("small") / "dataset"
     build_small(out, validation_tokens=6_000)
+    return out
+
+
+TINY: dict[str, Any] = {
+    "start_length": 8,
+    "max_length": 16,
+    "batch_rows": 2,
+    "steps": 16,
+    "shard_bytes": 300,
+    "validation_tokens": 40,
+}
+"""Small enough to be moved hundreds of times."""
+
+
+@pytest.fixture(scope="session")
+def tiny(build_small: Callable[..., BuildResult], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 steps in two phases, a dozen shards, held-out rows; treat it as read-only."""
+    out = tmp_path_factory.mktemp("tiny") / "dataset"
+    build_small(out, **TINY)
+    return out
+
+
+@pytest.fixture(scope="session")
+def other(build_small: Callable[..., BuildResult], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another order of the same: names and sizes of all training shards are those of `tiny`."""
+    out = tmp_path_factory.mktemp("other") / "dataset"
+    build_small(out, **TINY, seed=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def longer(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny`, extended by eight steps."""
+    out = tmp_path_factory.mktemp("longer") / "dataset"
+    shutil.copytree(tiny, out)
+    grow(out, store=tiny.with_name("dataset.store"), steps=8)
     return out

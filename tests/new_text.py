@@ -24,6 +24,8 @@ from pipeline.order import permutation
 from pipeline.progress import Silent
 
 EOS = 256
+STEPS = 60
+"""Of each dataset that is extended."""
 READING = ("text_key", "on_bad_record", "tokenized", "ids_key", "ids_dtype", "unit_bytes", "backend", "tokenizer")
 
 
@@ -162,3 +164,13 @@ def found_rows(reader: Any, steps: range) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def cut_from(dataset: Path) -> Path:
+    """The token store that a dataset was cut from."""
+    return Path(json.loads((dataset / "build-log.json").read_bytes())["store"])
+
+
+def held_out_below(dataset: Path) -> int:
+    """The threshold of the text hash that its build had."""
+    return int(json.loads((dataset / "build-log.json").read_bytes())["held_out_below"])

@@ -19,7 +19,9 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = {
-    **dict.fromkeys(("test_build_to_s3.py", "test_corpus_in_s3.py", "test_remote_s3.py"), "swift"),
+    **dict.fromkeys(
+        ("test_build_to_s3.py", "test_corpus_in_s3.py", "test_remote_s3.py", "test_push_and_pull_s3.py"), "swift"
+    ),
     **dict.fromkeys(("test_remote_hub.py", "test_hub_corpus.py", "test_hub_tokenizer.py"), "hub"),
 }
 APART = ("test_kills.py",)

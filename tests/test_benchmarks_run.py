@@ -71,3 +71,12 @@ def test_the_cost_of_a_mode_is_read_from_the_log(folder: Path, monkeypatch: pyte
     measured = modes.measure(folder, CORPUS_MB, 1)
     assert measured["best-fit"]["cut_seconds"] > 0
     assert "best-fit" in modes.table(measured)
+
+
+def test_what_compressing_saves_is_measured(small_dataset: Path, folder: Path) -> None:
+    """Every way gives the bytes back, which it checks itself, and files travel as `push --compress` sends them."""
+    import transport  # type: ignore[import-not-found]
+
+    measured = transport.measure(small_dataset, [1], folder)
+    assert min(each["ratio"] for each in measured["ways"].values()) > 1
+    assert "level 1, planes" in transport.table({"small": measured})

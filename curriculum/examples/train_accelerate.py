@@ -73,6 +73,7 @@ def main():
     accelerator.save_state(options.checkpoint)
     accelerator.free_memory()
     del model, optimizer, scheduler  # before their process group: DDP freed after it was seen to hang at exit
+    accelerator.wait_for_everyone()  # a thread of gloo frees its last tensor meanwhile: at exit, that would abort
     accelerator.end_training()
 
 

@@ -84,8 +84,8 @@ def final_error(error: BaseException, what: str) -> DataError:
         )
     if status in (404, 410) or isinstance(error, FileNotFoundError):
         return DataError(
-            f"{what}: the store has no such object ({reason(error)}). The copy is incomplete, or it was deleted: "
-            f"put it back. {RESUME}"
+            f"{what}: the store has no such object ({reason(error)}). The copy is incomplete, it was pushed in "
+            f"part, or it was deleted: put it back. {RESUME}"
         )
     return DataError(f"{what}: cannot be read ({reason(error)}).")
 

@@ -21,7 +21,7 @@ from curriculum.arrow_layout import MAX_FOOTER_BYTES, Compressed, require_plain_
 from curriculum.errors import DataError
 from curriculum.printable import one_line
 from curriculum.remote.shard_source import ShardDescription
-from curriculum.shard_format import Shard, compressed, shard_schema
+from curriculum.shard_format import Shard, compressed_shard, shard_schema
 
 FOOTER_BYTES = MAX_FOOTER_BYTES + 10
 """So many bytes of the end are fetched with the head. The footer has about 1 KiB; the columns behind the tokens come
@@ -111,7 +111,7 @@ def map_tokens(path: Path, where: str, about: ShardDescription) -> np.ndarray[An
         if isinstance(error, DataError):
             raise
         if isinstance(error, Compressed):
-            raise compressed(where) from None
+            raise compressed_shard(where) from None
         raise DataError(
             f"{where}: its head and footer are not those of an Arrow file ({one_line(error)}). Copy the shard again."
         ) from None

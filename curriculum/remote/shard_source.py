@@ -20,9 +20,9 @@ import numpy as np
 from curriculum.errors import DataError
 from curriculum.manifest import ShardEntry
 from curriculum.remote.byte_ranges import Span, rows_span
-from curriculum.remote.failures import http_status
+from curriculum.remote.failures import http_status, may_pass
 from curriculum.remote.store import Identity, Store
-from curriculum.shard_format import token_itemsize
+from curriculum.shard_format import COMPRESSED, missing_shard, token_itemsize
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +80,7 @@ class ShardSource:
         except Exception as error:
             if http_status(error) == 416:  # no such range: the object ends before
                 self._require_size(seconds)
+            self._require_plain(error, seconds)
             raise
         asked = span.stop - span.start
         if len(data) > asked:
@@ -102,13 +103,27 @@ class ShardSource:
         self._require_size(seconds)
 
     def _require_size(self, seconds: float) -> Identity:
-        now = self._store.identify(self.about.entry.path, seconds)
+        try:
+            now = self._store.identify(self.about.entry.path, seconds)
+        except Exception as error:
+            self._require_plain(error, seconds)
+            raise
         if now.size not in (self.about.entry.num_bytes, -1):
             raise DataError(
                 f"{self.where}: {now.size:,} bytes in the store, the manifest says {self.about.entry.num_bytes:,}. The "
                 f"copy is incomplete or another file: copy the shard again."
             )
         return now
+
+    def _require_plain(self, error: Exception, seconds: float) -> None:
+        """Of a shard that is not there: say so if it is there compressed."""
+        if may_pass(error) or not (isinstance(error, FileNotFoundError) or http_status(error) == 404):
+            return
+        try:
+            self._store.identify(self.about.entry.path + COMPRESSED, seconds)
+        except Exception:  # what went wrong first is what people need to know
+            return
+        raise DataError(missing_shard(self.where, compressed=True)) from None
 
     def _require_same(self, since: float, seconds: float) -> None:
         """Compare what the store says about the object after `since` with what it said first.

@@ -61,6 +61,8 @@ def plan(
 @click.option("--out", type=str, default=None, help="Folder or address of the dataset.  [default: ./curriculum-data]")
 @click.option("--keep-store/--no-keep-store", default=None, help="Keep the token store for later builds.")
 @click.option("--overwrite", is_flag=True, default=None, help="Replace another dataset at OUT.")
+@click.option("--license", default=None, help="The Hub's identifier of its licence, such as apache-2.0.")
+@click.option("--language", multiple=True, help="A language of its texts, such as en; again for more, or en,de.")
 def build(config: Path | None, as_json: bool, **flags: Any) -> None:
     """Build the dataset, or continue a build that was interrupted.
 

@@ -129,7 +129,7 @@ class ObjectFiles:
     def write(self, name: str, *, hashed: bool = False) -> Spooled:
         """Spooled on this machine, then one upload."""
         drop_copies(self.url, name)
-        return Spooled(partial(self._upload, name), hashed=hashed)
+        return Spooled(partial(self.upload, name), hashed=hashed)
 
     def together(self) -> AbstractContextManager[OpenFile]:
         """Uploads go on beside the next file."""
@@ -164,9 +164,9 @@ class ObjectFiles:
         """Nobody can tell."""
         return None
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self, patience: Patience = PATIENT) -> dict[str, int]:
         """Bytes of every object, by one listing."""
-        found = self._ask(lambda bucket: bucket.listing("", ATTEMPT_SECONDS), "", "listed")
+        found = self._ask(lambda bucket: bucket.listing("", ATTEMPT_SECONDS), "", "listed", patience)
         return {name: identity.size for name, identity in found.items() if name != LEASE_NAME}
 
     def _at_once(self, do: Callable[[str], T], names: Sequence[str]) -> list[T]:
@@ -180,7 +180,8 @@ class ObjectFiles:
         """One object, if it is there."""
         self._ask(lambda bucket: bucket.delete(name, ATTEMPT_SECONDS), name, "removed", patience)
 
-    def _upload(self, name: str, path: Path, num_bytes: int, *, patience: Patience = PATIENT) -> None:
+    def upload(self, name: str, path: Path, num_bytes: int, *, patience: Patience = PATIENT) -> None:
+        """Replace an object by a file of this machine."""
         require_held(self.url)
 
         def attempt(bucket: Bucket) -> None:

@@ -31,10 +31,10 @@ from pipeline.progress import Advance
 from pipeline.publish import Aside
 from pipeline.sharing.seek_table import MOST_BLOCK_BYTES, REPAIR, Frames, read_at, read_seek_table, seek_table
 
-ENDING = ".zst"
-"""`shard-000000.arrow` travels as `shard-000000.arrow.zst`."""
 LEVEL = 9
 """Figures are in docs/design.md: 12 % fewer bytes than level 3, 60 MB/s of a core; level 12 gains 1 % at half of it."""
+MOST_THREADS = 8
+"""For one file: several travel at once, and a thread that packs takes 20 MB."""
 BLOCK_BYTES = 4 << 20
 """Plain bytes of a block. 1 MiB costs 3 % more bytes, a whole shard as one frame would save 1 %."""
 
@@ -47,7 +47,7 @@ def compress_file(source: Path, target: Path, advance: Advance, *, threads: int 
 
     Args:
         advance: told of plain bytes.
-        threads: that pack blocks; None for one per core.
+        threads: that pack blocks; None for one per core, eight at most.
 
     Raises:
         BuildError: `source` cannot be read, or `target` not written.
@@ -69,7 +69,7 @@ def decompress_file(source: Path, target: Path, num_bytes: int, advance: Advance
 
     Args:
         advance: told of plain bytes.
-        threads: that decode blocks; None for one per core.
+        threads: that decode blocks; None for one per core, eight at most.
 
     Raises:
         DataError: `source` is damaged, or stands for more or fewer bytes.
@@ -165,7 +165,7 @@ def _opened(source: Path) -> Iterator[BinaryIO]:
 
 def _in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], threads: int | None) -> Iterator[_Result]:
     """What `work` makes of the items, in their order; done by threads, which are at most one item ahead each."""
-    num_threads = threads or num_cores()
+    num_threads = threads or min(num_cores(), MOST_THREADS)
     done: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(num_threads) as pool:
         for item in items:

@@ -17,6 +17,9 @@ from typing import Protocol
 
 from pipeline.progress import Advance
 
+AT_ONCE = 8
+"""Files that are moved at the same time, if nobody says otherwise."""
+
 
 class Place(Protocol):
     """Where a dataset is pushed to, or pulled from."""

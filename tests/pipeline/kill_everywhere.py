@@ -9,7 +9,6 @@ Prints one JSON object: number of effects, and what was wrong after which of the
 
 from __future__ import annotations
 
-import builtins
 import gc
 import hashlib
 import json
@@ -17,19 +16,18 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy.random  # noqa: F401 - a build imports it, and tokenizers, when it needs them
 import tokenizers  # noqa: F401
+from effects import THREADS, Effects
 
 import pipeline.backends
 import pipeline.build
 import pipeline.build_log
 import pipeline.extend
 import pipeline.jsonl
-import pipeline.publish
 from curriculum.reader import Reader
 from pipeline.longer_plan import Extent
 from pipeline.option_sources import load_options
@@ -59,57 +57,6 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, int | None]] =
     "new-text": ({"extend_by": 12}, {}, None),
     "mixture": ({"mixture": ("lines=a.jsonl", "texts=*.txt"), "epochs": 9, "shard_bytes": 10_000}, None, None),
 }
-
-
-THREADS = 4
-"""Shards settle in threads, which may make one folder twice: the number of effects differs by a few."""
-
-
-class Effects:
-    """Counts effects; kills the process at number `fatal`."""
-
-    names: tuple[str, ...] = ("replace", "unlink", "rmdir", "mkdir")
-
-    def __init__(self, fatal: int | None) -> None:
-        self.fatal = fatal
-        self.count = 0
-
-    def step(self, partial: Callable[[], object] | None = None) -> None:
-        self.count += 1
-        if self.count == self.fatal:
-            if partial is not None:
-                partial()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def install(self) -> None:
-        for name in self.names:
-            setattr(os, name, self._counted(getattr(os, name)))
-        pipeline.publish.open = self._open  # type: ignore[attr-defined]
-
-    def _counted(self, effect: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            self.step()
-            return effect(*args, **kwargs)
-
-        return run
-
-    def _open(self, path: Path, mode: str, buffering: int) -> Any:
-        self.step()
-        file = builtins.open(path, mode, buffering=buffering)  # noqa: SIM115 - `Aside` closes it
-        effects = self
-
-        class Counting:
-            def write(self, data: memoryview) -> int:
-                effects.step(lambda: file.write(data[: len(data) // 2]))
-                return file.write(data)
-
-            def fileno(self) -> int:
-                return file.fileno()
-
-            def close(self) -> None:
-                file.close()
-
-        return Counting()
 
 
 def import_all() -> None:

@@ -18,7 +18,7 @@ import curriculum
 import pipeline.extend
 from curriculum.cursor import Cursor
 from curriculum.errors import BuildError, ConfigError, CurriculumError, CursorError, PlanError
-from new_text import bytes_of
+from new_text import bytes_of, cut_from
 from pipeline.build import BuildResult
 from pipeline.cli import main
 from pipeline.extend import extend
@@ -36,10 +36,6 @@ SOURCES = {"corpus": (), "weight": ("a=2", "b=1")}
 def grow(dataset: Path, workers: int = 1, store: Path | None = None, **extent: Any) -> BuildResult:
     own = {"out": str(dataset), "workers": workers, **({"store": str(store)} if store else {})}
     return extend(load_options(None, own), Extent(**extent), Silent())
-
-
-def cut_from(dataset: Path) -> Path:
-    return Path(json.loads((dataset / "build-log.json").read_bytes())["store"])
 
 
 def verify(dataset: Path) -> Any:
@@ -141,10 +137,10 @@ def test_the_card_of_a_mixture_tells_its_sources(cases: dict[str, Path]) -> None
     """Whoever downloads it sees what it is made of; one source needs no table."""
     assert "| source |" not in (cases["segment"] / "README.md").read_text("utf-8")
     reader = curriculum.open(cases["mixture"])
-    lines = (cases["mixture"] / "README.md").read_text("utf-8").split("| source |")[1].splitlines()[2:]
+    lines = (cases["mixture"] / "README.md").read_text("utf-8").split("| source |")[1].split("\n\n")[0].splitlines()[2:]
     border, told = reader.manifest.sources[1].offset, {}
     for name, *numbers in (line.strip("| ").split(" | ") for line in lines):
-        told[name] = [int(number.replace(",", "")) for number in numbers[:4]]
+        told[name.strip("`")] = [int(number.replace(",", "")) for number in numbers[:4]]
     trained = {"a": 0, "b": 0}
     for step in range(len(reader)):
         batch = reader[step]

@@ -185,3 +185,10 @@ def test_a_huge_number_of_epochs_costs_nothing_unless_it_is_used(build_small: Bu
 
 def _stop(*arguments: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_single_source_with_a_name_is_recognized(corpus: Path, build_small: Build, tmp_path: Path) -> None:
+    """The name is a part of the request; read back from the log it must be the same one."""
+    for expected in (False, True):
+        result = build_small(tmp_path / "out", corpus=(), source=(f"web={corpus / 'a.jsonl'}",), steps=9)
+        assert result.already_finished is expected

@@ -97,6 +97,9 @@ def test_eos_in_digits_is_a_token_first_and_an_id_otherwise(tmp_path: Path) -> N
     assert load_tokenizer(path, eos="300", bos="none").eos_id == 256
     info = load_tokenizer(path, eos="257", bos="none")
     assert (info.eos_id, info.eos_is_special) == (257, True)
+    assert load_tokenizer(path, eos="id:257", bos="none") == info
+    with pytest.raises(ConfigError, match=r"neither a token nor the id of a token.*go up to 257"):
+        load_tokenizer(path, eos="id:300", bos="none")  # the token of that name is 256
     for missing in ("258", "<eos>", "", "-1", "٣", "9" * 30):
         with pytest.raises(ConfigError, match=r"neither a token nor the id of a token.*go up to 257"):
             load_tokenizer(path, eos=missing, bos="none")

@@ -1,0 +1,101 @@
+"""Shards on their way from the folder of a dataset to a place.
+
+In:  the shards.   Out: the same at the place, plain or compressed.
+Guarantee: a shard whose sha256 is not the manifest's is never sent. They go in batches: while one is sent, the next one
+is hashed, and compressed into a folder for temporary files, which holds two batches at most.
+
+    phases/.../shard-000000.arrow  ->  checked  ->  phases/.../shard-000000.arrow[.zst]
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from curriculum.errors import DataError
+from curriculum.shard_format import COMPRESSED
+from pipeline.progress import Advance, Progress
+from pipeline.sharing.batches import batches, from_threads
+from pipeline.sharing.digests import digest_of
+from pipeline.sharing.place import Place
+from pipeline.sharing.selection import Selected
+
+CHECKED_AT_ONCE = 4
+
+
+class Departures:
+    """Sends shards of one folder to one place."""
+
+    def __init__(self, folder: Path, place: Place, made: Path, *, compress: bool) -> None:
+        """
+        Args:
+            folder: of the dataset.
+            place: where they go.
+            made: for compressed shards.
+            compress: send each as zstd frames.
+        """
+        self._folder = folder
+        self._place = place
+        self._made = made
+        self._ending = COMPRESSED if compress else ""
+
+    def send(self, shards: Sequence[Selected], progress: Progress) -> None:
+        """All of them.
+
+        Raises:
+            DataError: one is damaged; none of its batch is sent.
+            BuildError: the place fails.
+        """
+        total = sum(each.entry.num_bytes for each in shards)
+        runs = batches(shards, lambda each: each.entry.num_bytes, self._place.batch_bytes)
+        with progress.stage("push", total=total, unit="B") as advance, ThreadPoolExecutor(CHECKED_AT_ONCE) as threads:
+            try:
+                counted = from_threads(advance)
+                before: list[Future[str]] = []
+                for run in runs:
+                    ready = [threads.submit(self._prepare, each) for each in run]
+                    self._send(before, counted)
+                    before = ready
+                self._send(before, counted)
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def superseded(self, sent: Sequence[Selected], sizes: Mapping[str, int]) -> list[str]:
+        """Names of what a place had of the shards that were sent, in the other form."""
+        other = "" if self._ending else COMPRESSED
+        return [each.entry.path + other for each in sent if each.entry.path + other in sizes]
+
+    def _prepare(self, each: Selected) -> str:
+        """Check a shard, and compress it if it is to be; its name at the place."""
+        path, name = self._folder / each.entry.path, each.entry.path + self._ending
+        if self._ending:
+            from pipeline.sharing.frames import compress_file
+
+            (self._made / name).parent.mkdir(parents=True, exist_ok=True)
+            found: str | None = compress_file(path, self._made / name, _uncounted)
+        else:
+            found = digest_of(path, _uncounted)
+        if found != each.entry.sha256:
+            raise DataError(
+                f"{path}: its sha256 is {found}, the manifest says {each.entry.sha256}. It is damaged and is not sent: "
+                f"pull it again from where it is whole, or build the dataset again with --overwrite."
+            )
+        return name
+
+    def _send(self, ready: Sequence[Future[str]], advance: Advance) -> None:
+        names = [name.result() for name in ready]
+        if not names:
+            return
+        self._place.send(names, self._made if self._ending else self._folder, advance)
+        if self._ending:
+            for name in names:
+                with suppress(OSError):
+                    os.unlink(self._made / name)  # noqa: PTH108 - made here; its room is wanted
+
+
+def _uncounted(amount: int) -> None:
+    """Nobody watches."""

@@ -1,0 +1,158 @@
+"""What a place that is pushed to holds, and which of its shards need not be sent.
+
+In:  a place, and the manifest that is to be there.   Out: `Holding`, or a refusal that names both datasets.
+Guarantee: another dataset is replaced only with --overwrite; a place that holds anything else is never touched. Shards
+of equal plans have equal names and sizes, so one that is there counts only if the manifest there gives it the same
+digest, or if the marker says that a push of this very dataset put it there. Looking changes nothing.
+
+    nothing                                     a push begins
+    manifest.json, of this dataset              what is missing is sent
+    manifest.json, of which it is an extension  the new shards are sent; it stays what it is until they are there
+    manifest.json, another                      refused, unless --overwrite
+    .push.json, no manifest.json                an interrupted push: it goes on if it was of this dataset
+    anything else                               refused
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from curriculum.errors import BuildError, DataError
+from curriculum.manifest import FILE_NAME, FORMAT, Manifest, parse_manifest
+from curriculum.shard_format import COMPRESSED
+from pipeline.sharing.contents import (
+    CARD,
+    FRESH,
+    MARKER,
+    MAX_MANIFEST_BYTES,
+    is_of_a_dataset,
+    is_shard_name,
+    relation,
+    shards_of,
+)
+from pipeline.sharing.place import Place
+
+MAX_MARKER_BYTES = 1 << 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holding:
+    """What a push may do at a place."""
+
+    sizes: dict[str, int]
+    manifest_text: bytes | None
+    """of the manifest there"""
+    same: bool
+    """it is that of the dataset that is pushed"""
+    replaces: bool
+    """what is there ends being a dataset before the first shard is sent: it is another one"""
+    marked: bool
+    """the marker names the dataset that is pushed"""
+    trusted: frozenset[str]
+    """paths of shards that are there, plain or compressed"""
+    doubtful: tuple[str, ...]
+    """names of this dataset's shards that hold something else, or may"""
+    strangers: tuple[str, ...]
+    """files in the folders of shards that are none of this dataset"""
+
+
+def look(place: Place, manifest: Manifest, *, overwrite: bool) -> Holding:
+    """Look at a place.
+
+    Raises:
+        BuildError: it holds what must not be replaced.
+        DataError: it holds a damaged manifest.
+    """
+    sizes = place.sizes()
+    text = place.read(FILE_NAME, MAX_MANIFEST_BYTES) if FILE_NAME in sizes else None
+    marker = _marked(place) if MARKER in sizes else None
+    before = None if text is None else _parse(text, place.where, overwrite=overwrite)
+    if text is None:
+        _require_ours(place.where, sizes, marker, overwrite=overwrite)
+    how = None if before is None else relation(manifest, before)
+    ancestors = {manifest.id, *(entry.parent for entry in manifest.build.extensions)}
+    if not overwrite:
+        if before is not None:
+            _require_related(place.where, manifest, before)
+        if marker is not None and marker not in ancestors:
+            raise BuildError(
+                f"{place.where}: a push of another dataset, {marker or 'of unknown id'}, goes on there or was "
+                f"interrupted; this one is {manifest.id}. Let it end, give --overwrite to replace it, or another place."
+            )
+    replaces = text is not None and how not in ("same", "extension")
+    there = {} if before is None else {shard.path: shard.sha256 for shard in shards_of(before)}
+    marked = marker == manifest.id
+    anew = overwrite and how == "same"  # asked to send all again: what is there may be damaged
+    trusted, doubtful = set(), []
+    for shard in shards_of(manifest):
+        known = not anew and (marked or there.get(shard.path) == shard.sha256)
+        if known and (sizes.get(shard.path) == shard.num_bytes or sizes.get(shard.path + COMPRESSED, 0) > 0):
+            trusted.add(shard.path)
+        elif not anew:
+            doubtful += [name for name in (shard.path, shard.path + COMPRESSED) if name in sizes]
+    own = {name for shard in shards_of(manifest) for name in (shard.path, shard.path + COMPRESSED)}
+    return Holding(
+        sizes=sizes,
+        manifest_text=text,
+        same=how == "same",
+        replaces=replaces,
+        marked=marked,
+        trusted=frozenset(trusted),
+        doubtful=tuple(doubtful),
+        strangers=tuple(name for name in sizes if is_shard_name(name) and name not in own),
+    )
+
+
+def marker_of(manifest: Manifest) -> bytes:
+    """The content of the marker."""
+    return json.dumps({"format": "curriculum-push", "id": manifest.id}).encode() + b"\n"
+
+
+def _marked(place: Place) -> str:
+    """The id that the marker names; "" if it is damaged."""
+    try:
+        value = json.loads(place.read(MARKER, MAX_MARKER_BYTES) or b"")
+    except ValueError:
+        return ""
+    return str(value.get("id", ""))[:80] if isinstance(value, dict) else ""
+
+
+def _parse(text: bytes, where: str, *, overwrite: bool) -> Manifest | None:
+    """The manifest of a place; None of a damaged or newer one that may go."""
+    try:
+        return parse_manifest(text, f"{where.rstrip('/')}/{FILE_NAME}")
+    except DataError:
+        if overwrite and f'"{FORMAT}"'.encode() in text:
+            return None
+        raise
+
+
+def _require_ours(where: str, sizes: dict[str, int], marker: str | None, *, overwrite: bool) -> None:
+    """A place without a manifest: empty, a new repository, or an interrupted push."""
+    names = set(sizes) - FRESH
+    if names < set(sizes):
+        names -= {CARD}
+    foreign = sorted(name for name in names if not is_of_a_dataset(name))
+    if marker is None and not overwrite:
+        foreign = sorted(names)
+    if foreign:
+        hint = "" if any(not is_of_a_dataset(name) for name in names) else " --overwrite replaces it."
+        raise BuildError(
+            f"{where}: holds {foreign[0][:80]!r} and is not a curriculum dataset, so nothing there is touched. Give an "
+            f"empty or new place.{hint}"
+        )
+
+
+def _require_related(where: str, manifest: Manifest, before: Manifest) -> None:
+    how = relation(manifest, before)
+    if how == "before":
+        raise BuildError(
+            f"{where}: holds {before.id}, an extension of {manifest.id}, which is to be pushed. It holds all steps of "
+            f"it already; give --overwrite to go back, or another place."
+        )
+    if how == "other":
+        raise BuildError(
+            f"{where}: holds dataset {before.id}; {manifest.id} is to be pushed. Give --overwrite to replace it, or "
+            f"another place."
+        )

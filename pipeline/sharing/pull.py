@@ -1,0 +1,249 @@
+"""`curriculum pull`: a dataset, or a part of it, from a place into a folder.
+
+In:  a place and a folder.   Out: the dataset there, as far as it was asked for; `Moved`.
+Guarantee: the manifest is read first and written last; a shard appears in the folder after its plain bytes have the
+sha256 of the manifest, by a rename. Nothing else than the manifest names is fetched; the card is made from the
+manifest. Run again, it hashes what is there and fetches what is missing or broken.
+
+    pull(open_place("s3://bucket/my-dataset"), Path("my-dataset"), Wish(phases="0-3"), Terminal())
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from curriculum.errors import BuildError, DataError
+from curriculum.manifest import FILE_NAME
+from pipeline.card import explanations
+from pipeline.files.disk import DiskFiles
+from pipeline.layout import write_bytes
+from pipeline.lock import locked
+from pipeline.progress import Progress
+from pipeline.publish import remove, sync_folder
+from pipeline.sharing.arrivals import Arrivals
+from pipeline.sharing.batches import from_threads
+from pipeline.sharing.contents import (
+    BUILD_LOG,
+    EXPLANATIONS,
+    FOLDERS,
+    MAX_LOG_BYTES,
+    MAX_TOKENIZER_BYTES,
+    SIGNATURE,
+    TOKENIZER,
+    shards_of,
+)
+from pipeline.sharing.digests import digest_of, size_of
+from pipeline.sharing.moved import FileToMove, Moved
+from pipeline.sharing.offer import Offer, Source, read_offer
+from pipeline.sharing.place import Place
+from pipeline.sharing.selection import Selected, all_shards, select
+from pipeline.sharing.target import WORK, WORK_MANIFEST, Target, examine, free_bytes
+
+HASHED_AT_ONCE = 4
+SPARE_BYTES = 64 << 20
+"""Room for all that is no shard: manifest, tokenizer, card."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """What is asked of a pull."""
+
+    phases: str | None = None
+    steps: str | None = None
+    overwrite: bool = False
+    build_log: bool = False
+    verify_key: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Present:
+    """What is in the folder already."""
+
+    whole: frozenset[str]
+    """paths of shards with the right digest"""
+    wrong: frozenset[str]
+    """paths of shards that are something else"""
+
+
+def pull(place: Place, folder: Path, wish: Wish, progress: Progress) -> Moved:
+    """Fetch what is missing.
+
+    Raises:
+        DataError: what is at the place is no dataset, or damaged, or not to be trusted.
+        BuildError: the place, the folder or the disk does not allow it.
+        ConfigError: phases or steps are asked for that there are not.
+    """
+    offer = read_offer(place, wish.verify_key)
+    wanted = select(offer.manifest, phases=wish.phases, steps=wish.steps)
+    if wish.dry_run:
+        target = examine(folder, offer.manifest, place.where, overwrite=wish.overwrite)
+        present = _look(target, offer, wanted, progress)
+        sources = offer.sources([each for each in wanted if each.entry.path not in present.whole])
+        return _moved(offer, folder, wanted, sources, _beside(offer, target, wish), present, dry_run=True)
+    with locked(folder, "folder"):
+        target = examine(folder, offer.manifest, place.where, overwrite=wish.overwrite)
+        return _pull(place, offer, target, wanted, wish, progress)
+
+
+def _pull(
+    place: Place, offer: Offer, target: Target, wanted: Sequence[Selected], wish: Wish, progress: Progress
+) -> Moved:
+    folder = target.folder
+    present = _look(target, offer, wanted, progress)
+    sources = offer.sources([each for each in wanted if each.entry.path not in present.whole])
+    beside = _beside(offer, target, wish)
+    if not (sources or beside) and target.same:
+        remove(folder / WORK)
+        return _moved(offer, folder, wanted, sources, beside, present, dry_run=False)
+    strangers = _strangers(target, offer, present, wanted)
+    _require_space(folder, sources, strangers)
+    files = DiskFiles(folder=str(folder), aside=f"{WORK}/aside")
+    write_bytes(files, WORK_MANIFEST, offer.text)
+    if target.replaces:
+        files.remove(SIGNATURE)
+        files.remove(FILE_NAME)
+        files.flush()  # no longer a dataset, before the first shard goes
+    if not target.same:
+        for name in strangers:
+            files.remove(name)
+    arrivals = Arrivals(place, folder, folder / WORK)
+    arrivals.fetch(sources, progress)
+    _write_beside(place, offer, files, beside)
+    if not target.same:
+        files.remove(SIGNATURE)  # of what was there: none is better than another's
+        write_bytes(files, FILE_NAME, offer.text)
+    if SIGNATURE in beside and offer.signature is not None:
+        write_bytes(files, SIGNATURE, offer.signature)
+    for name in FOLDERS if not target.same else ():
+        files.remove_empty_folders(name)
+    remove(folder / WORK)
+    sync_folder(folder)
+    return _moved(offer, folder, wanted, sources, beside, present, dry_run=False)
+
+
+def _look(target: Target, offer: Offer, wanted: Sequence[Selected], progress: Progress) -> _Present:
+    """Hash what is there: of this dataset what is wanted; of another one everything that has a name of this one."""
+    shards = [each.entry for each in wanted] if target.same else shards_of(offer.manifest)
+    sizes = [(shard, size_of(target.folder / shard.path)) for shard in shards]
+    there = [(shard, size) for shard, size in sizes if size is not None]
+    to_hash = [shard for shard, size in there if size == shard.num_bytes]
+    total = sum(shard.num_bytes for shard in to_hash)
+    with (
+        progress.stage("check what is there", total=total, unit="B") as advance,
+        ThreadPoolExecutor(HASHED_AT_ONCE) as threads,
+    ):
+        counted = from_threads(advance)
+        found = threads.map(lambda shard: digest_of(target.folder / shard.path, counted), to_hash)
+        whole = {shard.path for shard, digest in zip(to_hash, found, strict=True) if digest == shard.sha256}
+    return _Present(whole=frozenset(whole), wrong=frozenset(shard.path for shard, _ in there) - whole)
+
+
+def _strangers(target: Target, offer: Offer, present: _Present, wanted: Sequence[Selected]) -> list[str]:
+    """Shards in the folder that the dataset must not have: other paths, and other bytes that will not be replaced."""
+    if target.same:
+        return []
+    files = DiskFiles(folder=str(target.folder), aside=f"{WORK}/aside")
+    named = {shard.path for shard in shards_of(offer.manifest)}
+    replaced = {each.entry.path for each in wanted}
+    found = [name for folder in FOLDERS for name in files.names(folder)]
+    return [name for name in found if name not in named or (name in present.wrong and name not in replaced)]
+
+
+def _beside(offer: Offer, target: Target, wish: Wish) -> list[str]:
+    """Names of the files beside the shards that are missing, or of another dataset."""
+    folder = target.folder
+    names = []
+    if digest_of(folder / TOKENIZER, lambda amount: None) != offer.manifest.tokenizer.sha256:
+        names.append(TOKENIZER)
+    names += [name for name in EXPLANATIONS if not target.same or size_of(folder / name) is None]
+    if wish.build_log and BUILD_LOG in offer.sizes and (not target.same or size_of(folder / BUILD_LOG) is None):
+        names.append(BUILD_LOG)
+    if offer.signature is not None and not _holds(folder / SIGNATURE, offer.signature):
+        names.append(SIGNATURE)
+    if not target.same:
+        names.append(FILE_NAME)
+    return names
+
+
+def _write_beside(place: Place, offer: Offer, files: DiskFiles, names: Sequence[str]) -> None:
+    if TOKENIZER in names:
+        text = place.read(TOKENIZER, MAX_TOKENIZER_BYTES)
+        expected = offer.manifest.tokenizer.sha256
+        if text is None or hashlib.sha256(text).hexdigest() != expected:
+            found = "is not there" if text is None else f"has the sha256 {hashlib.sha256(text).hexdigest()}"
+            raise DataError(
+                f"{place.where}: {TOKENIZER} {found}, the manifest says {expected}. Have the dataset pushed again; "
+                f"what was pulled of it stays."
+            )
+        write_bytes(files, TOKENIZER, text)
+    for name, data in explanations(offer.manifest).items():
+        if name in names:
+            write_bytes(files, name, data)
+    if BUILD_LOG in names:
+        write_bytes(files, BUILD_LOG, _build_log(place, offer))
+    elif FILE_NAME in names:
+        files.remove(BUILD_LOG)  # of another dataset
+
+
+def _build_log(place: Place, offer: Offer) -> bytes:
+    text = place.read(BUILD_LOG, MAX_LOG_BYTES) or b""
+    try:
+        log = json.loads(text)
+    except ValueError:
+        log = None
+    if not isinstance(log, dict) or log.get("id") != offer.manifest.id:
+        raise DataError(f"{place.where}: {BUILD_LOG} does not tell of this dataset. Pull without --build-log.")
+    return text
+
+
+def _require_space(folder: Path, sources: Sequence[Source], strangers: Sequence[str]) -> None:
+    plain = sum(source.wanted.entry.num_bytes for source in sources)
+    aside = max((source.num_bytes for source in sources if source.compressed), default=0)
+    there = sum(size_of(path) or 0 for path in (folder / WORK).rglob("*"))
+    needed = plain + aside + SPARE_BYTES - there
+    free = free_bytes(folder) + sum(size_of(folder / name) or 0 for name in strangers)
+    if needed > free:
+        raise BuildError(
+            f"{folder}: {needed:,} bytes are needed, {free:,} are free. Free space, give a folder on another disk, or "
+            f"pull a part by --phases or --steps."
+        )
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    return size_of(path) == len(data) and path.read_bytes() == data
+
+
+def _moved(
+    offer: Offer,
+    folder: Path,
+    wanted: Sequence[Selected],
+    sources: Sequence[Source],
+    beside: Sequence[str],
+    present: _Present,
+    *,
+    dry_run: bool,
+) -> Moved:
+    every = all_shards(offer.manifest)
+    coming = {source.wanted.entry.path for source in sources} | present.whole
+    others = (each.entry for each in every if each.entry.path not in coming)
+    files = [FileToMove(name=source.name, num_bytes=source.num_bytes, phase=source.wanted.phase) for source in sources]
+    own = {FILE_NAME: len(offer.text), **{name: len(data) for name, data in explanations(offer.manifest).items()}}
+    files += [FileToMove(name=name, num_bytes=own.get(name, offer.sizes.get(name, 0))) for name in beside]
+    return Moved(
+        action="pull",
+        where=offer.where,
+        dataset=str(folder),
+        dataset_id=offer.manifest.id,
+        wanted=tuple(wanted),
+        num_shards=len(every),
+        files=tuple(files),
+        dry_run=dry_run,
+        signer=offer.signer,
+        complete=all(size_of(folder / shard.path) == shard.num_bytes for shard in others),
+    )

@@ -1,0 +1,117 @@
+"""A prefix of an object store as a place: s3://, gs://, hf://buckets/ and whatever else fsspec has.
+
+In:  the address, and options of its client.   Out: `Place`.
+Guarantee: every request is tried again while it may pass (`pipeline.files.retries`); an upload is compared with the
+size that the store then has; a file is fetched in ranges, and never more of it than was said.
+
+    StorePlace("s3://bucket/my-dataset").sizes()     {"manifest.json": 4211, ...}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from curriculum.errors import BuildError, DataError
+from pipeline.files.object_store import RANGE_BYTES, ObjectFiles
+from pipeline.files.retries import FIRST_CONTACT
+from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
+from pipeline.progress import Advance
+from pipeline.publish import Aside
+from pipeline.sharing.place import AT_ONCE
+
+BATCH_BYTES = 1 << 30
+ASIDE = ".push"
+
+
+class StorePlace:
+    """See `pipeline.sharing.place.Place`."""
+
+    def __init__(self, url: str, options: StorageOptions = NO_OPTIONS, at_once: int = AT_ONCE) -> None:
+        self._files = ObjectFiles(url=url.rstrip("/"), aside=ASIDE, options=options)
+        self._at_once = at_once
+
+    @property
+    def where(self) -> str:
+        """The address."""
+        return self._files.where
+
+    @property
+    def batch_bytes(self) -> int:
+        """A gibibyte."""
+        return BATCH_BYTES
+
+    def sizes(self) -> dict[str, int]:
+        """One listing; an address that nobody answers at is given up soon."""
+        return self._files.sizes(FIRST_CONTACT)
+
+    def read(self, name: str, most_bytes: int) -> bytes | None:
+        """A small object, in ranges."""
+        facts = self._files.facts(name)
+        if facts is None:
+            return None
+        if facts.num_bytes > most_bytes:
+            raise DataError(
+                f"{self._files.address(name)}: {facts.num_bytes:,} bytes, at most {most_bytes:,} are read. Do not "
+                f"trust it."
+            )
+        data = memoryview(bytearray(facts.num_bytes))
+        if self._files.read_into(name, 0, data) != facts.num_bytes:
+            raise self._other_size(name, facts.num_bytes)
+        return bytes(data)
+
+    def fetch(self, sizes: Mapping[str, int], folder: Path, advance: Advance) -> None:
+        """In ranges of 16 MiB, each tried again by itself."""
+
+        def fetch(name: str) -> None:
+            num_bytes = sizes[name]
+            block = memoryview(bytearray(min(RANGE_BYTES, num_bytes)))
+            with Aside(folder / ASIDE, folder / name, flush_names=_leave) as file:
+                for start in range(0, num_bytes, RANGE_BYTES):
+                    wanted = min(RANGE_BYTES, num_bytes - start)
+                    if self._files.read_into(name, start, block[:wanted]) != wanted:
+                        raise self._other_size(name, num_bytes)
+                    file.write(block[:wanted])
+                    advance(wanted)
+
+        self._all(fetch, list(sizes))
+
+    def send(self, names: Sequence[str], folder: Path, advance: Advance) -> None:
+        """An upload of each."""
+
+        def send(name: str) -> None:
+            path = folder / name
+            try:
+                num_bytes = path.stat().st_size
+            except OSError as error:
+                raise BuildError(f"{path}: cannot be read: {error.strerror}. Repair that and run again.") from error
+            self._files.upload(name, path, num_bytes)
+            advance(num_bytes)
+
+        self._all(send, names)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """One request each."""
+        self._all(self._files.remove_object, names)
+
+    def _all(self, do: Callable[[str], None], names: Sequence[str]) -> None:
+        """Several at once; after one that fails, no other is begun."""
+        with ThreadPoolExecutor(self._at_once) as threads:
+            jobs = [threads.submit(do, name) for name in names]
+            try:
+                for job in jobs:
+                    job.result()
+            finally:
+                for job in jobs:
+                    job.cancel()
+
+    def _other_size(self, name: str, num_bytes: int) -> DataError:
+        return DataError(
+            f"{self._files.address(name)}: had {num_bytes:,} bytes and is shorter now: it was replaced while it was "
+            f"read. Run the same command again."
+        )
+
+
+def _leave(folder: Path) -> None:
+    """Names of files that were fetched need not survive a power cut before they are checked."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from math import lcm
 from typing import Protocol
 
 from curriculum.errors import DataError
@@ -21,6 +22,7 @@ from curriculum.mixture import Mixture, reduced
 from curriculum.printable import shown
 
 REMEDY = "The manifest was edited or damaged: copy it again."
+MAX_COMMON_BITS = 1 << 16
 SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a source may be called: terminals, tables and tools see it as it is."""
 
@@ -53,7 +55,20 @@ def read_mixture(build: JsonObject, num_phases: int) -> Mixture:
                 f"{build.where}: mixture of phase {phase} is {shown(of_phase)}, expected whole numbers without a "
                 f"common divisor, one of them above 0. {REMEDY}"
             )
+    _require_common(weights, build.where)
     return Mixture(weights=weights)
+
+
+def _require_common(weights: Sequence[Sequence[int]], where: str) -> None:
+    """Shares of all rows are sums of fractions, exact: with thousands of unlike denominators they would have no end."""
+    common = 1
+    for total in {sum(of_phase) for of_phase in weights}:
+        common = lcm(common, total)
+        if common.bit_length() > MAX_COMMON_BITS:
+            raise DataError(
+                f"{where}: the weights of mixture have sums without a common multiple below 2**{MAX_COMMON_BITS}. "
+                f"{REMEDY}"
+            )
 
 
 def require_mixture_fits(mixture: Mixture | None, sources: Sequence[PlacedSource], where: str) -> None:

@@ -11,7 +11,10 @@ from click.testing import CliRunner
 
 import curriculum
 from curriculum.errors import DataError
+from curriculum.json_object import JsonObject
 from curriculum.manifest import parse_manifest
+from curriculum.mixture import Mixture
+from curriculum.mixture_entry import read_mixture
 from hostile_dataset import ESCAPE, MANIFESTS, TEXTS, change_manifest, is_sentence, run_limited, signed
 from pipeline.cli import main
 
@@ -115,3 +118,13 @@ def test_what_is_shown_of_a_good_manifest_is_printable(dataset: Path) -> None:
         outcome = CliRunner().invoke(main, [command[0], str(dataset), *command[1:]])
         assert outcome.exit_code == 0
         assert outcome.stdout.replace("\n", "").isprintable()
+
+
+def test_weights_without_a_common_multiple_are_refused_soon() -> None:
+    """The share of a source would be a fraction with a million digits, at a cost of hours."""
+    weights = [[1, 2**61 + 2 * number] for number in range(5000)]
+    began = process_time()
+    with pytest.raises(DataError, match=r"without a common multiple below 2\*\*65536"):
+        read_mixture(JsonObject({"mixture": weights}, "manifest.json: build"), 5000)
+    assert process_time() - began < 5
+    assert Mixture(weights=((1, 2), (3, 4))).share_of_all([10, 30], 0) == 17 / 42  # (10/3 + 90/7) / 40

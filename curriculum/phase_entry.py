@@ -86,7 +86,7 @@ def _plain_shards(values: list[Any]) -> tuple[ShardEntry, ...]:
         return ()
     if max(map(len, strings)) > MAX_PATH or not all(map(_SHARD_PATH.fullmatch, paths)):
         return ()
-    if max(value["data_offset"] for value in values) > MAX_DATA_OFFSET:
+    if max(numbers[2 * len(values) :]) > MAX_DATA_OFFSET:
         return ()
     return tuple(ShardEntry(**value) for value in values)
 
@@ -119,7 +119,7 @@ def require_paths_differ(entries: Sequence[PhaseEntry], where: str) -> None:
     Raises:
         DataError: names the first.
     """
-    paths = [shard.path.lower() for entry in entries for shard in entry.shards]
+    paths = "\n".join(shard.path for entry in entries for shard in entry.shards).lower().split("\n")
     if len(set(paths)) == len(paths):
         return
     twice = next(path for path, count in Counter(paths).items() if count > 1)

@@ -41,11 +41,12 @@ def read_regular(path: Path, most_bytes: int = MAX_JSON_BYTES) -> bytes:
         state = os.fstat(file)
         require_regular(path, state)  # of what was opened
         if state.st_size <= most_bytes:
-            data = bytearray()
-            while chunk := opened.read(min(most_bytes + 1 - len(data), 1 << 24)):
-                data += chunk
-            if len(data) <= most_bytes:
-                return bytes(data)
+            chunks, size = [], state.st_size + 1  # one more shows its end, or that it grows
+            while (left := most_bytes + 1 - sum(map(len, chunks))) and (chunk := opened.read(min(left, size))):
+                chunks.append(chunk)
+                size = 1 << 24
+            if left:
+                return b"".join(chunks)
     raise DataError(
         f"{path}: {max(state.st_size, most_bytes + 1):,} bytes, expected {most_bytes:,} at most for such a file. It is "
         f"damaged or another file: copy it again."

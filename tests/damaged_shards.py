@@ -36,8 +36,8 @@ def damage(data: bytes, regions: list[tuple[int, int]], choose: random.Random) -
             damaged[at : at + width] = value.to_bytes(width, "little")
         else:
             other, size = choose.randrange(low, high), choose.randrange(1, 64)
-            damaged[at : at + size] = damaged[other : other + size]
-    del damaged[len(data) :]
+            copied = damaged[other : min(other + size, len(data) - max(0, at - other))]
+            damaged[at : at + len(copied)] = copied
     return bytes(damaged)
 
 

@@ -128,6 +128,7 @@ def ways(shards: list[bytes], ids: list[bytes], levels: list[int]) -> Iterator[t
     for size in (MIB // 4, MIB, 2 * MIB, 8 * MIB, 0):
         name = f"{size / MIB:g} MiB" if size else "whole shards"
         yield f"level {LEVEL}, blocks of {name}", pack(cut(shards, size), level(LEVEL), None, None)
+    yield "level 3, blocks of whole shards", pack(shards, level(3), None, None)  # what `zstd` does by itself
     together = np.frombuffer(b"".join(ids), "<u2")
     wide, mixed = together.astype("<u4"), np.random.default_rng(0).permutation(together)
     of_4 = (lambda block: planes(block, 4), lambda block: from_planes(block, 4))
@@ -135,6 +136,16 @@ def ways(shards: list[bytes], ids: list[bytes], levels: list[int]) -> Iterator[t
         of_ids = cut([values.tobytes()], BLOCK_BYTES)
         yield f"level {LEVEL}, {name}", pack(of_ids, level(LEVEL), None, None)
         yield f"level {LEVEL}, {name}, planes", pack(of_ids, level(LEVEL), *by)
+
+
+def beside_ids(shards: list[bytes], ids: list[bytes]) -> dict[str, float]:
+    """Share of the columns beside the ids in the packed bytes, and what planes of 8-byte words would save of all."""
+    packer = level(LEVEL)
+    rests = [shard.replace(of_ids, b"", 1) for shard, of_ids in zip(shards, ids, strict=True)]
+    alone = sum(len(packer(rest)) for rest in rests)
+    in_planes = sum(len(packer(planes(rest, 8))) for rest in rests)
+    whole = alone + sum(len(packer(block)) for block in cut(ids, BLOCK_BYTES))
+    return {"beside_ids_percent": 100 * alone / whole, "planes_beside_save_percent": 100 * (alone - in_planes) / whole}
 
 
 def limits(shards: list[bytes], folder: Path) -> dict[str, float]:
@@ -177,7 +188,8 @@ def as_files(shards: list[bytes], folder: Path, threads: int) -> dict[str, float
 def measure(root: Path, levels: list[int], folder: Path) -> dict[str, Any]:
     """Everything of one dataset."""
     shards, ids = read_shards(root, load_manifest(root))
-    found: dict[str, Any] = {"shards_mb": sum(map(len, shards)) / 1e6, **limits(shards, folder), "ways": {}}
+    found: dict[str, Any] = {"shards_mb": sum(map(len, shards)) / 1e6, **limits(shards, folder)}
+    found |= {**beside_ids(shards, ids), "ways": {}}
     for name, each in ways(shards, ids, levels):
         say(f"{root.name}: {name}: {each['ratio']:.2f}")
         found["ways"][name] = each
@@ -192,7 +204,9 @@ def table(measured: dict[str, Any]) -> str:
     for name, found in measured.items():
         lines.append(
             f"{name}: {found['shards_mb']:.0f} MB of shards; sha256 {found['sha256_mb_per_s']:.0f} MB/s, "
-            f"write and fsync {found['write_mb_per_s']:.0f} MB/s"
+            f"write and fsync {found['write_mb_per_s']:.0f} MB/s; columns beside the ids "
+            f"{found['beside_ids_percent']:.1f} % of what travels, "
+            f"planes would save {found['planes_beside_save_percent']:.1f} %"
         )
         lines.append(f"  {'':<40}{'ratio':>8}{'pack MB/s':>12}{'unpack MB/s':>13}")
         for way, each in found["ways"].items():

@@ -41,10 +41,11 @@ def read_regular(path: Path, most_bytes: int = MAX_JSON_BYTES) -> bytes:
         state = os.fstat(file)
         require_regular(path, state)  # of what was opened
         if state.st_size <= most_bytes:
-            chunks, size = [], state.st_size + 1  # one more shows its end, or that it grows
-            while (left := most_bytes + 1 - sum(map(len, chunks))) and (chunk := opened.read(min(left, size))):
+            chunks: list[bytes] = []
+            left, size = most_bytes + 1, state.st_size + 1  # one more shows its end, or that it grows
+            while left and (chunk := opened.read(min(left, size))):
                 chunks.append(chunk)
-                size = 1 << 24
+                left, size = left - len(chunk), 1 << 24
             if left:
                 return b"".join(chunks)
     raise DataError(

@@ -80,3 +80,13 @@ def test_what_compressing_saves_is_measured(small_dataset: Path, folder: Path) -
     measured = transport.measure(small_dataset, [1], folder)
     assert min(each["ratio"] for each in measured["ways"].values()) > 1
     assert "level 1, planes" in transport.table({"small": measured})
+
+
+def test_what_a_push_costs_next_to_a_copy_is_measured(small_dataset: Path, tmp_path: Path, folder: Path) -> None:
+    """Folders only: the store is that of tests/remote."""
+    import sharing  # type: ignore[import-not-found]
+
+    measured = sharing.measure(tmp_path, small_dataset, 0, 1, with_s3=False)
+    assert len(measured["pairs"]) == 3
+    assert all(each["mb_per_s"] > 0 for each in measured["pairs"].values())
+    assert "push to a folder" in sharing.table(measured)

@@ -32,7 +32,7 @@ def verify(dataset: str, as_json: bool, quick: bool, workers: int | None) -> Non
 
     if is_url(dataset):
         raise ConfigError(
-            f"{dataset}: verify reads every byte several times, from a disk: copy the dataset to one. In a store, "
+            f"{dataset}: verify reads every byte several times, from a disk: `curriculum pull` it to one. In a store, "
             f"curriculum.open(..., verify='shard') compares each shard with its sha256 before its rows are used."
         )
     try:

@@ -41,7 +41,10 @@ def _part_options(command: _Command) -> _Command:
 @click.argument("target", type=str, callback=without_secret)
 @_part_options
 @click.option(
-    "--compress", type=click.Choice(["zstd"]), default=None, help="Send shards compressed; pull unpacks them."
+    "--compress",
+    type=click.Choice(["zstd"]),
+    default=None,
+    help="Send shards compressed; pull unpacks them, load_dataset does not.",
 )
 @click.option("--sign", "sign_key", default=None, metavar="KEY", help="Private key to sign the manifest with.")
 def push(
@@ -60,7 +63,8 @@ def push(
 
     \b
     curriculum push my-dataset s3://bucket/my-dataset
-    curriculum push my-dataset hf://datasets/ORG/NAME --compress zstd
+    curriculum push my-dataset hf://datasets/ORG/NAME
+    curriculum push my-dataset gs://bucket/my-dataset --compress zstd --sign ~/.ssh/id_ed25519
     curriculum push my-dataset /mnt/share/my-dataset --dry-run
     curriculum push my-dataset s3://bucket/my-dataset --steps 0-9999      the shards of the first 10,000 steps
     """

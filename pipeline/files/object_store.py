@@ -103,6 +103,8 @@ class ObjectFiles:
         while done < len(out):
             first, stop = start + done, start + min(len(out), done + RANGE_BYTES)
             data = self._ask(partial(_read_range, name=name, start=first, stop=stop), name, "read")
+            if len(data) > stop - first:
+                raise BuildError(f"{self.address(name)}: the store ignores byte ranges, by which files are read here.")
             out[done : done + len(data)] = data
             done += len(data)
             if len(data) < stop - first:

@@ -78,7 +78,7 @@ class Departures:
             (self._made / name).parent.mkdir(parents=True, exist_ok=True)
             found: str | None = compress_file(path, self._made / name, _uncounted)
         else:
-            found = digest_of(path, _uncounted)
+            found = digest_of(path, _uncounted, follow=True)
         if found != each.entry.sha256:
             raise DataError(
                 f"{path}: its sha256 is {found}, the manifest says {each.entry.sha256}. It is damaged and is not sent: "

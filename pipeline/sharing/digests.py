@@ -1,7 +1,7 @@
 """Digests of files, several at once.
 
 In:  paths.   Out: sha256 in hex; None where there is no ordinary file.
-Guarantee: no link is followed and no pipe is waited for; bytes are reported as they are read.
+Guarantee: no link is followed, unless that is asked for; no pipe is waited for; bytes are reported as they are read.
 
     digest_of(Path("shard-000000.arrow"), advance)     "9f86d081884c7d65..."
 """
@@ -19,10 +19,15 @@ from pipeline.progress import Advance
 BLOCK_BYTES = 1 << 20
 
 
-def size_of(path: Path) -> int | None:
-    """Bytes of an ordinary file; None if there is none, or a link, folder, pipe or device of that name."""
+def size_of(path: Path, *, follow: bool = False) -> int | None:
+    """Bytes of an ordinary file; None if there is none, or a folder, pipe or device of that name.
+
+    Args:
+        path: of the file.
+        follow: a link to an ordinary file counts: in folders of one's own.
+    """
     try:
-        state = path.lstat()
+        state = path.stat() if follow else path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -30,13 +35,13 @@ def size_of(path: Path) -> int | None:
     return state.st_size if stat.S_ISREG(state.st_mode) else None
 
 
-def digest_of(path: Path, advance: Advance) -> str | None:
+def digest_of(path: Path, advance: Advance, *, follow: bool = False) -> str | None:
     """The sha256 of an ordinary file; None as of `size_of`."""
-    if size_of(path) is None:
+    if size_of(path, follow=follow) is None:
         return None
     digest, block = hashlib.sha256(), memoryview(bytearray(BLOCK_BYTES))
     try:
-        with open(path, "rb", buffering=0, opener=_carefully) as file:
+        with open(path, "rb", buffering=0, opener=_waiting_for_nobody if follow else _carefully) as file:
             while count := file.readinto(block):
                 digest.update(block[:count])
                 advance(count)
@@ -49,6 +54,10 @@ def digest_of(path: Path, advance: Advance) -> str | None:
 
 def _carefully(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _waiting_for_nobody(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _cannot_read(path: Path, error: OSError) -> BuildError:

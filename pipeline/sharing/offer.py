@@ -109,6 +109,11 @@ def read_offer(place: Place, verify_key: str | None = None) -> Offer:
     if text is None:
         raise DataError(f"{place.where}: {_why_none(place)}")
     sizes = place.sizes()  # after the manifest: shards of a push that goes on meanwhile are there then
+    if FILE_NAME not in sizes:
+        raise DataError(
+            f"{place.where}: there is a {FILE_NAME}, and no list of files, as of a web server without an index. Pull "
+            f"from a store or a folder."
+        )
     signature = place.read(SIGNATURE, MAX_SIGNATURE_BYTES) if SIGNATURE in sizes else None
     signer = None
     if verify_key is not None:

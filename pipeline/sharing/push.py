@@ -136,7 +136,7 @@ def _send(
 def _require_there(folder: Path, todo: Sequence[Selected]) -> None:
     """Presence and size of all shards, before any is sent."""
     for each in todo:
-        path, size = folder / each.entry.path, size_of(folder / each.entry.path)
+        path, size = folder / each.entry.path, size_of(folder / each.entry.path, follow=True)
         if size is None:
             raise DataError(
                 f"{path}: the shard is missing. If the dataset was pulled in part, push that part by --phases or "
@@ -164,25 +164,25 @@ def _beside(
     offering: Offering,
 ) -> dict[str, Path]:
     """Files beside the shards that the place does not have as they are here; the manifest last."""
-    found = digest_of(folder / TOKENIZER, _uncounted)
+    found = digest_of(folder / TOKENIZER, _uncounted, follow=True)
     if found != manifest.tokenizer.sha256:
         said = "is missing" if found is None else f"has the sha256 {found}"
         raise damaged(folder / TOKENIZER, f"it {said}, the manifest says {manifest.tokenizer.sha256}")
     files = {TOKENIZER: folder / TOKENIZER}
-    absent = {name for name in EXPLANATIONS if size_of(folder / name) is None}
+    absent = {name for name in EXPLANATIONS if size_of(folder / name, follow=True) is None}
     own = explanations(manifest) if absent else {}
     for name in absent:
         _make(made / name, own[name])
     files |= {name: (made if name in absent else folder) / name for name in EXPLANATIONS}
     if offering.build_log:
-        if size_of(folder / BUILD_LOG) is None:
+        if size_of(folder / BUILD_LOG, follow=True) is None:
             raise DataError(f"{folder / BUILD_LOG}: is not there. Push without --build-log.")
         files[BUILD_LOG] = folder / BUILD_LOG
     if offering.sign_key is not None:
         from pipeline.sharing.signature import sign  # its library loads only for who wants it
 
         files[SIGNATURE] = _make(made / SIGNATURE, sign(text, offering.sign_key))
-    elif size_of(folder / SIGNATURE) is not None:
+    elif size_of(folder / SIGNATURE, follow=True) is not None:
         files[SIGNATURE] = folder / SIGNATURE
     different = {name: path for name, path in files.items() if not _has(place, holding, name, path)}
     if holding.manifest_text != text:

@@ -270,6 +270,18 @@ def test_a_link_in_place_of_a_shard_is_replaced(tiny: Path, tmp_path: Path) -> N
     assert precious.stat().st_size == 3
 
 
+def test_a_folder_of_links_is_a_source(tiny: Path, tmp_path: Path) -> None:
+    """The cache of huggingface_hub is one: links to files named by their digest."""
+    linked = tmp_path / "linked"
+    for name in travelling(tiny):
+        (linked / name).parent.mkdir(parents=True, exist_ok=True)
+        (linked / name).symlink_to(tiny / name)
+    push(linked, tmp_path / "there")
+    pull(linked, tmp_path / "back")
+    assert content(tmp_path / "there") == content(tmp_path / "back") == travelling(tiny)
+    assert not any(path.is_symlink() for path in (tmp_path / "there").rglob("*"))
+
+
 def test_two_pulls_into_one_folder(tiny: Path, tmp_path: Path) -> None:
     """The second is told to wait."""
     from pipeline.lock import locked

@@ -225,11 +225,11 @@ def test_a_place_that_fails_at_any_file(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_from_a_web_server_that_lists_nothing(tiny: Path, tmp_path: Path) -> None:
-    """One sentence."""
+    """Not "pushed in part": it cannot be told."""
     store = HttpStore(files_of(tiny))
     try:
-        with pytest.raises(CurriculumError):
+        with pytest.raises(DataError, match="no list of files, as of a web server without an index"):
             pull(store.url, tmp_path / "back")
     finally:
         store.close()
-    assert "manifest.json" not in content(tmp_path / "back")
+    assert not (tmp_path / "back").exists()

@@ -8,11 +8,15 @@ from __future__ import annotations
 import random
 import resource
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from curriculum.batch import Batch
 from curriculum.errors import DataError
 from curriculum.manifest import load_manifest
+from curriculum.remote.ranged_shard import map_tokens
+from curriculum.remote.shard_source import ShardDescription
 from curriculum.shard_format import open_shard
 from hostile_dataset import require_sentence
 
@@ -55,6 +59,17 @@ def main(dataset: Path, folder: Path, count: int, seed: int) -> None:
         path = folder / f"{number % 2}.arrow"
         path.unlink(missing_ok=True)  # a new file: a map of the old one stays whole
         path.write_bytes(damaged := damage(data, regions, choose))
+        about = ShardDescription(
+            entry=replace(shard, num_bytes=len(damaged)),
+            seq_len=entry.seq_len,
+            dtype=manifest.dtype,
+            vocab_size=manifest.tokenizer.vocab_size,
+            packed=False,
+        )
+        with suppress(DataError):  # as a remote reader has it before any row was fetched
+            tokens = map_tokens(path, str(path), about)
+            assert tokens.shape == (shard.num_rows, entry.seq_len + 1)
+            tokens.sum()
         try:
             found = open_shard(
                 path,

@@ -122,6 +122,7 @@ def test_a_hostile_build_log_shows_nothing_raw_and_ends_nothing(dataset: Path, n
         assert outcome.exit_code == 0, outcome.stderr
         assert outcome.stdout.replace("\n", "").isprintable()
     outcome = CliRunner().invoke(main, ["extend", str(dataset), "--steps", "1", "--workers", "1"])
+    assert outcome.exception is None or isinstance(outcome.exception, SystemExit), outcome.exception
     if isinstance(change, bytes | list) or name in ("a store of a number", "stores of a list"):
         assert outcome.exit_code in (1, 2)
         assert is_sentence(outcome.stderr.splitlines()[-1])

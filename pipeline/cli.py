@@ -16,7 +16,7 @@ import click
 
 from curriculum.errors import ConfigError, CurriculumError, PlanError
 from curriculum.printable import printable_text
-from pipeline.commands import look, make, share, train
+from pipeline.commands import look, make, report, share, train
 from pipeline.commands.parameters import CONCEAL
 from pipeline.interruption import Interrupted, ending_on_signals
 
@@ -84,6 +84,7 @@ COMMANDS: tuple[click.Command, ...] = (
     look.verify,
     look.inspect,
     look.cat,
+    report.report,
     share.push,
     share.pull,
     train.doctor,

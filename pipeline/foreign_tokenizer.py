@@ -40,8 +40,16 @@ class ForeignTokenizer:
         self._tokenizer, self._where = tokenizer, where
         self._lengths: dict[int, int] = {}
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of some ids, special tokens included; ids beyond the vocabulary have none.
+    def id_to_token(self, id: int) -> str | None:
+        """The entry of the vocabulary; None for an id beyond it."""
+        return self._tokenizer.id_to_token(id)
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        """The text of some ids; those beyond the vocabulary have none.
+
+        Args:
+            ids: all in the range of uint32.
+            skip_special_tokens: leave those out.
 
         Raises:
             DataError: it would be absurdly long, or the tokenizer cannot.
@@ -51,7 +59,7 @@ class ForeignTokenizer:
                 self._lengths[token] = len(self._tokenizer.id_to_token(token) or "")
             if sum(map(self._lengths.__getitem__, ids)) > MAX_CHARACTERS:
                 raise self._unusable(f"a row would have more than {MAX_CHARACTERS:,} characters")
-            return self._tokenizer.decode(ids, skip_special_tokens=False)
+            return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
         except BaseException as error:
             if isinstance(error, DataError) or not is_backend_failure(error):
                 raise
@@ -74,9 +82,11 @@ def open_tokenizer(files: Files, manifest: Manifest) -> ForeignTokenizer:
     try:
         content = read_regular(files.local(TOKENIZER))
         if hashlib.sha256(content).hexdigest() != manifest.tokenizer.sha256:
-            raise ValueError("its sha256 is not the one in the manifest")
+            raise ValueError("it is not the one of the manifest, its sha256 differs")
         _require_bounded(orjson.loads(content))
         return ForeignTokenizer(Tokenizer.from_str(content.decode("utf-8")), where)
+    except FileNotFoundError:
+        raise DataError(f"{where}: is missing, and rows cannot be decoded without it. Copy it again.") from None
     except BaseException as error:  # `tokenizers` raises plain Exception for a file that it cannot parse, or panics
         if isinstance(error, DataError) or not is_backend_failure(error):
             raise

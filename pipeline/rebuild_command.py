@@ -27,6 +27,7 @@ from curriculum.manifest import Manifest
 from curriculum.phase import EXTENSIONS
 from curriculum.plan import Budget, Plan, compile_plan
 from curriculum.schedule import PACING_NAMES
+from curriculum.shape_budget import SHAPES_BY
 from pipeline.option_fields import OptionFields
 from pipeline.rebuild_batch import Said, batch_said
 from pipeline.rebuild_sources import extension_words, held_out_tokens, source_said
@@ -38,6 +39,7 @@ MAX_COSTS = 2_000_000
 """About a second of the dynamic program of a shape budget."""
 MAX_PHASES = 2_000
 """Characters of --phases on a command line; longer ones are read from the manifest."""
+SHAPES_BY_SAID = [("shapes_by", one) for one in SHAPES_BY]
 PHASES_FILE = (
     'python -c \'import json; plan = json.load(open("manifest.json"))["plan"]; '
     'runs = plan["order"][: len(plan["order"]) - plan["schedule"].get("extensions", 0)]; '
@@ -117,7 +119,7 @@ def plan_said(plan: Plan, batch: Said) -> tuple[Said, list[str]]:
         return {"schedule": name, **pacing, "steps": plan.total_steps, **batch}, [note]
     explicit = {"phases": _runs(plan), "multiple_of": plan.schedule.get("multiple_of"), **batch}
     candidates = [explicit] if name == ExplicitPhases.NAME else []
-    if name in PACING_NAMES:
+    if name in PACING_NAMES and _numbers(pacing):
         candidates.append({"schedule": name, **pacing, "steps": plan.total_steps, **batch})
         # With a budget of shapes the warmup can be longer than what is left of the run.
         most = plan.total_tokens + plan.phases[plan.order[-1][0]].tokens_per_step - 1
@@ -138,7 +140,8 @@ def _keys(name: str) -> tuple[str, ...]:
 
 
 def _numbers(pacing: Said) -> bool:
-    return all(isinstance(value, int) or value in ("relative", "absolute") for value in pacing.values())
+    """Whether all values are of the types that options have: a text times a number is a text of any size."""
+    return all(isinstance(value, int) or (key, value) in SHAPES_BY_SAID for key, value in pacing.items())
 
 
 def _runs(plan: Plan) -> str:

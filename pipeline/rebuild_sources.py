@@ -82,6 +82,7 @@ def extension_words(manifest: Manifest) -> list[tuple[str, ...]]:
         if entry.source is not None:
             is_new = names.index(entry.source) >= known
             words.append(f"--source {entry.source}{f'={PLACE}-{entry.source}' if is_new else ''}")
+            words += ["--on-bad-record skip"] if is_new and manifest.accounting.skipped_records else []
             known += is_new
         if source is not None:
             before, after = (_begun(manifest, source, stop) for stop in (phase, phase + 1))

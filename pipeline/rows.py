@@ -129,12 +129,12 @@ def cat_rows(
     for batch, index in found:
         source = sources.get(int(batch.document[index]))
         file, position = (source.file, source.position) if source else (None, None)
-        of_mixture = _source_name(reader.manifest, int(batch.offset[index]))
+        of_mixture = source_name(reader.manifest, int(batch.offset[index]))
         rows.append(_cat_row(reader.plan, batch, index, tokenizer, of_mixture, file, position))
     return rows
 
 
-def _source_name(manifest: Manifest, offset: int) -> str | None:
+def source_name(manifest: Manifest, offset: int) -> str | None:
     """The source of a row of a mixture: streams of the sources lie end to end."""
     if manifest.build.mixture is None:
         return None
@@ -206,7 +206,7 @@ def _cat_row(
         offset=int(batch.offset[index]),
         document=int(batch.document[index]),
         doc_starts=tuple(starts),
-        documents=_documents(batch, index, len(starts)),
+        documents=documents_of(batch, index, len(starts)),
         token_ids=tuple(ids),
         num_tokens=num_tokens,
         texts=_decode(tokenizer, ids[:num_tokens], starts),
@@ -216,7 +216,7 @@ def _cat_row(
     )
 
 
-def _documents(batch: Batch, index: int, num_starts: int) -> tuple[int, ...]:
+def documents_of(batch: Batch, index: int, num_starts: int) -> tuple[int, ...]:
     """The document of each text of a row: one after the other, unless pieces say which."""
     first = int(batch.document[index])
     if batch.piece_document is None:

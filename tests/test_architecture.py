@@ -79,6 +79,10 @@ ALLOWED = {
     "report_analysis": {"census"},
     "report_dataset": {"rows", "summary", "verify"},
     "rows": {"row_sources"},  # `cat` shows what it looks up
+    "page.length_estimate": {"census"},  # its histogram
+    "page.document_lengths": {"census"},
+    "page.sample_rows": {"rows"},
+    "page.write": {"summary"},
 }
 """Who may know which stages: one that is listed and does not use them is a mistake too."""
 

@@ -79,7 +79,7 @@ def test_another_tokenizer_than_the_manifest_says_decodes_nothing(dataset: Path)
     (dataset / "tokenizer.json").write_text(f"{tokenizer}\n", "utf-8")
     outcome = cat(dataset)
     assert outcome.exit_code == 1
-    assert "its sha256 is not the one in the manifest" in outcome.stderr
+    assert "it is not the one of the manifest, its sha256 differs" in outcome.stderr
 
 
 def test_escapes_in_documents_and_tokens_do_not_reach_the_terminal(dataset: Path) -> None:

@@ -59,6 +59,15 @@ FILE_NAME = "manifest.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HubOrigin:
+    """A repository of the Hugging Face Hub at a commit."""
+
+    name: str
+    revision: str
+    """40 hexadecimal digits"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerEntry:
     """Identity of the tokenizer; `tokenizer.json` lies beside the manifest."""
 
@@ -67,6 +76,12 @@ class TokenizerEntry:
     bos_id: int | None
     eos_id: int
     sha256: str
+    hub: HubOrigin | None = None
+    """where it was taken from; None, and no key, of a file. For people: `sha256` says which tokenizer it is"""
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of the manifest."""
+        return {name: value for name, value in asdict(self).items() if name != "hub" or value is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,7 +206,7 @@ class Manifest:
             "version": VERSION,
             "requires": list(self.requires),
             "plan": self.plan.to_json(),
-            "tokenizer": asdict(self.tokenizer),
+            "tokenizer": self.tokenizer.to_json(),
             "dtype": self.dtype,
             "seed": self.seed,
             "build": self.build.to_json(),
@@ -341,6 +356,7 @@ def _tokenizer(o: JsonObject) -> TokenizerEntry:
         bos_id=None if o.value("bos_id") is None else o.integer("bos_id"),
         eos_id=o.integer("eos_id"),
         sha256=o.string("sha256"),
+        hub=_hub_origin(o.object("hub")) if "hub" in o.raw else None,
     )
     o.no_others()
     if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
@@ -349,6 +365,16 @@ def _tokenizer(o: JsonObject) -> TokenizerEntry:
         if token is not None and token >= entry.vocab_size:
             raise DataError(f"{o.where}: {name} is {token}, not below vocab_size {entry.vocab_size}.")
     return entry
+
+
+def _hub_origin(o: JsonObject) -> HubOrigin:
+    origin = HubOrigin(name=o.string("name"), revision=o.string("revision"))
+    o.no_others()
+    if not re.fullmatch(r"[0-9A-Za-z_][\w.-]{0,95}(/[\w.-]{1,96})?", origin.name, re.ASCII):
+        raise DataError(f"{o.where}: name is {origin.name[:80]!r}, expected a repository such as org/name.")
+    if not re.fullmatch(r"[0-9a-f]{40}", origin.revision):
+        raise DataError(f"{o.where}: revision is {origin.revision[:80]!r}, expected 40 digits, 0 to 9 and a to f.")
+    return origin
 
 
 def _build(o: JsonObject, plan: Plan) -> BuildEntry:

@@ -9,7 +9,7 @@ either tokenizer backend. Killed at any moment, the same command continues and e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from pipeline.engines.fence import wait_for_orphans
 from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.holdout import HeldOut
+from pipeline.hub.names import is_hub_name
 from pipeline.layout import read_build_log, write_bytes
 from pipeline.merge import merge_parts
 from pipeline.options import Options
@@ -47,7 +48,7 @@ from pipeline.store import ALGORITHM, claim_store, remove_store
 from pipeline.stored_documents import PartFiles
 from pipeline.tokenize_stage import tokenize_corpus
 from pipeline.tokenized_corpus import TokenizedCorpus
-from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
+from pipeline.tokenizer import named_tokenizer
 from pipeline.window_counts import WindowCounts
 from pipeline.window_tasks import window_tasks
 from pipeline.windows import window_size
@@ -99,6 +100,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
     """
     check_requested(options)
     check_engine(options)
+    options = _with_commit(options)
     corpus = find_corpus(options, progress)
     request = _request(options, corpus)
     root, store = options.out_files(), options.store_files()
@@ -135,6 +137,7 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
     """
     check_requested(options)
     check_engine(options)
+    options = _with_commit(options)
     corpus = find_corpus(options, progress)
     with options.store_files().held():
         claim_store(options.store_files())
@@ -143,6 +146,15 @@ def prepare_plan(options: Options, progress: Progress) -> tuple[CorpusPlan, Toke
             # Only in document mode does a plan read much: the rows of every partition.
             merged = _merged(options, tokenized, workers, progress) if options.mode == "document" else None
             return plan_corpus(options, _stored(tokenized, merged), workers, progress), tokenized
+
+
+def _with_commit(options: Options) -> Options:
+    """With the commit of a tokenizer of the Hub: its branch is looked at here, and never again in this build."""
+    if not is_hub_name(options.tokenizer):
+        return options
+    from pipeline.hub.tokenizer import pinned  # its client loads only where it is used
+
+    return replace(options, tokenizer=pinned(options.tokenizer))
 
 
 def _merged(
@@ -221,6 +233,7 @@ def _manifest(
             bos_id=tokenizer.bos_id,
             eos_id=tokenizer.eos_id,
             sha256=tokenizer.sha256,
+            hub=tokenizer.hub,
         ),
         dtype=tokenizer.dtype,
         seed=options.seed,
@@ -273,10 +286,12 @@ def _finish(options: Options, manifest: Manifest, tokenizer: Path, facts: dict[s
 def _request(options: Options, corpus: Corpus) -> dict[str, Any]:
     """What this build is asked for, as plain JSON values; two builds with equal requests give equal bytes."""
     request = {**build_identity(options), "corpus": corpus.digest, "algorithm": ALGORITHM}
-    kind, value = parse_tokenizer_spec(options.tokenizer)
-    if kind == "file":
-        info = load_tokenizer(str(value), eos=options.eos, bos=options.bos)
+    request |= {f"commit of {name}": commit for name, commit in corpus.commits.items()}
+    info = named_tokenizer(options.tokenizer, eos=options.eos, bos=options.bos)
+    if info is not None:
         request |= {"tokenizer": info.sha256, "eos": info.eos_id, "bos_id": info.bos_id}
+        if info.hub is not None:  # the manifest has it
+            request |= {f"commit of tokenizer hf:{info.hub.name}": info.hub.revision}
     return request
 
 

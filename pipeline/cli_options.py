@@ -76,7 +76,7 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
         _one_of("mode"),
         "Use every token; cut rows short; never cross a document; pack whole documents.  [default: segment]",
     ),
-    ("--tokenizer", str, "tokenizer.json, train:N or bytes.  [default: train:8192]"),
+    ("--tokenizer", str, "tokenizer.json, hf:ORG/NAME, train:N or bytes.  [default: train:8192]"),
     ("--eos", str, "End-of-document token.  [default: the tokenizer's]"),
     ("--bos", _one_of("bos"), "Put a BOS before each document.  [default: none]"),
     ("--text-key", str, "Key or column that holds the text.  [default: text]"),

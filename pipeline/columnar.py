@@ -42,9 +42,16 @@ class _FileError(Exception):
 
 def read_column(file: InputFile, start: int, stop: int, text_key: str) -> Iterator[Record | BadRecord]:
     """Records of rows [start, stop) of the column `text_key`; of all rows for 0, 0."""
+    yield from read_arrays(file, start, _arrays(file, start, stop or 1 << 63, text_key, require_text), text_key)
+
+
+def read_arrays(
+    file: InputFile, start: int, arrays: Iterator[tuple[int, Any]], text_key: str
+) -> Iterator[Record | BadRecord]:
+    """Records of (first row, array of texts), from row `start` on; a string instead says what is wrong there."""
     row = start
     try:
-        for row, values in _arrays(file, start, stop or 1 << 63, text_key, _require_text):
+        for row, values in arrays:
             if isinstance(values, str):
                 yield bad_record(file.path, f"row {row}", values)
             else:
@@ -89,7 +96,7 @@ def count_rows(file: InputFile) -> int | None:
             source.seek(0)
             base, size = source.read_buffer(1).address, source.size()
             num_rows = 0
-            for batch in _batches(source, None, _require_text):
+            for batch in _batches(source, None, require_text):
                 buffers = [b for column in batch.columns for b in column.buffers() if b is not None and b.size]
                 # A buffer outside the map was decompressed: every part would decompress all the others.
                 if not all(base <= buffer.address < base + size for buffer in buffers):
@@ -250,7 +257,8 @@ def _load_dataset(path: str, mtime_ns: int) -> Any:
     return datasets.load_from_disk(path, keep_in_memory=False)
 
 
-def _require_text(schema: Any, text_key: str) -> None:
+def require_text(schema: Any, text_key: str) -> None:
+    """Refuse columns among which there are no texts under that name; `read_arrays` makes it a bad record."""
     names = list(schema.names)
     if names.count(text_key) != 1:
         number = "no column" if text_key not in names else f"{names.count(text_key)} columns"

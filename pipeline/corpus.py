@@ -21,7 +21,8 @@ import orjson
 from curriculum.errors import ConfigError
 from pipeline.endings import endings
 from pipeline.files.address import is_below, is_url
-from pipeline.folders import printable
+from pipeline.folders import HUB, printable
+from pipeline.hub.names import PREFIX, parse_hub_corpus
 from pipeline.inputs import Inputs, find_inputs
 from pipeline.options import Options
 from pipeline.progress import Progress
@@ -42,8 +43,8 @@ class CorpusSource:
     def digest(self) -> str:
         """Names, sizes and modification times: what a request remembers of a corpus, also after it was copied."""
         files = [
-            # An object has no modification time that a copy would keep; its stamp is its ETag or version.
-            [os.fsencode(f.relative).hex(), f.size, f.stamp if is_url(f.path) else f.mtime_ns, f.kind]
+            # An object has no modification time that a copy would keep; its stamp is its ETag, version or commit.
+            [os.fsencode(f.relative).hex(), f.size, f.mtime_ns if f.on_disk else f.stamp, f.kind]
             for f in self.inputs.files
         ]
         return hashlib.sha256(orjson.dumps(files)).hexdigest()
@@ -79,10 +80,17 @@ class Corpus:
         return digests[0] if names == [CORPUS] else hashlib.sha256(orjson.dumps([names, digests])).hexdigest()
 
     @property
+    def commits(self) -> dict[str, str]:
+        """Commit of each repository of the Hub that is read by name."""
+        files = [file for source in self.sources for file in source.inputs.files if file.kind == HUB]
+        names = [parse_hub_corpus(file.path) for file in files]
+        return {f"{PREFIX}{name.repository}": name.commit or "" for name in names}
+
+    @property
     def sizes(self) -> tuple[tuple[str, int], ...]:
         """Path and bytes of every single file of a disk; folders written by `datasets` are left out."""
         files = (file for source in self.sources for file in source.inputs.files)
-        return tuple((file.path, file.size) for file in files if file.kind != "datasets" and not is_url(file.path))
+        return tuple((file.path, file.size) for file in files if file.kind != "datasets" and file.on_disk)
 
     def units(self, unit_bytes: int | None, stored: Stored | None) -> tuple[SourceUnit, ...]:
         """The work units of all sources, one source after the other."""
@@ -158,7 +166,11 @@ def _without_output(inputs: Inputs, options: Options, progress: Progress) -> Inp
             return any(is_below(folder, ours) for ours in prefixes)
         return any(Path(folder).resolve().is_relative_to(ours) for ours in folders)
 
-    files = tuple(file for file in inputs.files if not is_own(os.path.dirname(file.path)))  # noqa: PTH120
+    files = tuple(
+        file
+        for file in inputs.files
+        if file.kind == HUB or not is_own(os.path.dirname(file.path))  # noqa: PTH120
+    )
     if not files:
         raise ConfigError(
             f"All {len(inputs.files):,} files of the corpus lie in the output {own[0]} or the store {own[1]}. "

@@ -1,6 +1,6 @@
 """The tokenizer that a corpus is encoded with, as a file of the token store.
 
-In:  what the options name: a tokenizer.json, `bytes`, or `train:N` and the corpus to train on.
+In:  what the options name: a tokenizer.json, of a disk or the Hub, `bytes`, or `train:N` and the corpus to train on.
 Out: the name of the file in the store, and what it says of itself.
 Guarantee: what happens to the original file later does not matter, and a file of the store is believed for its bytes,
 not for its name: a damaged one is written again. A trained tokenizer depends on the documents alone: it is trained on
@@ -33,7 +33,14 @@ from pipeline.progress import Progress
 from pipeline.sample_files import keep_sample, read_sample
 from pipeline.store import ALGORITHM
 from pipeline.store_names import TOKENIZERS
-from pipeline.tokenizer import TokenizerInfo, byte_tokenizer, load_tokenizer, parse_tokenizer_spec, train_tokenizer
+from pipeline.tokenizer import (
+    TokenizerInfo,
+    byte_tokenizer,
+    load_tokenizer,
+    named_tokenizer,
+    parse_tokenizer_spec,
+    train_tokenizer,
+)
 from pipeline.units import Unit
 
 TRAINING_BYTES = 32 << 20
@@ -49,9 +56,10 @@ def corpus_tokenizer(
 ) -> tuple[str, TokenizerInfo]:
     """The tokenizer, as a file of the store: what happens to the original file later does not matter."""
     store = options.store_files()
+    existing = named_tokenizer(options.tokenizer, eos=options.eos, bos=options.bos)
+    if existing is not None:
+        return keep_tokenizer(store, existing)
     kind, value = parse_tokenizer_spec(options.tokenizer)
-    if kind == "file":
-        return keep_tokenizer(store, load_tokenizer(str(value), eos=options.eos, bos=options.bos))
     if kind == "bytes":
         name, data = _stored_tokenizer("bytes"), byte_tokenizer().encode()
         _keep(store, name, data, hashlib.sha256(data).hexdigest())

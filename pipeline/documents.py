@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from curriculum.errors import BuildError
-from pipeline.folders import InputFile, printable
+from pipeline.folders import HUB, InputFile, printable
 from pipeline.input_bytes import open_input, require_unchanged
 from pipeline.records import BadRecord, Record, bad_record, utf8_reason
 from pipeline.units import Unit
@@ -54,6 +54,10 @@ def _read_file(file: InputFile, start: int, stop: int, text_key: str) -> Iterato
         from pipeline.columnar import read_column
 
         return read_column(file, start, stop, text_key)
+    if file.kind == HUB:
+        from pipeline.hub.corpus import read_shards
+
+        return read_shards(file, start, stop, text_key)
     if file.kind in ("python", "topics"):
         from pipeline.standard_library import read_source, read_topics
 

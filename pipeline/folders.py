@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum.errors import ConfigError
+from pipeline.files.address import is_url
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 
 
@@ -28,6 +29,8 @@ def printable(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+HUB = "hub"
+"""Kind of an input that is a split of a dataset on the Hub; its path is no path, and no address of a store."""
 COMPANIONS = {"megatron": (".bin", ".idx"), "datatrove": (".ds", ".ds.index")}
 """Kinds of inputs that are pairs of files: the ending of the named one, and that of the other."""
 
@@ -49,6 +52,11 @@ class InputFile:
     kind: str
     options: StorageOptions = NO_OPTIONS
     """of the client of the store, where `path` is an address"""
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether `path` is a path: known by times and inodes, not by a version."""
+        return self.kind != HUB and not is_url(self.path)
 
 
 def input_file(path: Path, relative: str, kind: str) -> InputFile:

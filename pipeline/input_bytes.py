@@ -26,7 +26,7 @@ from pipeline.folders import InputFile, change_times, measure, printable, stamp
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-_COMMIT = re.compile(r"hf://[^@]*@([0-9a-f]{40})(?:/|$)")
+_COMMIT = re.compile(r"hf:(?://)?[^@]*@([0-9a-f]{40})(?:[/:]|$)")
 DISK_BYTES = 1 << 20
 STORE_BYTES = 8 << 20
 """One request of a sequential reader: at 50 ms a request and 100 MB/s a connection, 60 % of the time is transfer."""
@@ -56,7 +56,7 @@ def require_unchanged(file: InputFile) -> None:
     Raises:
         BuildError: it is gone, or has another size, modification time or version.
     """
-    if is_url(file.path):
+    if not file.on_disk:
         _require_same_version(file)
         return
     try:

@@ -8,6 +8,7 @@ step, `split_units`, lives in `pipeline/units.py` and is offered here too.
     books/a.txt   books/old/b.jsonl   books/cover.png   books/.git/x.txt
     find_inputs(["books"])  ->  "a.txt" (text), "old/b.jsonl" (jsonl); num_ignored is 1, hidden names are not
     find_inputs(["books/a.txt"])      ->  "a.txt"
+    find_inputs(["hf:org/books"])     ->  "hf:org/books:default/train", a split on the Hub
     find_inputs(["books/*/*.jsonl"])  ->  "old/b.jsonl": relative to the fixed part of the glob
 """
 
@@ -24,6 +25,7 @@ from pipeline.endings import TEXTS, Endings
 from pipeline.files.address import is_url
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.folders import InputFile, expand_glob, input_file, is_dataset, printable, walk
+from pipeline.hub.names import is_hub_name
 from pipeline.units import Unit, split_units
 
 __all__ = ["InputFile", "Inputs", "Unit", "find_inputs", "sorted_inputs", "split_units"]
@@ -52,7 +54,9 @@ def find_inputs(corpus: Sequence[str], read: Endings = TEXTS, *, options: Storag
     files: list[InputFile] = []
     ignored: set[Path | str] = set()
     for argument in corpus:
-        if is_url(argument):
+        if is_hub_name(argument):
+            files.append(_find_on_hub(argument, read))
+        elif is_url(argument):
             files += _find_remote(argument, read, options, ignored)
         else:
             files += _find_argument(argument, read, ignored)
@@ -97,6 +101,17 @@ def _find_argument(argument: str, read: Endings, ignored: set[Path | str]) -> li
             f"({len(ignored) - num_before} with other endings); read are {read.what_is_read}."
         )
     return found
+
+
+def _find_on_hub(argument: str, read: Endings) -> InputFile:
+    from pipeline.hub.corpus import find_on_hub  # `datasets` loads only where something is read by it
+
+    if read is not TEXTS:
+        raise ConfigError(
+            f"'{printable(argument)}' is a dataset of the Hub by name, of which texts are read: give files of ids by "
+            f"their addresses (hf://datasets/ORG/NAME/...)."
+        )
+    return find_on_hub(argument)
 
 
 def _find_remote(argument: str, read: Endings, options: StorageOptions, ignored: set[Path | str]) -> list[InputFile]:

@@ -23,6 +23,7 @@ from curriculum.errors import ConfigError
 from curriculum.schedule import DOCUMENT_CURRICULA
 from pipeline.files.address import is_url
 from pipeline.files.storage_options import StorageOptions, storage_options
+from pipeline.hub.names import is_hub_name
 from pipeline.importers import Imported, import_schedule
 from pipeline.option_rules import (
     EXCLUSIVE,
@@ -161,7 +162,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _beside(path: Path, entry: str) -> str:
     """NAME=PATH, the path relative to the file that says so, unless it is an address."""
     name, _, value = entry.partition("=")
-    return entry if "://" in value else f"{name}={path.parent / value}"
+    return entry if "://" in value or is_hub_name(value) else f"{name}={path.parent / value}"
 
 
 def _typed(path: Path, key: str, value: Any, hint: Any) -> Any:
@@ -173,7 +174,7 @@ def _typed(path: Path, key: str, value: Any, hint: Any) -> Any:
     if kind == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
         if key != "corpus":
             return tuple(value)
-        return tuple(item if is_url(item) else str(path.parent / item) for item in value)
+        return tuple(item if is_url(item) or is_hub_name(item) else str(path.parent / item) for item in value)
     if kind is StorageOptions and isinstance(value, dict):
         return storage_options(value)
     if kind is StorageOptions:

@@ -36,7 +36,7 @@ from pipeline.requested_plan import (
 from pipeline.source_use import MixtureUse
 from pipeline.sources import CORPUS, mixture_of
 from pipeline.store import read_corpora
-from pipeline.tokenizer import load_tokenizer, parse_tokenizer_spec
+from pipeline.tokenizer import named_tokenizer, parse_tokenizer_spec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,9 +152,8 @@ def _corpora(options: Options) -> list[dict[str, Any]]:
     Those of the tokenizer; if none was named and none is by the default one, any.
     """
     noted = [corpus for corpus in read_corpora(options.store_files()) if corpus["bos"] == options.bos]
-    kind, value = parse_tokenizer_spec(options.tokenizer)
-    if kind == "file":
-        info = load_tokenizer(str(value), eos=options.eos, bos=options.bos)
+    info = named_tokenizer(options.tokenizer, eos=options.eos, bos=options.bos)
+    if info is not None:
         return [one for one in noted if (one["tokenizer_sha256"], one["eos_id"]) == (info.sha256, info.eos_id)]
     same = [one for one in noted if one["tokenizer"] == options.tokenizer]
     return same or (noted if options.tokenizer == Options().tokenizer else [])
@@ -268,10 +267,11 @@ def with_analysis(outcome: PlanOutcome, *, census: bool, shape_table: bool) -> d
 
 
 def _dtype(options: Options) -> str:
-    kind, value = parse_tokenizer_spec(options.tokenizer)
-    if kind == "file":
-        return load_tokenizer(str(value), eos=options.eos, bos=options.bos).dtype
-    return token_dtype(int(value or 257))
+    info = named_tokenizer(options.tokenizer, eos=options.eos, bos=options.bos)
+    if info is not None:
+        return info.dtype
+    _, vocab_size = parse_tokenizer_spec(options.tokenizer)
+    return token_dtype(int(vocab_size or 257))
 
 
 def _warnings(options: Options, plan: Plan, *, has_corpus: bool) -> list[str]:

@@ -20,8 +20,8 @@ class Record:
     """One document. Not frozen: one is made per document, and a frozen one takes three times as long to make.
 
     `position` is the byte offset of the line for .jsonl (in the decompressed stream for .jsonl.gz and
-    .jsonl.zst), the row number in the file for .parquet, .arrow and datasets folders, 0 for text files and
-    the ordinal for topics. With `relative` it names the document for ever, whatever the size of the work
+    .jsonl.zst), the row number in the file for .parquet, .arrow, datasets folders and shards on the Hub, 0 for text
+    files and the ordinal for topics. With `relative` it names the document for ever, whatever the size of the work
     units.
     """
 

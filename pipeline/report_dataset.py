@@ -94,6 +94,8 @@ def summary_report(summary: Summary) -> str:
             f"{summary.bytes_per_token:.2f} bytes per trained token",
         ),
     ]
+    if tokenizer.hub is not None:
+        lines += _fact("hub", f"tokenizer hf:{tokenizer.hub.name}@{tokenizer.hub.revision}")
     for label, said in manifest.about.to_json().items():
         lines += _fact(label, said if isinstance(said, str) else ", ".join(said))
     for source in manifest.sources:

@@ -10,7 +10,7 @@ Guarantee: reads the manifest, the build log and the sizes of files, never a tok
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ class Summary:
             ],
             "validation_rows": manifest.validation.num_rows if manifest.validation else 0,
             "dtype": manifest.dtype,
-            "tokenizer": asdict(manifest.tokenizer),
+            "tokenizer": manifest.tokenizer.to_json(),
             "about": manifest.about.to_json(),
             "settings": manifest.build.to_json(),
             "sources": [source.to_json() for source in manifest.sources],

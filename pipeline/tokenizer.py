@@ -1,6 +1,6 @@
 """What a tokenizer is here: a tokenizer.json on disk, its digest, vocabulary size, and EOS (and BOS) id.
 
-Comes in:   what `--tokenizer` says: the path of a tokenizer.json (or its folder), `train:N`, or `bytes`.
+Comes in:   what `--tokenizer` says: the path of a tokenizer.json (or its folder), `hf:ORG/NAME`, `train:N`, or `bytes`.
 Goes out:   a `TokenizerInfo`; for `train:N` and `bytes`, the text of a tokenizer.json to put on disk first.
 Guaranteed: `eos_id < vocab_size`; no special token can come out of corpus text (`load_tokenizer` refuses a
             tokenizer whose model would make one); equal training texts give equal bytes on any threads.
@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from curriculum.errors import ConfigError
+from curriculum.manifest import HubOrigin
 from curriculum.shard_format import token_dtype
 from pipeline.backends import load_reference
+from pipeline.hub.names import is_hub_name, looks_like_repository, parse_hub_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -38,8 +40,8 @@ MAX_TRAINED_VOCAB: Final = 1 << 20  # larger than any published vocabulary; the 
 _ENDLESS_WORD: Final = r"\S{128}|\s{128}"
 
 _ACCEPTED: Final = (
-    "Give the path of a tokenizer.json or of a folder that holds one, `train:N` to train a byte-level BPE of "
-    "N entries on the corpus, or `bytes`."
+    "Give the path of a tokenizer.json or of a folder that holds one, `hf:ORG/NAME` for one of the Hub, `train:N` to "
+    "train a byte-level BPE of N entries on the corpus, or `bytes`."
 )
 
 
@@ -53,6 +55,7 @@ class TokenizerInfo:
     eos_id: int
     bos_id: int | None  # None unless `--bos document`
     eos_is_special: bool  # True: corpus text never encodes to eos_id
+    hub: HubOrigin | None = None  # where it was taken from by name
 
     @property
     def dtype(self) -> Literal["uint16", "uint32"]:
@@ -62,8 +65,10 @@ class TokenizerInfo:
 
 def parse_tokenizer_spec(
     spec: str,
-) -> tuple[Literal["train"], int] | tuple[Literal["bytes"], None] | tuple[Literal["file"], str]:
+) -> tuple[Literal["train"], int] | tuple[Literal["bytes"], None] | tuple[Literal["file", "hub"], str]:
     """Read `--tokenizer`: "train:8192" is `("train", 8192)`. A file named `bytes` is reached as `./bytes`."""
+    if is_hub_name(spec):
+        return "hub", str(parse_hub_tokenizer(spec))
     if spec == "bytes":
         return "bytes", None
     if spec.startswith("train:"):
@@ -76,10 +81,29 @@ def parse_tokenizer_spec(
     except (OSError, ValueError):  # a name that is too long, or holds a NUL
         exists = False
     if not exists:
-        raise ConfigError(
-            f"--tokenizer {spec!r}: there is no such file or folder, and names on a hub are not looked up. {_ACCEPTED}"
-        )
+        hint = f"; `hf:{spec}` takes it from the Hub" if looks_like_repository(spec) else ""
+        raise ConfigError(f"--tokenizer {spec!r}: there is no such file or folder{hint}. {_ACCEPTED}")
     return "file", spec
+
+
+def named_tokenizer(spec: str, *, eos: str | None, bos: str) -> TokenizerInfo | None:
+    """The tokenizer that `--tokenizer` names, if it exists before the corpus is looked at: a file, or one of the Hub.
+
+    Raises:
+        ConfigError: there is none, or it cannot be used.
+        BuildError: the Hub cannot be asked.
+    """
+    kind, value = parse_tokenizer_spec(spec)
+    if kind == "file":
+        return load_tokenizer(str(value), eos=eos, bos=bos)
+    if kind != "hub":
+        return None
+    from pipeline.hub.tokenizer import tokenizer_file  # its client loads only where it is used
+
+    name = parse_hub_tokenizer(str(value))
+    file = tokenizer_file(name)
+    info = load_tokenizer(str(file), eos=eos, bos=bos)
+    return replace(info, hub=HubOrigin(name=name.repository, revision=file.parent.name))
 
 
 def load_tokenizer(path: str, *, eos: str | None, bos: str) -> TokenizerInfo:

@@ -21,7 +21,7 @@ from typing import Any
 import xxhash
 
 from curriculum.errors import ConfigError
-from pipeline.folders import InputFile
+from pipeline.folders import HUB, InputFile
 from pipeline.tokenized.formats import FLAT, Stored, id_array
 
 FILE_IS_DOCUMENT = ("text", "python")
@@ -40,7 +40,8 @@ class Unit:
     """What one worker reads at a time: some text files, or a part of one container file.
 
     `[start, stop)` are bytes for jsonl (a line belongs to the unit in which it starts), tokens for flat files of ids
-    (a document belongs to the unit in which it starts), rows for parquet, arrow and datasets; 0, 0 means all of it.
+    (a document belongs to the unit in which it starts), rows for parquet, arrow and datasets, shards for the Hub; 0, 0
+    means all of it.
     `num_bytes` is its share of the size on disk.
     """
 
@@ -119,6 +120,10 @@ def _split_container(file: InputFile, unit_bytes: int | None, stored: Stored | N
         target = unit_bytes or default_unit_bytes(file.size)
         num_tokens = id_array(file, stored).num_tokens
         yield from _split_evenly(file, num_tokens, min(num_tokens, -(-file.size // target))) if num_tokens else [whole]
+    elif file.kind == HUB:
+        from pipeline.hub.corpus import shard_sizes
+
+        yield from _join_pieces(file, shard_sizes(file), unit_bytes)
     elif file.kind in ("parquet", "arrow", "datasets") and file.size:
         yield from _split_rows(file, unit_bytes, whole)
     else:
@@ -133,7 +138,7 @@ def _split_rows(file: InputFile, unit_bytes: int | None, whole: Unit) -> Iterato
         if groups is None:
             yield whole
         else:
-            yield from _join_row_groups(file, groups, unit_bytes)
+            yield from _join_pieces(file, groups, unit_bytes)
         return
     num_rows = count_rows(file)
     if num_rows is None:
@@ -151,13 +156,19 @@ def _split_evenly(file: InputFile, total: int, num_units: int) -> Iterator[Unit]
         yield Unit(kind=file.kind, files=(file,), start=start, stop=stop, num_bytes=last - first)
 
 
-def _join_row_groups(file: InputFile, groups: list[tuple[int, int]], unit_bytes: int | None) -> Iterator[Unit]:
-    """Runs of row groups, given as (rows, decompressed bytes), within the target size where they can be."""
-    total = sum(num_bytes for _, num_bytes in groups)
+def _join_pieces(file: InputFile, pieces: list[tuple[int, int]], unit_bytes: int | None) -> Iterator[Unit]:
+    """Runs of row groups or shards within the target size where they can be.
+
+    Args:
+        file: the container.
+        pieces: (rows, decompressed bytes) of row groups, or (1, bytes) of shards.
+        unit_bytes: target size.
+    """
+    total = sum(num_bytes for _, num_bytes in pieces)
     target = unit_bytes or default_unit_bytes(total)
     edges = [(0, 0)]
     row = position = 0
-    for num_rows, num_bytes in groups:
+    for num_rows, num_bytes in pieces:
         if position + num_bytes - edges[-1][1] > target and row > edges[-1][0]:
             edges.append((row, position))
         row, position = row + num_rows, position + num_bytes

@@ -9,7 +9,9 @@ was asked for. A shard is sent only if its sha256 is that of the manifest. Run a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, Manifest, parse_manifest
 from curriculum.shard_format import COMPRESSED
 from pipeline.card import explanations
-from pipeline.files.local_copies import cannot_keep, new_local_folder
+from pipeline.files.local_copies import cannot_keep
 from pipeline.progress import Progress
 from pipeline.sharing.contents import (
     BUILD_LOG,
@@ -70,12 +72,22 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
     holding = look(place, manifest, overwrite=offering.overwrite)
     todo = [each for each in wanted if each.entry.path not in holding.trusted]
     _require_there(folder, todo)
-    with new_local_folder() as made:
+    with _folder_for_temporary_files() as made:
         beside = _beside(folder, made, text, manifest, place, holding, offering)
         if not offering.dry_run and (todo or beside or MARKER in holding.sizes):
             departures = Departures(folder, place, made, compress=offering.compress)
             _send(departures, place, made, manifest, holding, todo, beside, progress)
         return _moved(folder, place, manifest, wanted, todo, beside, holding, offering)
+
+
+@contextmanager
+def _folder_for_temporary_files() -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="curriculum-push-")
+    except OSError as error:
+        raise cannot_keep(Path(tempfile.gettempdir()), error) from error
+    with folder as path:
+        yield Path(path)
 
 
 def _make(path: Path, data: bytes) -> Path:

@@ -279,8 +279,10 @@ def test_what_tokenizer_accepts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", ["gpt2", "openai-community/gpt2", "", "train", "Bytes", "a\0b", "x" * 5000])
 def test_a_name_that_is_no_path_is_told_what_is_accepted(spec: str) -> None:
     """A Hub name is the first thing that people try."""
-    with pytest.raises(ConfigError, match=r"no such file or folder.*hub.*tokenizer\.json.*train:N.*bytes"):
+    with pytest.raises(ConfigError, match=r"no such file or folder.*tokenizer\.json.*hf:ORG.*train:N.*bytes") as error:
         parse_tokenizer_spec(spec)
+    looks_like_one = spec in ("gpt2", "openai-community/gpt2", "train", "Bytes")
+    assert (f"`hf:{spec}` takes it from the Hub" in str(error.value)) == looks_like_one
 
 
 @pytest.mark.parametrize("spec", ["train:", "train:8k", "train:-1", "train:1.5", "train:٣٠٠", "train: 300"])

@@ -1,12 +1,15 @@
 """Gives ranges of what a server gives only whole: olah ignores the Range header for repositories of its own.
 
-In:  the port of a server.   Out: a port of its own, and the ranges that were asked for.
+In:  the port of a server.   Out: a port of its own, and the ranges that were asked for. Tests may have it refuse, or
+wait.
 """
 
 from __future__ import annotations
 
 import http.client
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -16,12 +19,21 @@ class RangeProxy:
 
     def __init__(self, port: int) -> None:
         self.ranges: list[tuple[str, str]] = []
+        self.refusals: dict[str, tuple[int, str]] = {}
+        """part of a path -> (status, the Hub's own code of the error) of what is answered in place of the server"""
+        self.before: Callable[[str], object] = lambda path: None
+        """called with the path of every request, before it is passed on"""
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                proxy.before(self.path)
+                for part, (refused, code) in proxy.refusals.items():
+                    if part in self.path:
+                        self._refuse(refused, code)
+                        return
                 asked = self.headers.get("Range")
                 upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
                 size = int(self.headers.get("Content-Length", 0))
@@ -41,9 +53,17 @@ class RangeProxy:
                         self.send_header(name, value)
                 self.send_header("Content-Length", length if self.command == "HEAD" else str(len(body)))
                 self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body)
                 upstream.close()
+                with suppress(ConnectionError):  # a client may be killed while it waits
+                    if self.command != "HEAD":
+                        self.wfile.write(body)
+
+            def _refuse(self, status: int, code: str) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.send_response(status)
+                self.send_header("X-Error-Code", code)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
             do_HEAD = do_POST = do_GET
 

@@ -40,7 +40,8 @@ class JsonObject:
     @classmethod
     def parse(cls, text: bytes, where: str) -> JsonObject:
         """Parse UTF-8 JSON whose top is an object."""
-        most = sum(map(text.count, (b",", b"[", b"{")))  # every value but the first follows one of them
+        # Every value but the first follows one of these, and takes two bytes with it: short texts need no count.
+        most = sum(map(text.count, (b",", b"[", b"{"))) if len(text) > 2 * MAX_VALUES else 0
         if most > MAX_VALUES:
             raise DataError(
                 f"{where}: up to {most:,} values, expected {MAX_VALUES:,} at most. It is damaged or another file: copy "

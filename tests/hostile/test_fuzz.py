@@ -29,7 +29,7 @@ from pipeline.report_dataset import summary_report
 from pipeline.source_use import use_of
 from pipeline.summary import Summary
 
-EXAMPLES = int(os.environ.get("CURRICULUM_FUZZ", "250"))
+EXAMPLES = int(os.environ.get("CURRICULUM_FUZZ", "150"))
 WORDS: list[str] = """segment truncate document best-fit phases natural grow-linear grow-p2 linear root exponential sine
 cosine step doubling constant packed mixture extended added-sources name corpus web uint32 none""".split()  # noqa: SIM905
 KEYS: list[str] = """fill mixture extensions separate cycles max_shapes shapes_by degree stages source first_document

@@ -75,7 +75,7 @@ def _identity(manifest: Manifest) -> Iterator[str]:
     yield f"- schedule: {', '.join(f'{_shown(key)} {_shown(value)}' for key, value in schedule.items())}"
     yield f"- tokenizer: `tokenizer.json`, {tokenizer.vocab_size:,} entries, sha256 `{tokenizer.sha256}`"
     if tokenizer.hub is not None:
-        yield f"- taken from the Hub: `hf:{tokenizer.hub.name}@{tokenizer.hub.revision}`"
+        yield f"- tokenizer on the Hub: `{tokenizer.hub.name}`, commit `{tokenizer.hub.revision}`"
     bos = "" if tokenizer.bos_id is None else f", BOS {tokenizer.bos_id} before each document"
     yield f"- tokens: `{manifest.dtype}`, EOS {tokenizer.eos_id}{bos}"
     if manifest.validation:

@@ -23,7 +23,7 @@ from typing import Any
 from curriculum.document_plan import DocumentCurriculum
 from curriculum.errors import PlanError
 from curriculum.explicit_phases import SEPARATE, ExplicitPhases, parse_phases
-from curriculum.manifest import Manifest
+from curriculum.manifest import Manifest, TokenizerEntry
 from curriculum.phase import EXTENSIONS
 from curriculum.plan import Budget, Plan, compile_plan
 from curriculum.schedule import PACING_NAMES
@@ -74,7 +74,7 @@ def rebuild(manifest: Manifest) -> Rebuild:
     tokenizer, build = manifest.tokenizer, manifest.build
     groups = (
         {"out": "rebuilt"},
-        {"tokenizer": "tokenizer.json", "eos": f"id:{tokenizer.eos_id}", "bos": build.bos},
+        {"tokenizer": _tokenizer_said(tokenizer), "eos": f"id:{tokenizer.eos_id}", "bos": build.bos},
         {"mode": plan.mode, **said},
         {"seed": manifest.seed, "shuffle_window": build.window_tokens, "shard_bytes": build.shard_bytes},
         _held_out_said(manifest),
@@ -191,6 +191,11 @@ def _epochs(manifest: Manifest, plan: Plan) -> int:
         return -(-(consumed_tokens(plan, manifest.build.fill[: len(plan.phases)]) + 1) // size)
     documents = max(0, source.documents - held_out // 2)  # one that is held out has two tokens or more
     return max(1, -(-manifest.accounting.trained_tokens // max(1, size - documents)))
+
+
+def _tokenizer_said(tokenizer: TokenizerEntry) -> str:
+    """The file beside the manifest; the name on the Hub where the manifest has it, for the id covers that, too."""
+    return "tokenizer.json" if tokenizer.hub is None else f"hf:{tokenizer.hub.name}@{tokenizer.hub.revision}"
 
 
 def _held_out_said(manifest: Manifest) -> Said:

@@ -23,6 +23,7 @@ TOGETHER = {
         ("test_build_to_s3.py", "test_corpus_in_s3.py", "test_remote_s3.py", "test_push_and_pull_s3.py"), "swift"
     ),
     **dict.fromkeys(("test_remote_hub.py", "test_hub_corpus.py", "test_hub_tokenizer.py"), "hub"),
+    **dict.fromkeys(("test_push_to_hub.py", "test_pull_from_hub.py"), "hub"),
     **dict.fromkeys(("test_page_browser.py", "test_page_file.py"), "page"),
 }
 APART = ("test_kills.py",)

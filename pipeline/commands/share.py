@@ -46,6 +46,9 @@ def _part_options(command: _Command) -> _Command:
     default=None,
     help="Send shards compressed; pull unpacks them, load_dataset does not.",
 )
+@click.option(
+    "--public/--private", default=False, show_default=True, help="Who may see a repository of the Hub that is created."
+)
 @click.option("--sign", "sign_key", default=None, metavar="KEY", help="Private key to sign the manifest with.")
 def push(
     dataset: str,
@@ -53,17 +56,19 @@ def push(
     as_json: bool,
     workers: int,
     compress: str | None,
+    public: bool,
     storage_option: tuple[str, ...],
     **flags: Any,
 ) -> None:
-    """Send the dataset in the folder DATASET to TARGET: a folder, s3://, gs://, hf://datasets/ORG/NAME.
+    """Send the dataset in the folder DATASET to TARGET: a folder, s3://, gs://, hf://datasets/, hf://buckets/.
 
     What is there is not sent again, so the same command continues after an interruption; the manifest is sent last.
     Held-out rows always come along.
 
     \b
     curriculum push my-dataset s3://bucket/my-dataset
-    curriculum push my-dataset hf://datasets/ORG/NAME
+    curriculum push my-dataset hf://datasets/ORG/NAME --public
+    curriculum push my-dataset hf://datasets/ORG/NAME@v2                  to a branch, which is created
     curriculum push my-dataset gs://bucket/my-dataset --compress zstd --sign ~/.ssh/id_ed25519
     curriculum push my-dataset /mnt/share/my-dataset --dry-run
     curriculum push my-dataset s3://bucket/my-dataset --steps 0-9999      the shards of the first 10,000 steps
@@ -78,7 +83,7 @@ def push(
     if is_url(dataset):
         raise ConfigError(f"{dataset}: push sends a folder of this machine. Pull the dataset into one first.")
     _require_apart(dataset, target)
-    place = open_place(target, storage(storage_option), workers)
+    place = open_place(target, storage(storage_option), workers, pushing=True, private=not public)
     moved = run(Path(dataset), place, Offering(compress=compress is not None, **flags), Terminal())
     show(moved, report, as_json)
 

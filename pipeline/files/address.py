@@ -94,7 +94,7 @@ def check_writable(what: str, url: str) -> None:
     if protocol == "hf" and rest[0] != "buckets":
         raise ConfigError(
             f"{what} is {url!r}, a repository, where each file would be a commit of its own. Give a bucket "
-            f"(hf://buckets/NAME/BUCKET/folder), or build on a disk and upload the finished folder (hf upload)."
+            f"(hf://buckets/NAME/BUCKET/folder), or build on a disk and push the finished folder (curriculum push)."
         )
 
 

@@ -20,7 +20,7 @@ from pipeline.publish import make_folder, move_into_place, remove, sync_folder
 from pipeline.sharing.batches import batches, from_threads
 from pipeline.sharing.digests import digest_of, size_of
 from pipeline.sharing.offer import Source
-from pipeline.sharing.place import Place
+from pipeline.sharing.place import BEGUN, Place
 
 ATTEMPTS = 3
 CHECKED_AT_ONCE = 4
@@ -108,6 +108,8 @@ class Arrivals:
         """What an interrupted pull left that this one has no use for."""
         remove(self._plain)
         for path in self._fetched.rglob("*"):
+            if self._fetched / BEGUN in path.parents:
+                continue
             if not path.is_dir() and expected.get(path.relative_to(self._fetched).as_posix()) != size_of(path):
                 remove(path)
 

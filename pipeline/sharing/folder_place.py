@@ -91,6 +91,9 @@ class FolderPlace:
         self._all(copy, list(sizes))
         remove(aside)
 
+    def expect(self, names: Sequence[str]) -> None:
+        """A folder takes any number."""
+
     def send(self, names: Sequence[str], folder: Path, advance: Advance) -> None:
         """Copies, each flushed and renamed when it is whole."""
         changed: set[Path] = set()

@@ -19,6 +19,8 @@ from pipeline.progress import Advance
 
 AT_ONCE = 8
 """Files that are moved at the same time, if nobody says otherwise."""
+BEGUN = ".begun"
+"""Below a folder that is fetched into: what a place keeps for the call that continues one that was killed."""
 
 
 class Place(Protocol):
@@ -58,6 +60,13 @@ class Place(Protocol):
         Raises:
             DataError: one does not exist, or has another size by now.
             BuildError: one cannot be read.
+        """
+
+    def expect(self, names: Sequence[str]) -> None:
+        """Told before the first `send` of everything that is to be sent.
+
+        Raises:
+            BuildError: the place does not take so much.
         """
 
     def send(self, names: Sequence[str], folder: Path, advance: Advance) -> None:

@@ -74,6 +74,8 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
     _require_there(folder, todo)
     with _folder_for_temporary_files() as made:
         beside = _beside(folder, made, text, manifest, place, holding, offering)
+        ending = COMPRESSED if offering.compress else ""
+        place.expect([each.entry.path + ending for each in todo] + list(beside))
         if not offering.dry_run and (todo or beside or MARKER in holding.sizes):
             departures = Departures(folder, place, made, compress=offering.compress)
             _send(departures, place, made, manifest, holding, todo, beside, progress)

@@ -20,10 +20,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from curriculum.errors import PlanError
-from curriculum.manifest import Manifest, load_manifest
+from curriculum.manifest import HubOrigin, Manifest, load_manifest
 from curriculum.plan import Batch, Budget, Plan, compile_plan
 from curriculum.schedule import Pacing, TokenWarmup, parse_phases
 from new_text import bytes_of
+from pipeline.card import dataset_card
 from pipeline.cli import main
 from pipeline.rebuild_batch import batch_said
 from pipeline.rebuild_command import plan_said, rebuild
@@ -244,6 +245,16 @@ def test_a_command_holds_nothing_of_a_stranger_that_a_shell_could_act_on(
     assert again.notes == (
         "No options are known that give this very plan. These give its steps, and a dataset of another id.",
     )
+
+
+def test_a_tokenizer_of_the_hub_is_said_by_its_commit(small_dataset: Path) -> None:
+    """The manifest has name and commit, so a file of the same bytes would give another id."""
+    manifest = load_manifest(small_dataset)
+    hub = HubOrigin(name="openai-community/gpt2", revision="607a30d783dfa663caf39e06633721c8d4cfcd7e")
+    of_hub = replace(manifest, tokenizer=replace(manifest.tokenizer, hub=hub))
+    assert "--tokenizer hf:openai-community/gpt2@607a30d783dfa663caf39e06633721c8d4cfcd7e --eos" in rebuild(of_hub).text
+    card = dataset_card(of_hub)
+    assert "- tokenizer on the Hub: `openai-community/gpt2`, commit `607a30d783dfa663caf39e06633721c8d4cfcd7e`" in card
 
 
 def test_an_installed_function_is_named_and_never_loaded(small_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:

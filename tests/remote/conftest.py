@@ -13,6 +13,7 @@ import pytest
 from pipeline.build import BuildResult
 from remote.http_store import HttpStore, files_of
 from remote.hub_server import HubServer
+from remote.hub_stub import HubStub
 from remote.swift_server import SwiftServer
 
 pytest.importorskip("aiohttp", reason="fsspec's http:// needs aiohttp, which s3fs brings: pip install s3fs")
@@ -24,6 +25,15 @@ def long_dataset(build_small: Callable[..., BuildResult], tmp_path_factory: pyte
     out = tmp_path_factory.mktemp("long") / "dataset"
     options: dict[str, Any] = {"start_length": 1024, "max_length": 1024, "batch_rows": 64, "steps": 20, "epochs": 8}
     build_small(out, **options, shard_bytes=64 << 20, shuffle_window=4 << 20)
+    return out
+
+
+@pytest.fixture(scope="session")
+def few_shards(build_small: Callable[..., BuildResult], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four phases of a shard each, and one of held-out rows: a request for each is no wait; read-only."""
+    out = tmp_path_factory.mktemp("few") / "dataset"
+    options: dict[str, Any] = {"max_length": 32, "multiple_of": 8, "steps": 100, "validation_tokens": 2_000}
+    build_small(out, **options, shard_bytes=64 << 10, shuffle_window=4 << 20)
     return out
 
 
@@ -44,6 +54,25 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
     server = HubServer(tmp_path_factory.mktemp("hub"))
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def hub_writing(hub: HubServer) -> Iterator[HubStub]:
+    """The same Hub, with the stub of its writing half before it."""
+    stub = HubStub(hub)
+    yield stub
+    stub.close()
+
+
+@pytest.fixture
+def stub(hub_writing: HubStub, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStub]:
+    """Without faults, and for clients of this process that do not try Xet."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    hub_writing.faults.clear()
+    hub_writing.requests.clear()
+    hub_writing.ignored.clear()
+    yield hub_writing
+    hub_writing.faults.clear()
 
 
 @pytest.fixture

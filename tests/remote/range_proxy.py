@@ -23,6 +23,8 @@ class RangeProxy:
         """part of a path -> (status, the Hub's own code of the error) of what is answered in place of the server"""
         self.before: Callable[[str], object] = lambda path: None
         """called with the path of every request, before it is passed on"""
+        self.paths: list[str] = []
+        """of every GET"""
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -35,6 +37,8 @@ class RangeProxy:
                         self._refuse(refused, code)
                         return
                 asked = self.headers.get("Range")
+                if self.command == "GET":
+                    proxy.paths.append(self.path)
                 upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
                 size = int(self.headers.get("Content-Length", 0))
                 headers = {name: value for name, value in self.headers.items() if name != "Range"}

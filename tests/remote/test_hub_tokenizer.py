@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -76,8 +78,12 @@ def test_a_name_is_the_file_with_its_origin(
     assert done[3].answer["tokenizer"]["hub"] == origin
 
     pinned = build(corpus, named, f"hf:lab/bytes@{first}")
-    offline = run([branch, pinned], {**variables, "HF_HUB_OFFLINE": "1"})
-    assert [one.answer["already_finished"] for one in offline] == [True, True]
+    (block,) = re.findall(r"```bash\n(.*?)\n```", (named / "README.md").read_text(), re.DOTALL)
+    put_in = {"CORPUS": str(corpus), "rebuilt": str(tmp_path / "again")}
+    card = [put_in.get(word, word) for word in shlex.split(block.replace("\\\n", " "))[1:]]
+    offline = run([branch, pinned, [*card, "--workers", "1", "--json"]], {**variables, "HF_HUB_OFFLINE": "1"})
+    assert [one.answer["already_finished"] for one in offline] == [True, True, False]
+    assert len({one.answer["id"] for one in offline}) == 1, "the command on the card gives the same dataset"
 
     (repository.tree / "README.md").write_text("A tokenizer of bytes.")
     second = repository.commit()

@@ -1,0 +1,128 @@
+"""Commits on a branch of a dataset repository.
+
+In:  files of a folder, or paths.   Out: commits, of a thousand files at most each.
+Guarantee: a repository that is missing is created, and so is a branch, which then begins at the first commit of
+`main`. A commit is made on top of the one that was seen last: a branch that somebody else moved meanwhile is not
+added to. Only after an attempt that failed is it made on top of what is there: its answer may have been lost, not its
+work.
+
+    commits.upload({"8k/shard.arrow": Path("my-dataset/shard.arrow")})       the branch has it
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.sharing.hub_repository import Branch, HubRepository
+
+MOST_OF_A_COMMIT = 1_000
+"""Files; the Hub answers larger commits too late."""
+
+
+class HubCommits:
+    """The branch that the address names."""
+
+    def __init__(self, repository: HubRepository, *, private: bool) -> None:
+        """
+        Args:
+            private: of a repository that is created.
+        """
+        self._repository, self._private = repository, private
+        self._seen: Branch | None = None
+        self.made: str | None = None
+        """the last commit that was made here"""
+
+    @property
+    def branch(self) -> Branch:
+        """As it was seen last, after the commits made here."""
+        if self._seen is None:
+            self._seen = self._repository.branch()
+        return self._seen
+
+    def create(self) -> None:
+        """The repository and the branch, where they are missing.
+
+        Raises:
+            BuildError: it may not be created.
+        """
+        if self.branch.exists:
+            return
+        api, name, revision = self._repository.api, self._repository.name, self._repository.revision
+
+        def attempt() -> Branch:
+            branch = self._repository.look()
+            if branch.head is None:
+                api.create_repo(name, repo_type="dataset", private=self._private, exist_ok=True)
+                branch = self._repository.look()
+            if branch.head is not None and not branch.exists:
+                api.create_branch(name, branch=revision, revision=branch.head, repo_type="dataset", exist_ok=True)
+                branch = self._repository.look()
+            if not branch.exists:
+                raise ConnectionError("it was created and is not seen yet")
+            return branch
+
+        self._seen = self._repository.ask(attempt, "created")
+
+    def upload(self, files: Mapping[str, Path]) -> None:
+        """Add files, or replace them, in one commit (the library may make a few).
+
+        Raises:
+            BuildError: it cannot be written.
+        """
+
+        def attempt(parent: str | None) -> str:
+            # Links, not patterns: `upload_folder` compares each pattern with each file of the folder.
+            with tempfile.TemporaryDirectory(prefix="curriculum-push-") as links:
+                for path, file in files.items():
+                    link = Path(links) / path
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    link.symlink_to(file.resolve())
+                return self._repository.api.upload_folder(
+                    repo_id=self._repository.name,
+                    folder_path=links,
+                    commit_message=_message("Add", list(files)),
+                    repo_type="dataset",
+                    revision=self._repository.revision,
+                    parent_commit=parent,
+                ).oid
+
+        self._commit(attempt, "written")
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Remove those of these files that are there.
+
+        Raises:
+            BuildError: they cannot be removed.
+        """
+        from huggingface_hub import CommitOperationDelete
+
+        def attempt(parent: str | None) -> str | None:
+            still = list(self._repository.look_at(paths, self._repository.revision))
+            if not still:
+                return parent
+            return self._repository.api.create_commit(
+                self._repository.name,
+                [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in still],
+                commit_message=_message("Remove", still),
+                repo_type="dataset",
+                revision=self._repository.revision,
+                parent_commit=parent,
+            ).oid
+
+        if self.branch.exists and self.branch.head is not None:
+            self._commit(attempt, "removed")
+
+    def _commit(self, attempt: Callable[[str | None], str | None], doing: str) -> None:
+        parents = iter([self.branch.head])
+
+        def once() -> str | None:
+            return attempt(next(parents, None) or self._repository.look().head)
+
+        self.made = self._repository.ask(once, doing)
+        self._seen = Branch(head=self.made, exists=True)
+
+
+def _message(verb: str, paths: Sequence[str]) -> str:
+    return f"{verb} {paths[0]}" if len(paths) == 1 else f"{verb} {len(paths):,} files"

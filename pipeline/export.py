@@ -125,7 +125,7 @@ def export_dataset(
     )
     if dry_run:
         return _report(job, None, began=began)
-    with locked(Path(out)):
+    with locked(Path(out), "folder"):
         names = [target.name for target in job.targets.values()]
         before = prepare(job.work, job.request, names, overwrite=overwrite)
         if before is not None:

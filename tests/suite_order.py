@@ -50,6 +50,8 @@ LONG = (
     "test_remote_reader.py",
     "test_merge.py",
     "test_adapter_accelerate.py",
+    "test_export.py",
+    "test_export_peers.py",
 )
 """Groups of more than ten seconds, the longest first."""
 

@@ -29,7 +29,7 @@ from pipeline.exporters import exporter
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 
-ATTEMPTS = 20
+ATTEMPTS = 12
 """Kills, and as many failures between them."""
 
 

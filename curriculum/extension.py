@@ -14,7 +14,7 @@ The new steps go on in the sources that the dataset was built from, or are rows 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from curriculum.errors import DataError, PlanError
 from curriculum.json_object import JsonObject
 from curriculum.phase import EXTENSIONS, Phase
 from curriculum.plan import Plan
+from curriculum.printable import shown
 
 DATASET_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -94,7 +95,7 @@ def rows_at_end(plan: Plan) -> int:
     )
 
 
-def read_extensions(objects: Sequence[JsonObject], plan: Plan) -> tuple[Extension, ...]:
+def read_extensions(objects: Iterable[JsonObject], plan: Plan, where: str = "build") -> tuple[Extension, ...]:
     """The lineage in a manifest: one entry per extension of the plan, in order.
 
     Raises:
@@ -104,9 +105,9 @@ def read_extensions(objects: Sequence[JsonObject], plan: Plan) -> tuple[Extensio
     for o in objects:
         entries.append(
             Extension(
-                parent=o.string("parent"),
+                parent=o.string("parent", most=80),
                 first_step=o.integer("first_step", least=1),
-                source=o.string("source") if "source" in o.raw else None,
+                source=o.string("source", most=64) if "source" in o.raw else None,
             )
         )
         o.no_others()
@@ -118,20 +119,22 @@ def read_extensions(objects: Sequence[JsonObject], plan: Plan) -> tuple[Extensio
         first += phase.num_steps
     if [entry.first_step for entry in entries] != expected:
         raise DataError(
-            f"build: extensions begin at steps {[entry.first_step for entry in entries]}, the plan's at {expected}. "
+            f"{where}: extensions begin at steps {shown([entry.first_step for entry in entries])}, the plan's at "
+            f"{shown(expected)}. "
             f"The manifest was edited or damaged: copy it again."
         )
-    _require_ids([entry.parent for entry in entries])
+    _require_ids([entry.parent for entry in entries], where)
     return tuple(entries)
 
 
-def _require_ids(parents: Sequence[str]) -> None:
+def _require_ids(parents: Sequence[str], where: str) -> None:
     """People see them, and a cursor is told by them how far it is good."""
     seen: set[str] = set()
     for number, parent in enumerate(parents):
         if not DATASET_ID.fullmatch(parent) or parent in seen:
             raise DataError(
-                f"build: the parent of extension {number} is {parent[:80]!r}, expected the id of a dataset, 'sha256:' "
-                f"and 64 digits, that no extension before it has. The manifest was edited or damaged: copy it again."
+                f"{where}: the parent of extension {number} is {shown(parent)}, expected the id of a dataset, "
+                f"'sha256:' and 64 digits, that no extension before it has. The manifest was edited or damaged: copy "
+                f"it again."
             )
         seen.add(parent)

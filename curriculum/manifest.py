@@ -32,8 +32,10 @@ from curriculum.mixture import Mixture
 from curriculum.mixture_entry import read_mixture, require_added_fit, require_mixture_fits
 from curriculum.phase_entry import PhaseEntry as PhaseEntry
 from curriculum.phase_entry import ShardEntry as ShardEntry
-from curriculum.phase_entry import check_shards, read_phase
+from curriculum.phase_entry import check_shards, read_phase, require_paths_differ
 from curriculum.plan import Plan
+from curriculum.printable import printable_text, shown
+from curriculum.regular_file import MAX_JSON_BYTES, read_regular
 from curriculum.shard_format import token_dtype, token_itemsize
 
 FORMAT = "curriculum-dataset"
@@ -47,6 +49,10 @@ EXTENDED = "extended"
 """Steps were added to a finished dataset: windows begin anew there, `build.extensions` names the datasets before."""
 ADDED = "added-sources"
 """An extension is of new text: `source` in its entry names it, and rows before it are dealt as if it were not there."""
+MAX_SOURCES, MAX_PHASES = 4096, 1 << 17
+"""A schedule has 65,536 phases at most, of sources there are hundreds: what is done for each pair has an end."""
+MOST_NAMED = 8
+"""Unknown features that a message names."""
 KNOWN_FEATURES: frozenset[str] = frozenset({ADDED, EXTENDED, MIXTURE, PACKED})
 """Names that `requires` may hold; later versions of the format add some."""
 FILE_NAME = "manifest.json"
@@ -241,7 +247,7 @@ def load_manifest(root: Path) -> Manifest:
     """
     path = root / FILE_NAME
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"{root}: not a curriculum dataset, it has no {FILE_NAME}. Give the folder that `curriculum build` wrote; "
@@ -254,9 +260,11 @@ def load_manifest(root: Path) -> Manifest:
 
 def parse_manifest(text: bytes, where: str) -> Manifest:
     """Check the bytes of a manifest; `where` begins every message."""
+    if len(text) > MAX_JSON_BYTES:
+        raise DataError(f"{where}: {len(text):,} bytes, expected {MAX_JSON_BYTES:,} at most. Copy it again.")
     top = JsonObject.parse(text, where)
     if top.string("format") != FORMAT:
-        raise DataError(f"{where}: format is {top.string('format')!r}, expected {FORMAT!r}: another kind of file.")
+        raise DataError(f"{where}: format is {shown(top.string('format'))}, expected {FORMAT!r}: another kind of file.")
     if top.integer("version") != VERSION:
         raise DataError(
             f"{where}: format version {top.integer('version')}, this release reads version {VERSION}. "
@@ -265,8 +273,8 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
     unknown = sorted(set(top.strings("requires")) - KNOWN_FEATURES)
     if unknown:
         raise DataError(
-            f"{where}: the dataset requires {', '.join(map(repr, unknown))}, which this release does not know. "
-            f"Install a newer seqlen-curriculum."
+            f"{where}: the dataset requires {', '.join(map(shown, unknown[:MOST_NAMED]))}, which this release does not "
+            f"know. Install a newer seqlen-curriculum."
         )
     claimed = top.string("id")
     try:
@@ -275,20 +283,20 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
         raise DataError(f"{where}: it holds half a character (a lone surrogate). Copy the file again.") from None
     if claimed != found:
         raise DataError(
-            f"{where}: id is {claimed[:80]}, its content gives {found}. "
+            f"{where}: id is {printable_text(claimed[:80])}, its content gives {found}. "
             f"The manifest was edited or damaged: copy it again, or build the dataset again."
         )
     requires = tuple(top.strings("requires"))
-    plan = Plan.from_json(top.value("plan"))
+    plan = _plan(top, where)
     manifest = Manifest(
         plan=plan,
         tokenizer=_tokenizer(top.object("tokenizer")),
         dtype=top.one_of("dtype", ("uint16", "uint32")),
         seed=top.integer("seed"),
         build=_build(top.object("build"), plan),
-        phases=tuple(read_phase(phase) for phase in top.objects("phases")),
+        phases=tuple(read_phase(phase) for phase in top.objects("phases", most=MAX_PHASES)),
         validation=read_phase(top.object("validation")) if top.value("validation") is not None else None,
-        sources=tuple(_source(source) for source in top.objects("sources")),
+        sources=tuple(_source(source) for source in top.objects("sources", most=MAX_SOURCES)),
         accounting=read_accounting(top.object("accounting"), packed=PACKED in requires),
         requires=requires,
         about=read_about(top.object("about")) if "about" in top.raw else NOTHING_SAID,
@@ -310,7 +318,7 @@ def check_consistent(manifest: Manifest, where: str) -> None:
     required = required_features(plan, mixture=build.mixture is not None, added=bool(added_sources(build.extensions)))
     if manifest.requires != required:
         raise DataError(
-            f"{where}: requires is {list(manifest.requires)}, but a dataset of mode {plan.mode!r} "
+            f"{where}: requires is {shown(list(manifest.requires))}, but a dataset of mode {plan.mode!r} "
             f"{'of several sources ' if build.mixture else ''}requires {list(required)}"
             f"{f' after {plan.num_extensions} extensions' if plan.num_extensions else ''}. The manifest was "
             f"edited or damaged: copy it again."
@@ -330,8 +338,16 @@ def check_consistent(manifest: Manifest, where: str) -> None:
         check_shards(entry, f"{where}: phase {i}", manifest.itemsize, phase.rows_per_step)
     if manifest.validation:
         check_shards(manifest.validation, f"{where}: validation", manifest.itemsize, 1)
+    require_paths_differ(manifest.entries, where)
     source_tokens = sum(source.tokens for source in manifest.sources)
     require_adds_up(manifest.accounting, plan, source_tokens=source_tokens, packed=manifest.packed, where=where)
+
+
+def _plan(top: JsonObject, where: str) -> Plan:
+    try:
+        return Plan.from_json(top.value("plan"))
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def _tokenizer(o: JsonObject) -> TokenizerEntry:
@@ -344,7 +360,7 @@ def _tokenizer(o: JsonObject) -> TokenizerEntry:
     )
     o.no_others()
     if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
-        raise DataError(f"{o.where}: sha256 is {entry.sha256[:80]!r}, expected 64 digits, 0 to 9 and a to f.")
+        raise DataError(f"{o.where}: sha256 is {shown(entry.sha256)}, expected 64 digits, 0 to 9 and a to f.")
     for name, token in (("eos_id", entry.eos_id), ("bos_id", entry.bos_id)):
         if token is not None and token >= entry.vocab_size:
             raise DataError(f"{o.where}: {name} is {token}, not below vocab_size {entry.vocab_size}.")
@@ -369,7 +385,7 @@ def _build(o: JsonObject, plan: Plan) -> BuildEntry:
         bos=o.one_of("bos", ("none", "document")),
         fill=tuple(o.integers("fill", least=1, most=FULL)) if plan.mode == "best-fit" and "fill" in o.raw else (),
         mixture=read_mixture(o, len(plan.phases)) if "mixture" in o.raw else None,
-        extensions=read_extensions(o.objects("extensions") if "extensions" in o.raw else (), plan),
+        extensions=read_extensions(o.objects("extensions") if "extensions" in o.raw else (), plan, o.where),
     )
     o.no_others()
     if entry.fill and len(entry.fill) != len(plan.phases):

@@ -17,9 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import accumulate
-from math import gcd
+from math import gcd, lcm
 
 LOOK_AHEAD_SHARDS = 64
 """A choice that is not shown within so many shards to leave everybody's share possible is not made."""
@@ -47,8 +46,14 @@ class Mixture:
 
     def share_of_all(self, num_rows: Sequence[int], source: int) -> float:
         """Share of the rows of all phases, of which there are `num_rows` [num_phases]: the weight in a manifest."""
-        owed = sum(Fraction(rows * of[source], sum(of)) for rows, of in zip(num_rows, self.weights, strict=True))
-        return float(owed / sum(num_rows))
+        common = self.common_total
+        owed = sum(rows * of[source] * (common // sum(of)) for rows, of in zip(num_rows, self.weights, strict=True))
+        return owed / (common * sum(num_rows))  # the nearest float, as division of integers is
+
+    @property
+    def common_total(self) -> int:
+        """The smallest number that the sum of every phase's weights divides."""
+        return lcm(*{sum(of_phase) for of_phase in self.weights})
 
 
 def reduced(weights: Sequence[int]) -> tuple[int, ...]:

@@ -12,14 +12,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from math import lcm
 from typing import Protocol
 
 from curriculum.errors import DataError
 from curriculum.extension import Extension, added_sources, lone_sources
 from curriculum.json_object import JsonObject
 from curriculum.mixture import Mixture, reduced
+from curriculum.printable import shown
 
 REMEDY = "The manifest was edited or damaged: copy it again."
+MAX_COMMON_BITS = 1 << 16
 SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a source may be called: terminals, tables and tools see it as it is."""
 
@@ -49,10 +52,23 @@ def read_mixture(build: JsonObject, num_phases: int) -> Mixture:
     for phase, of_phase in enumerate(weights):
         if not any(of_phase) or reduced(of_phase) != of_phase:
             raise DataError(
-                f"{build.where}: mixture of phase {phase} is {list(of_phase)[:9]}, expected whole numbers without a "
+                f"{build.where}: mixture of phase {phase} is {shown(of_phase)}, expected whole numbers without a "
                 f"common divisor, one of them above 0. {REMEDY}"
             )
+    _require_common(weights, build.where)
     return Mixture(weights=weights)
+
+
+def _require_common(weights: Sequence[Sequence[int]], where: str) -> None:
+    """Shares of all rows are sums of fractions, exact: with thousands of unlike denominators they would have no end."""
+    common = 1
+    for total in {sum(of_phase) for of_phase in weights}:
+        common = lcm(common, total)
+        if common.bit_length() > MAX_COMMON_BITS:
+            raise DataError(
+                f"{where}: the weights of mixture have sums without a common multiple below 2**{MAX_COMMON_BITS}. "
+                f"{REMEDY}"
+            )
 
 
 def require_mixture_fits(mixture: Mixture | None, sources: Sequence[PlacedSource], where: str) -> None:
@@ -71,7 +87,7 @@ def require_mixture_fits(mixture: Mixture | None, sources: Sequence[PlacedSource
     for source in sources:
         if not SOURCE_NAME.fullmatch(source.name):
             raise DataError(
-                f"{where}: a source is named {source.name[:80]!r}, expected up to 64 letters, digits, '.', '_' and "
+                f"{where}: a source is named {shown(source.name)}, expected up to 64 letters, digits, '.', '_' and "
                 f"'-', the first a letter or digit. {REMEDY}"
             )
         if (source.validation_tokens is not None, source.first_document is not None) != (several, several):
@@ -94,14 +110,16 @@ def require_added_fit(
     if not added:
         return
     if mixture is None or tuple(names[1:][-len(added) :]) != added:
-        raise DataError(f"{where}: extensions added {list(added)}, expected as the last of sources {names}. {REMEDY}")
+        raise DataError(
+            f"{where}: extensions added {shown(list(added))}, expected as the last of sources {shown(names)}. {REMEDY}"
+        )
     built = len(names) - len(added)
     lone = lone_sources(extensions, names, len(mixture.weights))
     for phase, (source, weights) in enumerate(zip(lone, mixture.weights, strict=True)):
         alone = tuple(int(number == source) for number in range(len(names)))
         if (weights[built:] != (0,) * len(added)) if source is None else (weights != alone):
             raise DataError(
-                f"{where}: mixture of phase {phase} is {list(weights)[:9]}, but its rows are of "
+                f"{where}: mixture of phase {phase} is {shown(weights)}, but its rows are of "
                 f"{f'the first {built} sources' if source is None else f'source {names[source]!r} alone'}. {REMEDY}"
             )
 

@@ -10,11 +10,20 @@ dataset may have 100,000 of them, so objects as the builder writes them are chec
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from curriculum.errors import DataError
 from curriculum.json_object import MAX_INTEGER, JsonObject
+from curriculum.limits import MAX_SEQ_LEN
+from curriculum.printable import shown
+
+MAX_PATH = 255
+"""Characters of a shard's path."""
+MAX_DATA_OFFSET = 1 << 20
+"""The head of a shard has some 500 bytes; a remote reader fetches it before it has seen anything of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +40,9 @@ class ShardEntry:
 
 
 _SHARD_KEYS = frozenset(item.name for item in fields(ShardEntry))
-_PLAIN_PATH = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-"""Some of the paths that `JsonObject.relative_path` allows: no part begins with a dot."""
+_SHARD_PATH = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_-]*/)*[A-Za-z0-9_][A-Za-z0-9_.-]*\.arrow")
+"""No folder has a dot in it, so no shard is a folder of another, and none is .build, manifest.json or README.md. No
+part begins with what a program could take for an option."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +65,7 @@ def read_phase(o: JsonObject) -> PhaseEntry:
         DataError: names the first value that is not allowed.
     """
     shards = _plain_shards(o.array("shards")) or tuple(_shard(each) for each in o.objects("shards"))
-    entry = PhaseEntry(seq_len=o.integer("seq_len", least=1, most=2**31), shards=shards)
+    entry = PhaseEntry(seq_len=o.integer("seq_len", least=1, most=MAX_SEQ_LEN - 1), shards=shards)
     o.no_others()
     return entry
 
@@ -74,21 +84,46 @@ def _plain_shards(values: list[Any]) -> tuple[ShardEntry, ...]:
         return ()
     if min(numbers) < 0 or max(numbers) > MAX_INTEGER or not all(map(str.isascii, strings)):
         return ()
-    if not all(map(_PLAIN_PATH.fullmatch, paths)):
+    if max(map(len, strings)) > MAX_PATH or not all(map(_SHARD_PATH.fullmatch, paths)):
+        return ()
+    if max(numbers[2 * len(values) :]) > MAX_DATA_OFFSET:
         return ()
     return tuple(ShardEntry(**value) for value in values)
 
 
 def _shard(o: JsonObject) -> ShardEntry:
     entry = ShardEntry(
-        path=o.relative_path("path"),
+        path=_path(o),
         num_rows=o.integer("num_rows"),
         num_bytes=o.integer("num_bytes"),
-        data_offset=o.integer("data_offset"),
-        sha256=o.string("sha256"),
+        data_offset=o.integer("data_offset", most=MAX_DATA_OFFSET),
+        sha256=o.string("sha256", most=MAX_PATH),
     )
     o.no_others()
     return entry
+
+
+def _path(o: JsonObject) -> str:
+    path = o.relative_path("path")
+    if len(path) > MAX_PATH or not _SHARD_PATH.fullmatch(path):
+        raise DataError(
+            f"{o.where}: path is {shown(path)}, expected the name of a shard: up to {MAX_PATH} of A-Z, a-z, 0-9, '_', "
+            f"'-' and '.', folders without '.', the end '.arrow'. Do not trust a dataset that asks for other files."
+        )
+    return path
+
+
+def require_paths_differ(entries: Sequence[PhaseEntry], where: str) -> None:
+    """Refuse two shards with one path, or with paths that are one file where upper and lower case are the same.
+
+    Raises:
+        DataError: names the first.
+    """
+    paths = "\n".join(shard.path for entry in entries for shard in entry.shards).lower().split("\n")
+    if len(set(paths)) == len(paths):
+        return
+    twice = next(path for path, count in Counter(paths).items() if count > 1)
+    raise DataError(f"{where}: two shards have the path {twice!r}. The manifest was edited or damaged: copy it again.")
 
 
 def check_shards(entry: PhaseEntry, where: str, itemsize: int, rows_per_step: int) -> None:

@@ -10,18 +10,27 @@ and sums that do not add up are refused with a `DataError` that names the place.
     {"phases": [{"seq_len": true, ...}]}   ->   plan: phases[0]: seq_len is True, expected an integer ...
 """
 
+import re
 from typing import Any, NamedTuple
 
 from curriculum.errors import DataError, PlanError
 from curriculum.explicit_phases import SEPARATE
 from curriculum.json_object import JsonObject
 from curriculum.phase import EXTENSIONS
+from curriculum.printable import shown
 from curriculum.request import shaped_warmup
 from curriculum.schedule import MAX_SEQ_LEN, MAX_TOTAL, PACING_NAMES, ExplicitPhases, Pacing
 
 FORMAT = "curriculum-plan"
 VERSION = 1
 REMEDY = "The plan was damaged or edited: fetch or build it again."
+
+MAX_PHASES = 1 << 17
+"""A schedule has half as many lengths at most; extensions add some."""
+MAX_KEYS = 32
+"""Of a schedule: it has ten at most today."""
+MAX_NAME = 256
+_KEY = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 Runs = tuple[tuple[int, int], ...]  # (seq_len, num_steps)
 
@@ -46,10 +55,10 @@ def read_plan_fields(obj: object) -> PlanFields:
     for key in ("total_steps", "total_tokens", "num_shapes", "dropped_tokens"):
         plan.integer(key, most=MAX_TOTAL)
     fields = PlanFields(
-        mode=plan.string("mode"),
+        mode=plan.string("mode", most=MAX_NAME),
         max_seq_len=plan.integer("max_seq_len", least=1, most=MAX_SEQ_LEN),
         schedule=_read_schedule(plan.value("schedule")),
-        phases=tuple(_read_phase(phase) for phase in plan.objects("phases")),
+        phases=tuple(_read_phase(phase) for phase in plan.objects("phases", most=MAX_PHASES)),
         order=tuple(_read_run(run, f"plan: order[{i}]") for i, run in enumerate(plan.array("order"))),
     )
     plan.no_others()
@@ -60,11 +69,15 @@ def _read_schedule(value: object) -> dict[str, int | str]:
     """Where the phases came from. Later releases may add keys; `require_schedule` judges those it knows."""
     schedule = JsonObject(value, "plan: schedule")
     schedule.string("name")
-    entries = value if isinstance(value, dict) else {}
-    return {
-        key: schedule.string(key) if isinstance(entry, str) else schedule.integer(key, most=MAX_TOTAL)
-        for key, entry in entries.items()
-    }
+    entries: dict[str, int | str] = {}
+    for key, entry in schedule.raw.items():
+        if len(entries) == MAX_KEYS or not _KEY.fullmatch(key):
+            raise DataError(f"plan: schedule: the key {shown(key)} is none that a schedule can have. {REMEDY}")
+        text = schedule.string(key, most=MAX_NAME) if isinstance(entry, str) else ""
+        if not text.isprintable():
+            raise DataError(f"plan: schedule: {key} is {shown(text)}, expected printable text. {REMEDY}")
+        entries[key] = text if isinstance(entry, str) else schedule.integer(key, most=MAX_TOTAL)
+    return entries
 
 
 def _read_phase(phase: JsonObject) -> tuple[int, int, int]:
@@ -97,7 +110,7 @@ def require_schedule(schedule: dict[str, int | str], runs: Runs) -> None:
         extensions = schedule[EXTENSIONS]
         if not isinstance(extensions, int) or extensions < 1:
             raise DataError(
-                f"plan: schedule: extensions is {extensions!r}, expected 1 or more, or no such key. {REMEDY}"
+                f"plan: schedule: extensions is {shown(extensions)}, expected 1 or more, or no such key. {REMEDY}"
             )
         schedule = {key: value for key, value in schedule.items() if key != EXTENSIONS}
         runs = runs[: len(runs) - extensions]

@@ -20,16 +20,22 @@ The same file opens with pyarrow, polars, duckdb and `datasets`, without any cod
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from curriculum.arrow_layout import Compressed, NoShard, require_plain_batch
 from curriculum.errors import DataError
+from curriculum.printable import one_line, printable_text
+from curriculum.regular_file import require_regular
 
 _Item = TypeVar("_Item", bound=np.generic)
 _REPAIR = "Copy the shard again, or build the dataset again with --overwrite."
+_MOST_COLUMNS, _MOST_SHOWN = 16, 400
+"""Of a schema in a message."""
 COMPRESSED = ".zst"
 """What follows the name of a shard that `curriculum push --compress` sent: only `curriculum pull` reads such."""
 MAX_SHARDS_PER_FOLDER = 1000
@@ -162,45 +168,54 @@ def open_shard(
             the pieces of a packed row do not fit it, which would make its labels wrong.
     """
     try:
-        size = path.stat().st_size
+        state = path.stat()
     except FileNotFoundError:
         raise DataError(missing_shard(str(path), compressed=Path(f"{path}{COMPRESSED}").exists())) from None
     except OSError as error:
         raise DataError(f"{path}: the shard cannot be read: {error.strerror}. Make it readable.") from error
+    require_regular(path, state)  # a named pipe would block, a device has no end
+    size = state.st_size
     if size != num_bytes:
         raise DataError(
             f"{path}: {size:,} bytes on disk, the manifest says {num_bytes:,}. The copy is incomplete or another "
             f"file: copy it again, or build the dataset again with --overwrite."
         )
-    batch, base = _map_single_batch(path)
-    expected = shard_schema(seq_len, dtype, packed)
-    if not batch.schema.equals(expected):
-        raise DataError(
-            f"{path}: its columns are {_one_line(batch.schema)}, the manifest asks for {_one_line(expected)}. "
-            f"This is another shard: copy the right one."
-        )
+    batch, base = _map_single_batch(path, shard_schema(seq_len, dtype, packed))
     if batch.num_rows != num_rows:
         raise DataError(f"{path}: {batch.num_rows:,} rows on disk, the manifest says {num_rows:,}. Copy it again.")
     shard = _views(path, batch, base, size, data_offset)
     return _with_pieces(path, shard, batch) if packed else shard
 
 
-def _map_single_batch(path: Path) -> tuple[pa.RecordBatch, int]:
+def _map_single_batch(path: Path, expected: pa.Schema) -> tuple[pa.RecordBatch, int]:
     """The one record batch of a file and the address where the mapped file begins."""
     try:
         whole = pa.memory_map(str(path)).read_buffer()
+        require_plain_batch(memoryview(whole))
         reader = pa.ipc.open_file(whole)
-        if reader.num_record_batches != 1:
+        if not reader.schema.equals(expected):
             raise DataError(
-                f"{path}: {reader.num_record_batches} record batches, a shard has exactly one. Copy the shard again."
+                f"{path}: its columns are {_one_line(reader.schema)}, the manifest asks for {_one_line(expected)}. "
+                f"This is another shard: copy the right one."
             )
         batch = reader.get_batch(0)
         batch.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except Compressed:
+        raise compressed_shard(path) from None
+    except (NoShard, pa.ArrowException, OSError, ValueError) as error:
         raise DataError(
-            f"{path}: not a readable Arrow file ({error}). Copy it again, or build the dataset again with --overwrite."
+            f"{path}: not a readable Arrow file ({one_line(error)}). Copy it again, or build the dataset again with "
+            f"--overwrite."
         ) from None
     return batch, whole.address
+
+
+def compressed_shard(where: object) -> DataError:
+    """The sentence for a shard that would have to be decompressed into memory."""
+    return DataError(
+        f"{where}: the shard is compressed, which rules out reading it in place. Use the uncompressed shards that "
+        f"`curriculum build` writes."
+    )
 
 
 def _views(path: Path, batch: pa.RecordBatch, base: int, size: int, data_offset: int | None) -> Shard:
@@ -211,18 +226,19 @@ def _views(path: Path, batch: pa.RecordBatch, base: int, size: int, data_offset:
         raise DataError(f"{path}: a column holds nulls, which a shard never does. Copy the shard again.")
     tokens, data = batch.column("tokens"), buffers["tokens"][-1]
     if data is None or not base <= data.address < base + size:
-        raise DataError(
-            f"{path}: the shard is compressed, which rules out reading it in place. "
-            f"Use the uncompressed shards that `curriculum build` writes."
-        )
+        raise DataError(f"{path}: its numbers are big-endian, which rules out reading it in place. Build it anew.")
     found = data.address - base
     if data_offset is not None and found != data_offset:
         raise DataError(f"{path}: token values begin at byte {found}, the manifest says {data_offset}. Copy it again.")
     num_rows, row_tokens = len(tokens), tokens.type.list_size
     dtype = np.uint16 if tokens.type.value_type == pa.uint16() else np.uint32
+    doc_positions = _items(batch, "doc_starts", np.uint32)
+    if len(doc_positions) and not 1 <= doc_positions.min() <= doc_positions.max() < row_tokens:
+        outside = doc_positions[(doc_positions < 1) | (doc_positions >= row_tokens)][0]
+        raise DataError(f"{path}: doc_starts holds the position {outside}, expected 1 to {row_tokens - 1}. {_REPAIR}")
     return Shard(
         tokens=np.frombuffer(data, dtype, num_rows * row_tokens).reshape(num_rows, row_tokens),
-        doc_positions=_items(batch, "doc_starts", np.uint32),
+        doc_positions=doc_positions,
         doc_offsets=_list_offsets(batch, "doc_starts"),
         offset=np.frombuffer(buffers["offset"][-1], np.uint64, num_rows),
         document=np.frombuffer(buffers["document"][-1], np.uint64, num_rows),
@@ -249,10 +265,6 @@ def _with_pieces(path: Path, shard: Shard, batch: pa.RecordBatch) -> Shard:
             f"{path}: row {row} has num_tokens {num_tokens[row]}, expected 2 to {seq_len + 1} in rows of {seq_len} "
             f"inputs. {_REPAIR}"
         )
-    outside = (shard.doc_positions < 1) | (shard.doc_positions > seq_len)
-    if outside.any():
-        found = shard.doc_positions[int(np.argmax(outside))]
-        raise DataError(f"{path}: doc_starts holds the position {found}, expected 1 to {seq_len}. {_REPAIR}")
     return replace(
         shard,
         num_tokens=num_tokens,
@@ -275,6 +287,7 @@ def _items(batch: pa.RecordBatch, name: str, dtype: type[_Item]) -> np.ndarray[A
 
 def _one_line(schema: pa.Schema) -> str:
     try:
-        return ", ".join(f"{field.name}: {field.type}" for field in schema)
+        text = ", ".join(f"{field.name}: {field.type}" for field in islice(schema, _MOST_COLUMNS))
     except UnicodeDecodeError:  # a flipped bit in a name
         return "of unreadable names"
+    return printable_text(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")

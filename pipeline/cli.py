@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 import click
 
 from curriculum.errors import ConfigError, CurriculumError, PlanError
-from pipeline.commands import look, make, report, share, train
+from curriculum.printable import printable_text
+from pipeline.commands import export, look, make, report, share, train
 from pipeline.commands.parameters import CONCEAL
 from pipeline.interruption import Interrupted, ending_on_signals
 
@@ -56,7 +57,8 @@ def _os_error(error: OSError) -> str:
 
 
 def _end(ctx: click.Context, sentence: str, exit_code: int) -> NoReturn:
-    sentence = ctx.meta.get(CONCEAL, str)(sentence)
+    # A dataset, a corpus and a store may be somebody else's: what they are called and hold reaches no terminal raw.
+    sentence = "\n".join(map(printable_text, ctx.meta.get(CONCEAL, str)(sentence).split("\n")))
     with suppress(OSError):  # the terminal may be gone
         click.echo(f"curriculum: {sentence}", err=True)
     ctx.exit(exit_code)
@@ -85,6 +87,7 @@ COMMANDS: tuple[click.Command, ...] = (
     report.report,
     share.push,
     share.pull,
+    export.export,
     train.doctor,
 )
 for command in COMMANDS:

@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from curriculum.regular_file import MAX_JSON_BYTES
 from pipeline.files.contract import Files
 
 WORK_FOLDER = ".build"
@@ -54,11 +55,14 @@ def read_object(files: Files, name: str) -> dict[str, Any] | None:
 
 
 def read_build_log(files: Files, dataset_id: str) -> dict[str, Any] | None:
-    """The build log of a dataset; None if it is missing, damaged or tells of another one.
+    """The build log of a dataset; None if it is missing, damaged, no file, absurdly large or tells of another one.
 
     An extension writes its own before it is finished; if it was killed then, the log of what is there is kept beside.
     """
     for name in (LOG_NAME, PARENT_LOG):
+        facts = files.facts(name)
+        if facts is None or facts.num_bytes > MAX_JSON_BYTES:
+            continue
         log = read_object(files, name)
         if log is not None and log.get("id") == dataset_id:
             return log
@@ -67,4 +71,7 @@ def read_build_log(files: Files, dataset_id: str) -> dict[str, Any] | None:
 
 def extension_begun(files: Files, dataset_id: str) -> bool:
     """Whether an extension of just this dataset was begun and is not finished: its windows are hours of work."""
+    facts = files.facts(REQUEST_NAME)
+    if facts is None or facts.num_bytes > MAX_JSON_BYTES:
+        return False
     return (read_object(files, REQUEST_NAME) or {}).get("extends") == dataset_id

@@ -14,7 +14,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from curriculum.accounting import left_over
 from curriculum.document_order import document_runs
 from curriculum.errors import CurriculumError, DataError
 from curriculum.manifest import FILE_NAME, Manifest, PhaseEntry, load_manifest
+from curriculum.printable import one_line
+from curriculum.regular_file import read_regular
 from curriculum.schedule import DOCUMENT_CURRICULA
 from curriculum.shard_format import shard_path
 from pipeline.lone_windows import place_windows
@@ -29,9 +30,11 @@ from pipeline.mixed_checks import check_sources
 from pipeline.mixed_windows import MixedWindow, split_sources
 from pipeline.shard_checks import ShardPlace, TokenRules
 from pipeline.source_use import use_of
-from pipeline.windows import ShardSlot, Window, consumed_tokens, lay_out_shards, split_windows, window_size
+from pipeline.stated_windows import REPAIR, stated_windows
+from pipeline.windows import ShardSlot, Window, lay_out_shards
 
-REPAIR = "The manifest does not belong to these shards, or was edited: copy the dataset again, or build it again."
+MAX_LENGTHS = 31
+"""Of document mode: the powers of two below 2**31."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,15 +58,8 @@ def window_shards(manifest: Manifest, root: Path) -> tuple[WindowShards, ...]:
     Raises:
         DataError: the manifest lists others.
     """
-    plan, size, fill = manifest.plan, manifest.build.window_tokens, manifest.build.fill
-    num_shards = sum(len(phase.shards) for phase in manifest.phases)
-    # Every window writes a shard; also keeps a hostile size from asking for a window per token.
-    if window_size(plan, size) != size or round(Fraction(consumed_tokens(plan, fill), size)) > max(1, num_shards):
-        raise DataError(
-            f"{root / FILE_NAME}: windows of {size} tokens cannot have written {num_shards} shards of this plan. "
-            f"{REPAIR}"
-        )
-    windows = split_windows(plan, size, fill)
+    plan = manifest.plan
+    windows = stated_windows(manifest, root / FILE_NAME)
     layout = lay_out_shards(plan, windows, shard_bytes=manifest.build.shard_bytes, itemsize=manifest.itemsize)
     expected: list[list[tuple[str, int]]] = [[] for _ in plan.phases]
     members: list[list[ShardPlace]] = [[] for _ in windows]
@@ -142,6 +138,11 @@ def check_document_order(manifest: Manifest, root: Path) -> None:
         return
     found = tuple((plan.phases[phase].seq_len, num_steps) for phase, num_steps in plan.order)
     steps = {phase.seq_len: phase.num_steps for phase in plan.phases}
+    if len(steps) > MAX_LENGTHS or (cycles or 1) > plan.total_steps:
+        raise DataError(
+            f"{root / FILE_NAME}: {len(steps)} lengths in {cycles} cycles, expected {MAX_LENGTHS} powers of two at "
+            f"most and no more cycles than steps. {REPAIR}"
+        )
     if schedule.get("seed") != manifest.seed or found != document_runs(
         steps, name=name, cycles=cycles, seed=manifest.seed
     ):
@@ -194,7 +195,7 @@ def check_tokenizer(manifest: Manifest, root: Path) -> TokenRules:
     """
     path = root / "tokenizer.json"
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}. Copy it again.") from error
     tokenizer = manifest.tokenizer
@@ -218,7 +219,7 @@ def check_tokenizer(manifest: Manifest, root: Path) -> TokenRules:
         vocab_size=tokenizer.vocab_size,
         eos_id=tokenizer.eos_id,
         bos_id=tokenizer.bos_id,
-        eos_only_ends=tokenizer.eos_id in _reserved_ids(content),
+        eos_only_ends=tokenizer.eos_id in _reserved_ids(path, content),
     )
 
 
@@ -275,10 +276,15 @@ def _vocab_size(path: Path) -> int:
         raise DataError(f"{path}: matches its digest, but cannot be used: {error}") from error
 
 
-def _reserved_ids(content: bytes) -> frozenset[int]:
+def _reserved_ids(path: Path, content: bytes) -> frozenset[int]:
     """Ids of special added tokens that no text encodes to: a build refuses tokenizers where another one could."""
-    top = json.loads(content)
-    unknown = top.get("model", {}).get("unk_token")
-    return frozenset(
-        token["id"] for token in top.get("added_tokens", []) if token.get("special") and token.get("content") != unknown
-    )
+    try:
+        top = json.loads(content)
+        unknown = top.get("model", {}).get("unk_token")
+        return frozenset(
+            token["id"]
+            for token in top.get("added_tokens", [])
+            if token.get("special") and token.get("content") != unknown
+        )
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path}: its added tokens cannot be read ({one_line(error)}). Copy it again.") from error

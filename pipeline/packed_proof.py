@@ -29,7 +29,7 @@ from curriculum.manifest import FILE_NAME, Manifest
 from curriculum.plan import Plan
 from pipeline.deal_proof import check_deal
 from pipeline.engines.local import local_workers
-from pipeline.manifest_checks import REPAIR, open_windows, shard_place
+from pipeline.manifest_checks import open_windows, shard_place
 from pipeline.packed_checks import PieceFacts, read_pieces
 from pipeline.piece_table import (
     Gaps,
@@ -43,6 +43,7 @@ from pipeline.piece_table import (
 )
 from pipeline.shard_checks import ShardPlace, TokenRules, open_place
 from pipeline.source_use import use_of
+from pipeline.stated_windows import REPAIR
 from pipeline.store import ALGORITHM
 from pipeline.tiling import Fault
 from pipeline.windows import Window, consumed_tokens

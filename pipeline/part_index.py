@@ -21,6 +21,7 @@ import orjson
 import pyarrow as pa
 import xxhash
 
+from curriculum.arrow_layout import require_plain_batch
 from curriculum.errors import BuildError
 from pipeline.files.contract import Files
 from pipeline.store_names import index_name, tokens_name
@@ -128,7 +129,9 @@ def read_part(store: Files, name: str) -> tuple[PartSummary, PartIndex]:
 
 def _open_index(store: Files, name: str) -> tuple[dict[bytes, bytes], PartIndex]:
     try:
-        reader = pa.ipc.open_file(pa.BufferReader(store.buffer(index_name(name))))
+        data = store.buffer(index_name(name))
+        require_plain_batch(memoryview(data), most_footer_bytes=len(data))  # which names the files of the part
+        reader = pa.ipc.open_file(pa.BufferReader(data))
         batch = reader.get_batch(0)
         metadata: dict[bytes, bytes] = reader.schema.metadata
         columns = {

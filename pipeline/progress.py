@@ -16,6 +16,8 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Protocol
 
+from curriculum.printable import printable_text
+
 Advance = Callable[[int], None]
 LINE_SECONDS = 30.0
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -51,7 +53,7 @@ class Terminal:
 
     def say(self, message: str) -> None:
         """One line on stderr."""
-        sys.stderr.write(message + "\n")
+        sys.stderr.write("\n".join(map(printable_text, message.split("\n"))) + "\n")
         sys.stderr.flush()
 
 

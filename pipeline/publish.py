@@ -16,7 +16,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -168,6 +168,65 @@ def make_folder(folder: Path, flush_names: Callable[[Path], object] = sync_folde
         flush_names(folder.parent)
     except OSError as error:
         raise _cannot_write(folder, error) from error
+
+
+def allocate(path: Path, num_bytes: int, head: bytes = b"") -> None:
+    """A file of that size that begins so, to be filled by `write_at`; what was written into one of that size stays.
+
+    Raises:
+        BuildError: that is not possible.
+    """
+    make_folder(path.parent)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            os.ftruncate(handle, num_bytes)
+            view = memoryview(head)
+            while len(view):
+                view = view[os.pwrite(handle, view, len(head) - len(view)) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    sync_folder(path.parent)
+
+
+def write_at(path: Path, start: int, blocks: Iterable[Any]) -> None:
+    """Overwrite bytes of an allocated file, from `start` on; they are on the disk when this returns.
+
+    Args:
+        blocks: bytes-like objects, written one behind the other.
+
+    Raises:
+        BuildError: that is not possible.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY)
+        try:
+            for block in blocks:
+                view = memoryview(block).cast("B")
+                while len(view):
+                    count = os.pwrite(handle, view, start)
+                    view, start = view[count:], start + count
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def move(path: Path, final: Path) -> None:
+    """Give a finished file or folder its final name, on the same file system.
+
+    Raises:
+        BuildError: that is not possible.
+    """
+    try:
+        os.replace(path, final)  # noqa: PTH105 - a name that tests can stop the build at
+    except OSError as error:
+        raise _cannot_write(final, error) from error
+    sync_folder(final.parent)
 
 
 def remove(path: Path) -> None:

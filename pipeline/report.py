@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from curriculum.plan import Plan
+from curriculum.printable import printable_text
 from pipeline.files.address import is_url
 from pipeline.lineage import extended_by, held_out_of_new
 from pipeline.report_packing import packing_lines
@@ -80,8 +81,6 @@ def _facts(values: dict[str, str]) -> Table:
 
 def build_report(result: BuildResult) -> None:
     """Print what was built and what to do next."""
-    from pipeline.report_dataset import printable_text
-
     console = Console(highlight=False, soft_wrap=True)
     manifest, plan = result.manifest, result.manifest.plan
     state, new = "is finished", extended_by(manifest)[-1:]

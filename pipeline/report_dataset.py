@@ -4,7 +4,7 @@ In:  a report, a summary, rows.   Out: a string, without the last line break.
 Guarantee: text that comes from a corpus or a file name reaches the terminal without control characters: an escape
 sequence in a web page could otherwise move the cursor, set the title or hide what follows.
 
-    printable_text("a\\x1b[2Jb")     a\\x1b[2Jb, twelve visible characters
+    a document "a\\x1b[2Jb"     | a\\x1b[2Jb, nine visible characters
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from curriculum.manifest import Manifest
 from curriculum.phase import EXTENSIONS
 from curriculum.plan import Plan
+from curriculum.printable import printable_text
 from pipeline.lineage import extended_by
 from pipeline.report_packing import packing_lines
 from pipeline.report_sources import source_lines
@@ -117,15 +118,6 @@ def _schedule(plan: Plan) -> str:
 def cat_report(rows: Sequence[CatRow]) -> str:
     """Rows as text, a rule of dots where one document ends and the next begins."""
     return "\n".join(line for row in rows for line in _cat_lines(row)).rstrip("\n")
-
-
-def printable_text(text: str) -> str:
-    """The text with everything that a terminal could act on, or that is invisible, written as an escape."""
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
 
 
 def _cat_lines(row: CatRow) -> Iterator[str]:

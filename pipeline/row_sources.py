@@ -57,7 +57,8 @@ def document_sources(
         store: the token store, if it is not where the build log says.
 
     Returns:
-        an empty dictionary if `store` is not given and the build's own store (or its log) is gone.
+        an empty dictionary if `store` is not given and the build's own store (or its log) is gone, or is not to be
+        believed (`built_streams.own_store`).
 
     Raises:
         ConfigError: `store` is given and does not hold the parts of this dataset.
@@ -79,7 +80,7 @@ def document_sources(
             pieces = lay_out_stream(spec, _stop(spec, manifest, number, local))
             found |= {first + ordinal: source for ordinal, source in _look_up(spec, pieces, local).items()}
         return found
-    except (CurriculumError, OSError, LookupError, TypeError, ValueError) as error:
+    except (CurriculumError, OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         if store is None:
             return {}  # the sources of rows are extra: without the store, rows are shown without them
         raise ConfigError(

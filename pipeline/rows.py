@@ -15,23 +15,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import curriculum
 from curriculum.batch import Batch
-from curriculum.errors import ConfigError, DataError
+from curriculum.errors import ConfigError
 from curriculum.manifest import Manifest
 from curriculum.plan import Plan
 from curriculum.reader import Reader
 from pipeline.files.address import dataset_files, is_url, store_files
-from pipeline.files.contract import Files
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
+from pipeline.foreign_tokenizer import ForeignTokenizer, open_tokenizer
 from pipeline.row_sources import document_sources
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-TOKENIZER = "tokenizer.json"
 DEFAULT_PHASE_ROWS = 16
 """A phase can have millions of rows: without a row or a limit, that many of its first are shown."""
 
@@ -128,7 +124,7 @@ def cat_rows(
     kept = None if store is None else store_files(store, options)
     files = dataset_files(root, options)
     sources = document_sources(files, reader.manifest, ordinals, store=kept)
-    tokenizer = load_tokenizer(files)
+    tokenizer = open_tokenizer(files, reader.manifest)
     rows = []
     for batch, index in found:
         source = sources.get(int(batch.document[index]))
@@ -188,22 +184,11 @@ def _step_of_row(plan: Plan, phase: int, row: int) -> tuple[int, int]:
     raise AssertionError("the row was checked against the plan")
 
 
-def load_tokenizer(files: Files) -> Tokenizer:
-    from tokenizers import Tokenizer
-
-    try:
-        return Tokenizer.from_str(files.local(TOKENIZER).read_text("utf-8"))
-    except Exception as error:  # `tokenizers` raises plain Exception for a file that it cannot parse
-        raise DataError(
-            f"{files.address(TOKENIZER)}: cannot be used to decode rows: {error}. Copy it again."
-        ) from error
-
-
 def _cat_row(
     plan: Plan,
     batch: Batch,
     index: int,
-    tokenizer: Tokenizer,
+    tokenizer: ForeignTokenizer,
     source: str | None,
     file: str | None,
     position: int | None,
@@ -240,7 +225,7 @@ def documents_of(batch: Batch, index: int, num_starts: int) -> tuple[int, ...]:
     return first, *batch.piece_document[edges[index] : edges[index + 1]].tolist()
 
 
-def _decode(tokenizer: Tokenizer, ids: Sequence[int], starts: Sequence[int]) -> tuple[str, ...]:
+def _decode(tokenizer: ForeignTokenizer, ids: Sequence[int], starts: Sequence[int]) -> tuple[str, ...]:
     """Each document by itself: no decoder joins the end of one text with the beginning of another."""
     edges = [0, *starts, len(ids)]
-    return tuple(tokenizer.decode(ids[first:stop], skip_special_tokens=False) for first, stop in pairwise(edges))
+    return tuple(tokenizer.decode(ids[first:stop]) for first, stop in pairwise(edges))

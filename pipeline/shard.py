@@ -29,7 +29,7 @@ def write_shard(write: OpenFile, path: str, rows: Rows) -> ShardEntry:
     num_rows, row_tokens = rows.tokens.shape
     packed = rows.num_tokens is not None
     schema = shard_schema(row_tokens - 1, rows.tokens.dtype.name, packed)
-    batch = pa.record_batch(_columns(rows, schema), schema=schema)
+    batch = pa.record_batch(shard_columns(rows), schema=schema)
     with write(path, hashed=True) as file:
         with pa.ipc.new_file(file, schema) as writer:
             writer.write_batch(batch)
@@ -46,32 +46,37 @@ def write_shard(write: OpenFile, path: str, rows: Rows) -> ShardEntry:
     return ShardEntry(path=path, num_rows=num_rows, num_bytes=num_bytes, data_offset=written.data_offset, sha256=digest)
 
 
-def _columns(rows: Rows, schema: pa.Schema) -> list[pa.Array]:
+def shard_columns(rows: Rows) -> list[pa.Array]:
     """Arrow arrays over the numpy memory, nothing copied."""
-    num_rows = len(rows.tokens)
-
-    def values(type_: pa.DataType, array: np.ndarray[Any, Any]) -> pa.Array:
-        return pa.Array.from_buffers(type_, array.size, [None, pa.py_buffer(array)])
+    num_rows, row_tokens = rows.tokens.shape
+    schema = shard_schema(row_tokens - 1, rows.tokens.dtype.name, rows.num_tokens is not None)
 
     def lists(name: str, items: np.ndarray[Any, Any]) -> pa.Array:
         type_ = schema.field(name).type
-        children = [values(type_.value_type, items)]
+        children = [_values(type_.value_type, items)]
         return pa.Array.from_buffers(type_, num_rows, [None, pa.py_buffer(rows.doc_offsets)], children=children)
 
-    tokens_type = schema.field("tokens").type
-    token_values = values(tokens_type.value_type, rows.tokens)
     columns = [
-        pa.Array.from_buffers(tokens_type, num_rows, [None], children=[token_values]),
+        fixed_size_lists(schema.field("tokens").type, rows.tokens),
         lists("doc_starts", rows.doc_positions),
-        values(pa.uint64(), rows.offset),
-        values(pa.uint64(), rows.document),
+        _values(pa.uint64(), rows.offset),
+        _values(pa.uint64(), rows.document),
     ]
     if rows.num_tokens is not None:
         assert rows.piece_offset is not None
         assert rows.piece_document is not None
         columns += [
-            values(pa.uint32(), rows.num_tokens),
+            _values(pa.uint32(), rows.num_tokens),
             lists("piece_offset", rows.piece_offset),
             lists("piece_document", rows.piece_document),
         ]
     return columns
+
+
+def fixed_size_lists(type_: pa.DataType, array: np.ndarray[Any, Any]) -> pa.Array:
+    """A column of lists of one size over [rows, size] numpy memory."""
+    return pa.Array.from_buffers(type_, len(array), [None], children=[_values(type_.value_type, array)])
+
+
+def _values(type_: pa.DataType, array: np.ndarray[Any, Any]) -> pa.Array:
+    return pa.Array.from_buffers(type_, array.size, [None, pa.py_buffer(array)])

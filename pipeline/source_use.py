@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from curriculum.errors import DataError
-from curriculum.manifest import Manifest
+from curriculum.manifest import FILE_NAME, Manifest
 from curriculum.mixture import Mixture
 from curriculum.plan import Plan
 from pipeline.mixed_windows import consumed_by_source, consumed_in_phase, rows_by_source
-from pipeline.windows import consumed_tokens
+from pipeline.stated_windows import stated_windows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +86,7 @@ def use_of(manifest: Manifest) -> MixtureUse | None:
     """Of a dataset; None if it has one source.
 
     Raises:
-        DataError: it has fewer shards than its windows write: counting them could take for ever.
+        DataError: its windows are not those that its shards were written by.
     """
     mixture, build = manifest.build.mixture, manifest.build
     if mixture is None:
@@ -118,7 +117,7 @@ def consumed_of_sources(manifest: Manifest, plan: Plan, mixture: Mixture) -> tup
 
 def _rows(manifest: Manifest, plan: Plan, mixture: Mixture) -> tuple[tuple[int, ...], ...]:
     build = manifest.build
-    _require_shards(manifest)
+    stated_windows(manifest, FILE_NAME)  # or what is laid out below might have no end
     return rows_by_source(
         plan,
         mixture,
@@ -126,18 +125,3 @@ def _rows(manifest: Manifest, plan: Plan, mixture: Mixture) -> tuple[tuple[int, 
         shard_bytes=build.shard_bytes,
         itemsize=manifest.itemsize,
     )
-
-
-def _require_shards(manifest: Manifest) -> None:
-    """Windows and shards are counted one by one below; a stranger's manifest may ask for any number of them."""
-    plan, build = manifest.plan, manifest.build
-    num_shards = sum(len(entry.shards) for entry in manifest.phases)
-    too_many = consumed_tokens(plan, build.fill) // build.window_tokens > num_shards + len(build.extensions)
-    for phase, entry in zip(plan.phases, manifest.phases, strict=True):
-        fitting = build.shard_bytes // manifest.itemsize // ((phase.seq_len + 1) * phase.rows_per_step)
-        too_many |= -(-phase.num_steps // max(1, fitting)) > len(entry.shards)
-    if too_many:
-        raise DataError(
-            f"manifest: window_tokens {build.window_tokens} and shard_bytes {build.shard_bytes} are more shards than "
-            f"the {num_shards:,} that it lists. It was edited or damaged: copy it again."
-        )

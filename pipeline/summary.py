@@ -40,6 +40,8 @@ BUILD_FACTS = (
     "packing",
 )
 """What the build log tells about how the dataset came to be."""
+PACKING = ("concatenation_ratio", "documents", "documents_split", "truncation_ratio")
+"""Of `packing`, what is shown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,15 +156,27 @@ def _summarize_remote(files: ObjectFiles) -> Summary:
 
 
 def _facts(log: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if log is None else {name: log[name] for name in BUILD_FACTS if name in log}
+    """Of a log that somebody else may have written: numbers that are to be shown as such are numbers."""
+    if log is None:
+        return None
+    facts = {name: log[name] for name in BUILD_FACTS if name in log}
+    packing = facts.get("packing")
+    if packing is not None and not (isinstance(packing, dict) and all(_is_number(packing.get(k)) for k in PACKING)):
+        del facts["packing"]
+    return facts
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def _bytes_below(folder: Path) -> int:
     """Bytes of all files; links are not followed."""
-    total = 0
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            total += _bytes_below(Path(entry.path))
-        else:
-            total += entry.stat(follow_symlinks=False).st_size
+    total, folders = 0, [str(folder)]
+    while folders:  # not by recursion: folders may be nested by the thousand
+        for entry in os.scandir(folders.pop()):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            else:
+                total += entry.stat(follow_symlinks=False).st_size
     return total

@@ -17,6 +17,7 @@ from fractions import Fraction
 from itertools import accumulate, pairwise
 
 from curriculum.budget import filled
+from curriculum.phase import Phase
 from curriculum.plan import Plan
 from curriculum.shard_format import phase_folder, shard_path
 
@@ -119,6 +120,16 @@ def rows_by_phase(plan: Plan, window: Window) -> dict[int, int]:
     return dict(sorted(rows.items()))
 
 
+def count_shards(plan: Plan, windows: Sequence[Window], *, shard_bytes: int, itemsize: int) -> int:
+    """How many shards `lay_out_shards` would list: of somebody else's dataset, that may be more than memory holds."""
+    return sum(
+        -(-num_rows // rows)
+        for window in windows
+        for phase, num_rows in rows_by_phase(plan, window).items()
+        for rows in (_most_rows(plan.phases[phase], shard_bytes, itemsize),)
+    )
+
+
 def lay_out_shards(
     plan: Plan, windows: tuple[Window, ...], *, shard_bytes: int, itemsize: int
 ) -> tuple[tuple[ShardSlot, ...], ...]:
@@ -144,11 +155,15 @@ def _split_rows(plan: Plan, window: Window, shard_bytes: int, itemsize: int) -> 
     """`(phase, first row, stop row)` of each shard of a window; shards of one phase differ by at most one step."""
     for phase_index, num_rows in rows_by_phase(plan, window).items():
         phase = plan.phases[phase_index]
-        row_tokens = phase.seq_len + 1
-        limit_tokens = min(shard_bytes // itemsize, MAX_SHARD_TOKENS)
-        limit_steps = max(1, limit_tokens // (row_tokens * phase.rows_per_step))
+        limit_steps = _most_rows(phase, shard_bytes, itemsize) // phase.rows_per_step
         num_steps = num_rows // phase.rows_per_step
         count = -(-num_steps // limit_steps)
         edges = [i * num_steps // count * phase.rows_per_step for i in range(count + 1)]
         for first, stop in pairwise(edges):
             yield phase_index, first, stop
+
+
+def _most_rows(phase: Phase, shard_bytes: int, itemsize: int) -> int:
+    """Rows of the largest shard of a phase: whole steps, at least one."""
+    limit_tokens = min(shard_bytes // itemsize, MAX_SHARD_TOKENS)
+    return max(1, limit_tokens // ((phase.seq_len + 1) * phase.rows_per_step)) * phase.rows_per_step

@@ -35,6 +35,11 @@ STAGES = {
     "summary",
     "rows",
     "row_sources",
+    "export_part",
+    "exporters.parquet",
+    "exporters.mds",
+    "exporters.megatron",
+    "exporters.npy",
 }
 """Each does one thing with files and shares only values and pure functions with the others."""
 ALLOWED = {
@@ -53,6 +58,7 @@ ALLOWED = {
     "extend": {"corpus", "cut", "cut_stage", "output"},
     "extension_streams": {"corpus", "tokenize_stage", "holdout", "merge"},
     "planning": {"corpus_plan", "census"},
+    "export": {"export_part"},
     "commands.look": {"rows", "summary", "verify"},
     # a stage that gives others its tasks
     "tokenize_stage": {"corpus", "corpus_tokenizer", "corpus_backend", "encode"},  # many units

@@ -73,6 +73,17 @@ def test_the_cost_of_a_mode_is_read_from_the_log(folder: Path, monkeypatch: pyte
     assert "best-fit" in modes.table(measured)
 
 
+def test_the_cost_of_every_export_is_measured(folder: Path) -> None:
+    """One format less would look as if it had been dropped."""
+    import export_rates  # type: ignore[import-not-found]
+
+    measured = export_rates.measure(folder, CORPUS_MB, 1, 1)
+    assert list(measured["segment"]["mb_s"]) == ["copy", "parquet", "mds", "megatron", "npy"]
+    assert list(measured["best-fit"]["mb_s"]) == ["copy", "parquet", "mds", "npy"]
+    assert 0.2 < measured["segment"]["bytes_per_token_byte"]["parquet"] < 1, "zstd"
+    assert "megatron" in export_rates.table(measured)
+
+
 def test_what_compressing_saves_is_measured(small_dataset: Path, folder: Path) -> None:
     """Every way gives the bytes back, which it checks itself, and files travel as `push --compress` sends them."""
     import transport  # type: ignore[import-not-found]

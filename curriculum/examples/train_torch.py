@@ -78,7 +78,7 @@ def main():
 
     path = args.checkpoint and args.checkpoint / "checkpoint.pt"
     if path and path.exists():
-        saved = torch.load(path, map_location="cpu")
+        saved = torch.load(path, map_location="cpu", weights_only=True)
         model.module.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scheduler.load_state_dict(saved["scheduler"])

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curriculum.arrow_layout import MAX_FOOTER_BYTES, Compressed, require_plain_batch
 from curriculum.errors import DataError
+from curriculum.printable import one_line
 from curriculum.remote.shard_source import ShardDescription
-from curriculum.shard_format import Shard, shard_schema
+from curriculum.shard_format import Shard, compressed_shard, shard_schema
 
-FOOTER_BYTES = 64 << 10
+FOOTER_BYTES = MAX_FOOTER_BYTES + 10
 """So many bytes of the end are fetched with the head. The footer has about 1 KiB; the columns behind the tokens come
 along where they are as small."""
 
@@ -88,14 +90,15 @@ def map_tokens(path: Path, where: str, about: ShardDescription) -> np.ndarray[An
     num_rows, data_offset = about.entry.num_rows, about.entry.data_offset
     try:
         whole = pa.memory_map(str(path)).read_buffer()
+        require_plain_batch(memoryview(whole), data_offset, about.tokens.stop)
         reader = pa.ipc.open_file(whole)
-        batches, batch = reader.num_record_batches, reader.get_batch(0)
-        same = batch.schema.equals(shard_schema(seq_len, dtype))
-        data = batch.column(0).buffers()[-1] if same else None
-        if not same or batches != 1 or batch.num_rows != num_rows or data is None:
+        batch = reader.get_batch(0) if reader.schema.equals(shard_schema(seq_len, dtype)) else None
+        data = batch.column(0).buffers()[-1] if batch is not None else None
+        if batch is None or batch.num_rows != num_rows or data is None:
+            found = f"{batch.num_rows:,} rows" if batch is not None else "other columns"
             raise DataError(
-                f"{where}: its head describes {batch.num_rows:,} rows in {batches} record batches, the manifest says "
-                f"{num_rows:,} rows of {seq_len} {dtype} inputs in one. This is another shard: copy the right one."
+                f"{where}: its head describes {found}, the manifest says {num_rows:,} rows of {seq_len} {dtype} "
+                f"inputs. This is another shard: copy the right one."
             )
         if data.address - whole.address != data_offset:
             raise DataError(
@@ -107,6 +110,8 @@ def map_tokens(path: Path, where: str, about: ShardDescription) -> np.ndarray[An
     except (pa.ArrowException, OSError, ValueError, IndexError) as error:
         if isinstance(error, DataError):
             raise
+        if isinstance(error, Compressed):
+            raise compressed_shard(where) from None
         raise DataError(
-            f"{where}: its head and footer are not those of an Arrow file ({error}). Copy the shard again."
+            f"{where}: its head and footer are not those of an Arrow file ({one_line(error)}). Copy the shard again."
         ) from None

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from curriculum.errors import BuildError
+from curriculum.regular_file import require_regular
 from pipeline.files.contract import FileFacts, OpenFile
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.files.together import settling_beside
@@ -80,8 +81,10 @@ class DiskFiles:
 
     def read(self, name: str) -> bytes | None:
         """All bytes."""
+        path = self.root / name
         try:
-            return (self.root / name).read_bytes()
+            require_regular(path, path.stat())  # a named pipe would block for ever
+            return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:  # EIO comes without a name

@@ -11,29 +11,24 @@ tokenizer.json that is not the one of the manifest decodes nothing.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from curriculum.batch import Batch
-from curriculum.errors import CurriculumError, DataError
+from curriculum.errors import CurriculumError
 from curriculum.plan import Plan
 from curriculum.reader import Reader
 from pipeline.files.contract import Files
+from pipeline.foreign_tokenizer import ForeignTokenizer, open_tokenizer
 from pipeline.page.sample_documents import SampleDocument, documents_in
-from pipeline.rows import TOKENIZER, documents_of, load_tokenizer, source_name
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from pipeline.rows import documents_of, source_name
 
 MOST_DOCUMENTS = 12
 """Of a row that are shown."""
 SHORT_ROW = 64
 """Of rows below this, three times as many are shown: one alone says nothing."""
-MOST_TOKENIZER_BYTES = 128 << 20
 MOST_TRIES = 32
 """Phases that are tried where one is missing."""
 
@@ -73,7 +68,7 @@ def sample_steps(reader: Reader, files: Files, num_rows: int) -> tuple[list[Samp
     if not num_rows:
         return [], []
     try:
-        tokenizer = _tokenizer(files, reader.manifest.tokenizer.sha256)
+        tokenizer = open_tokenizer(files, reader.manifest)
     except (CurriculumError, OSError) as error:
         return [], [f"No rows are shown: {error}"]
     count, first_steps = len(reader.plan.phases), _first_steps(reader.plan)
@@ -107,15 +102,6 @@ def chosen_rows(batch: Batch, num_rows: int) -> list[int]:
     return chosen
 
 
-def _tokenizer(files: Files, sha256: str) -> Tokenizer:
-    facts = files.facts(TOKENIZER)
-    if facts is None or facts.num_bytes > MOST_TOKENIZER_BYTES:
-        raise DataError(f"{TOKENIZER} is {'missing' if facts is None else 'larger than any tokenizer'}.")
-    if hashlib.sha256(files.read(TOKENIZER) or b"").hexdigest() != sha256:
-        raise DataError(f"{TOKENIZER} is not the one of the manifest, its sha256 differs: copy it again.")
-    return load_tokenizer(files)
-
-
 def _first_steps(plan: Plan) -> dict[int, int]:
     """The first step of every phase."""
     first_steps: dict[int, int] = {}
@@ -136,7 +122,7 @@ def _nearest(reader: Reader, first_steps: dict[int, int], wanted: int) -> Batch 
     return None
 
 
-def _row(reader: Reader, tokenizer: Tokenizer, batch: Batch, index: int) -> SampleRow:
+def _row(reader: Reader, tokenizer: ForeignTokenizer, batch: Batch, index: int) -> SampleRow:
     positions, edges = batch.doc_starts
     starts = positions[edges[index] : edges[index + 1]].tolist()
     width = batch.seq_len + 1

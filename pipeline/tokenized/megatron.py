@@ -37,6 +37,7 @@ from pipeline.tokenized.id_array import (
 MAGIC = b"MMIDIDX\x00\x00"
 OLD_MAGIC = b"TNTIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")
+VERSION = 1
 DTYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
 NOT_IDS = {6: "float64 in Megatron, uint16 in DeepSpeed's copy of it", 7: "float32 in Megatron, uint32 in DeepSpeed's"}
 
@@ -141,8 +142,10 @@ def _header(index: str) -> tuple[int, int, str]:
     if len(head) < HEADER.size or not head.startswith(MAGIC):
         raise BuildError(f"{printable(index)}: is no index of Megatron: it does not begin with MMIDIDX. Copy it again.")
     _, version, code, num_sequences, num_borders = HEADER.unpack(head)
-    if version != 1:
-        raise BuildError(f"{printable(index)}: has version {version}; version 1 is read. Write it anew with Megatron.")
+    if version != VERSION:
+        raise BuildError(
+            f"{printable(index)}: has version {version}; version {VERSION} is read. Write it anew with Megatron."
+        )
     if code not in DTYPES:
         kind = NOT_IDS.get(code, "unknown")
         allowed = ", ".join(f"{known} ({np.dtype(name).name})" for known, name in DTYPES.items())

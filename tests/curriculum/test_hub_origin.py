@@ -33,8 +33,8 @@ def test_it_is_read_back_and_changes_nothing_else(small_dataset: Path) -> None:
     assert read_back(named) == named
     assert read_back(named).id == named.id != plain.id
     assert named.to_json()["tokenizer"]["hub"] == {"name": "org/model-7b.v2", "revision": COMMIT}
-    assert f"- taken from the Hub: `hf:org/model-7b.v2@{COMMIT}`\n" in dataset_card(named)
-    assert "taken from the Hub" not in dataset_card(plain)
+    assert f"- tokenizer on the Hub: `org/model-7b.v2`, commit `{COMMIT}`\n" in dataset_card(named)
+    assert "tokenizer on the Hub" not in dataset_card(plain)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ import pytest
 
 import curriculum
 from curriculum.errors import ConfigError, DataError
+from curriculum.printable import printable_text
 from pipeline.build import BuildResult
 from pipeline.progress import Silent
-from pipeline.report_dataset import cat_report, printable_text, summary_report, verify_report
+from pipeline.report_dataset import cat_report, summary_report, verify_report
 from pipeline.rows import CatRow, cat_rows
 from pipeline.summary import summarize
 from pipeline.verify import verify_dataset

@@ -95,14 +95,6 @@ def start_missing(columns: Columns) -> None:
     columns.starts[row_with_start(columns)].clear()
 
 
-def start_at_zero(columns: Columns) -> None:
-    columns.starts[row_with_start(columns)][0] = 0
-
-
-def start_beyond(columns: Columns) -> None:
-    columns.starts[row_with_start(columns)].append(columns.tokens.shape[1])
-
-
 def start_twice(columns: Columns) -> None:
     row = columns.starts[row_with_start(columns)]
     row.append(row[-1])
@@ -131,8 +123,6 @@ def wrong_first_token(columns: Columns) -> None:
         (swapped_rows, r"row 0 has the stream offset \d+, expected \d+"),
         (start_off_by_one, r"row \d+ lists a document start at position \d+, .* is \d+, expected the EOS 256"),
         (start_missing, r"row \d+ has the EOS 256 at position \d+, but its doc_starts do not list position \d+"),
-        (start_at_zero, r"row \d+ lists a document start at position 0, expected 1 to \d+"),
-        (start_beyond, r"row \d+ lists a document start at position \d+, expected 1 to \d+"),
         (start_twice, r"row \d+ lists document start (\d+) after \1, expected ascending positions"),
         (wrong_document, r"row \d+ begins in document \d+, expected \d+: the row before it in the stream \(phases/"),
         (impossible_document, r"row 4 at stream offset \d+ is said to begin in document \d+"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from curriculum.errors import ConfigError
 from pipeline.files.address import check_url, is_url
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.sharing.folder_place import FolderPlace
@@ -48,6 +49,8 @@ def open_place(
         if named.kind == "buckets":
             return HubBucket(named, options, pushing=pushing, private=private)
         return HubPlace(named, options, at_once, pushing=pushing, private=private)
+    if pushing and url.lower().startswith(("http:", "https:")):
+        raise ConfigError(f"{url}: a web server is read from only; push to a store or a folder.")
     from pipeline.sharing.store_place import StorePlace
 
     return StorePlace(url, options, at_once)

@@ -43,8 +43,11 @@ class StorePlace:
         return BATCH_BYTES
 
     def sizes(self) -> dict[str, int]:
-        """One listing; an address that nobody answers at is given up soon."""
-        return self._files.sizes(FIRST_CONTACT)
+        """One listing; an address that nobody answers at is given up soon. What it leaves open is asked for."""
+        sizes = self._files.sizes(FIRST_CONTACT)
+        unknown = [name for name, num_bytes in sizes.items() if num_bytes < 0]  # of web servers with an index
+        facts = zip(unknown, self._files.facts_of(unknown), strict=True)
+        return sizes | {name: found.num_bytes for name, found in facts if found is not None}
 
     def read(self, name: str, most_bytes: int) -> bytes | None:
         """A small object, in ranges."""

@@ -16,6 +16,7 @@ from environments import environment, free_port, wait_for_port
 from remote.http_store import files_of
 from remote.reading_process import ROOT, read_elsewhere
 from remote.store_build import build_few, write_corpus
+from travels import content, travelling
 
 pytest.importorskip("gcsfs")
 
@@ -94,3 +95,16 @@ def test_a_build_writes_the_same_objects(endpoint: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", BUILD, str(corpus), str(tmp_path / "ds")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_push_and_pull(endpoint: str, tiny: Path, tmp_path: Path) -> None:
+    """As people type it: shards compressed there, everything else as it is."""
+    call(f"{endpoint}/storage/v1/b?project=p", b'{"name": "shared"}')
+    client = {"STORAGE_EMULATOR_HOST": endpoint, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **client}
+    place, back = "gs://shared/ds", tmp_path / "back"
+    for arguments in (["push", str(tiny), place, "--compress", "zstd"], ["pull", place, str(back)]):
+        command = [sys.executable, "-m", "pipeline.cli", *arguments, "--storage-option", "token=anon"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert content(back) == travelling(tiny)

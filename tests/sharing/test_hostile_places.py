@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +236,23 @@ def test_from_a_web_server_that_lists_nothing(tiny: Path, tmp_path: Path) -> Non
     finally:
         store.close()
     assert not (tmp_path / "back").exists()
+
+
+def test_from_a_web_server_with_an_index(tiny: Path, tmp_path: Path) -> None:
+    """Whoever has a folder and Python can share: the index tells no sizes, so they are asked for."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    push(tiny, tmp_path / "there")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "there")))
+    serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    serving.start()
+    try:
+        pull(f"http://127.0.0.1:{server.server_address[1]}", tmp_path / "back")
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
+    assert content(tmp_path / "back") == travelling(tiny)

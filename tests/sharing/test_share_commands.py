@@ -52,6 +52,7 @@ def test_there_and_back(tiny: Path, tmp_path: Path) -> None:
         (("push", "s3://bucket/ds", "{tmp}/there"), 2, "push sends a folder of this machine"),
         (("pull", "{tiny}", "s3://bucket/ds"), 2, "pull writes into a folder of this machine"),
         (("pull", "s3://key:hunter2@bucket/ds", "{tmp}/back"), 2, "a name and a password"),
+        (("push", "{tiny}", "https://example.org/ds"), 2, "a web server is read from only"),
         (("push", "{tiny}", "s3://"), 2, "names no bucket"),
         (("push", "{tmp}/nothing", "{tmp}/there"), 1, "not a curriculum dataset, it has no manifest.json"),
         (("pull", "{tmp}/nothing", "{tmp}/back"), 1, "not a curriculum dataset, it has no manifest.json"),

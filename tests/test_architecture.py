@@ -73,7 +73,7 @@ ALLOWED = {
     "window_checks": {"mixed_checks"},
     "manifest_checks": {"mixed_checks"},
     "output": {"card"},  # one of the files that it publishes
-    "sharing.pull": {"card"},  # made from the manifest, never taken from a stranger
+    "sharing.beside": {"card"},  # made from the manifest, never taken from a stranger
     "sharing.push": {"card"},
     # values that they report, remember, place or show
     "build_log": {"corpus"},

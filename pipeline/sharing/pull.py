@@ -10,16 +10,13 @@ manifest. Run again, it hashes what is there and fetches what is missing or brok
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from curriculum.errors import BuildError, DataError
+from curriculum.errors import BuildError
 from curriculum.manifest import FILE_NAME
-from pipeline.card import explanations
 from pipeline.files.disk import DiskFiles
 from pipeline.layout import write_bytes
 from pipeline.lock import locked
@@ -27,14 +24,10 @@ from pipeline.progress import Progress
 from pipeline.publish import remove, sync_folder
 from pipeline.sharing.arrivals import Arrivals
 from pipeline.sharing.batches import from_threads
+from pipeline.sharing.beside import made_here, missing_beside, write_beside
 from pipeline.sharing.contents import (
-    BUILD_LOG,
-    EXPLANATIONS,
     FOLDERS,
-    MAX_LOG_BYTES,
-    MAX_TOKENIZER_BYTES,
     SIGNATURE,
-    TOKENIZER,
     shards_of,
 )
 from pipeline.sharing.digests import digest_of, size_of
@@ -85,7 +78,15 @@ def pull(place: Place, folder: Path, wish: Wish, progress: Progress) -> Moved:
         target = examine(folder, offer.manifest, place.where, overwrite=wish.overwrite)
         present = _look(target, offer, wanted, progress)
         sources = offer.sources([each for each in wanted if each.entry.path not in present.whole])
-        return _moved(offer, folder, wanted, sources, _beside(offer, target, wish), present, dry_run=True)
+        return _moved(
+            offer,
+            folder,
+            wanted,
+            sources,
+            missing_beside(offer, target, build_log=wish.build_log),
+            present,
+            dry_run=True,
+        )
     with locked(folder, "folder"):
         target = examine(folder, offer.manifest, place.where, overwrite=wish.overwrite)
         return _pull(place, offer, target, wanted, wish, progress)
@@ -97,7 +98,7 @@ def _pull(
     folder = target.folder
     present = _look(target, offer, wanted, progress)
     sources = offer.sources([each for each in wanted if each.entry.path not in present.whole])
-    beside = _beside(offer, target, wish)
+    beside = missing_beside(offer, target, build_log=wish.build_log)
     if not (sources or beside) and target.same:
         remove(folder / WORK)
         return _moved(offer, folder, wanted, sources, beside, present, dry_run=False)
@@ -114,7 +115,7 @@ def _pull(
             files.remove(name)
     arrivals = Arrivals(place, folder, folder / WORK)
     arrivals.fetch(sources, progress)
-    _write_beside(place, offer, files, beside)
+    write_beside(place, offer, files, beside)
     if not target.same:
         files.remove(SIGNATURE)  # of what was there: none is better than another's
         write_bytes(files, FILE_NAME, offer.text)
@@ -155,53 +156,6 @@ def _strangers(target: Target, offer: Offer, present: _Present, wanted: Sequence
     return [name for name in found if name not in named or (name in present.wrong and name not in replaced)]
 
 
-def _beside(offer: Offer, target: Target, wish: Wish) -> list[str]:
-    """Names of the files beside the shards that are missing, or of another dataset."""
-    folder = target.folder
-    names = []
-    if digest_of(folder / TOKENIZER, lambda amount: None) != offer.manifest.tokenizer.sha256:
-        names.append(TOKENIZER)
-    names += [name for name in EXPLANATIONS if not target.same or size_of(folder / name) is None]
-    if wish.build_log and BUILD_LOG in offer.sizes and (not target.same or size_of(folder / BUILD_LOG) is None):
-        names.append(BUILD_LOG)
-    if offer.signature is not None and not _holds(folder / SIGNATURE, offer.signature):
-        names.append(SIGNATURE)
-    if not target.same:
-        names.append(FILE_NAME)
-    return names
-
-
-def _write_beside(place: Place, offer: Offer, files: DiskFiles, names: Sequence[str]) -> None:
-    if TOKENIZER in names:
-        text = place.read(TOKENIZER, MAX_TOKENIZER_BYTES)
-        expected = offer.manifest.tokenizer.sha256
-        if text is None or hashlib.sha256(text).hexdigest() != expected:
-            found = "is not there" if text is None else f"has the sha256 {hashlib.sha256(text).hexdigest()}"
-            raise DataError(
-                f"{place.where}: {TOKENIZER} {found}, the manifest says {expected}. Have the dataset pushed again; "
-                f"what was pulled of it stays."
-            )
-        write_bytes(files, TOKENIZER, text)
-    for name, data in explanations(offer.manifest).items():
-        if name in names:
-            write_bytes(files, name, data)
-    if BUILD_LOG in names:
-        write_bytes(files, BUILD_LOG, _build_log(place, offer))
-    elif FILE_NAME in names:
-        files.remove(BUILD_LOG)  # of another dataset
-
-
-def _build_log(place: Place, offer: Offer) -> bytes:
-    text = place.read(BUILD_LOG, MAX_LOG_BYTES) or b""
-    try:
-        log = json.loads(text)
-    except ValueError:
-        log = None
-    if not isinstance(log, dict) or log.get("id") != offer.manifest.id:
-        raise DataError(f"{place.where}: {BUILD_LOG} does not tell of this dataset. Pull without --build-log.")
-    return text
-
-
 def _require_space(folder: Path, sources: Sequence[Source], strangers: Sequence[str]) -> None:
     plain = sum(source.wanted.entry.num_bytes for source in sources)
     aside = max((source.num_bytes for source in sources if source.compressed), default=0)
@@ -213,10 +167,6 @@ def _require_space(folder: Path, sources: Sequence[Source], strangers: Sequence[
             f"{folder}: {needed:,} bytes are needed, {free:,} are free. Free space, give a folder on another disk, or "
             f"pull a part by --phases or --steps."
         )
-
-
-def _holds(path: Path, data: bytes) -> bool:
-    return size_of(path) == len(data) and path.read_bytes() == data
 
 
 def _moved(
@@ -233,7 +183,7 @@ def _moved(
     coming = {source.wanted.entry.path for source in sources} | present.whole
     others = (each.entry for each in every if each.entry.path not in coming)
     files = [FileToMove(name=source.name, num_bytes=source.num_bytes, phase=source.wanted.phase) for source in sources]
-    own = {FILE_NAME: len(offer.text), **{name: len(data) for name, data in explanations(offer.manifest).items()}}
+    own = {name: len(data) for name, data in made_here(offer).items()}
     files += [FileToMove(name=name, num_bytes=own.get(name, offer.sizes.get(name, 0))) for name in beside]
     return Moved(
         action="pull",

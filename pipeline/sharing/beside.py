@@ -1,0 +1,89 @@
+"""The files beside the shards, in a folder that is pulled into.
+
+In:  what a place offers, and what the folder has.   Out: what is missing there; those files.
+Guarantee: the tokenizer has the sha256 of the manifest; the card and its picture are made from the manifest, never
+taken from a stranger; a build log tells of this dataset, or is refused.
+
+    missing_beside(offer, target, build_log=False)     ["tokenizer.json", "schedule.svg", "README.md", ...]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from curriculum.errors import DataError
+from curriculum.manifest import FILE_NAME
+from pipeline.card import explanations
+from pipeline.files.disk import DiskFiles
+from pipeline.layout import write_bytes
+from pipeline.sharing.contents import (
+    BUILD_LOG,
+    EXPLANATIONS,
+    MAX_LOG_BYTES,
+    MAX_TOKENIZER_BYTES,
+    SIGNATURE,
+    TOKENIZER,
+)
+from pipeline.sharing.digests import digest_of, size_of
+from pipeline.sharing.offer import Offer
+from pipeline.sharing.place import Place
+from pipeline.sharing.target import Target
+
+
+def made_here(offer: Offer) -> dict[str, bytes]:
+    """Files that need no further request: what explains the manifest, and the manifest."""
+    return {**explanations(offer.manifest), FILE_NAME: offer.text}
+
+
+def missing_beside(offer: Offer, target: Target, *, build_log: bool) -> list[str]:
+    """Names of the files beside the shards that are missing, or of another dataset."""
+    folder = target.folder
+    names = []
+    if digest_of(folder / TOKENIZER, lambda amount: None) != offer.manifest.tokenizer.sha256:
+        names.append(TOKENIZER)
+    names += [name for name in EXPLANATIONS if not target.same or size_of(folder / name) is None]
+    if build_log and BUILD_LOG in offer.sizes and (not target.same or size_of(folder / BUILD_LOG) is None):
+        names.append(BUILD_LOG)
+    if offer.signature is not None and not _holds(folder / SIGNATURE, offer.signature):
+        names.append(SIGNATURE)
+    if not target.same:
+        names.append(FILE_NAME)
+    return names
+
+
+def write_beside(place: Place, offer: Offer, files: DiskFiles, names: Sequence[str]) -> None:
+    if TOKENIZER in names:
+        text = place.read(TOKENIZER, MAX_TOKENIZER_BYTES)
+        expected = offer.manifest.tokenizer.sha256
+        if text is None or hashlib.sha256(text).hexdigest() != expected:
+            found = "is not there" if text is None else f"has the sha256 {hashlib.sha256(text).hexdigest()}"
+            raise DataError(
+                f"{place.where}: {TOKENIZER} {found}, the manifest says {expected}. Have the dataset pushed again; "
+                f"what was pulled of it stays."
+            )
+        write_bytes(files, TOKENIZER, text)
+    for name, data in explanations(offer.manifest).items():
+        if name in names:
+            write_bytes(files, name, data)
+    if BUILD_LOG in names:
+        write_bytes(files, BUILD_LOG, _build_log(place, offer))
+    elif FILE_NAME in names:
+        files.remove(BUILD_LOG)  # of another dataset
+
+
+def _build_log(place: Place, offer: Offer) -> bytes:
+    text = place.read(BUILD_LOG, MAX_LOG_BYTES) or b""
+    try:
+        log = json.loads(text)
+    except ValueError:
+        log = None
+    if not isinstance(log, dict) or log.get("id") != offer.manifest.id:
+        raise DataError(f"{place.where}: {BUILD_LOG} does not tell of this dataset. Pull without --build-log.")
+    return text
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    return size_of(path) == len(data) and path.read_bytes() == data

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,12 @@ from typing import Any
 from curriculum.about_entry import NOTHING_SAID, About, read_about
 from curriculum.accounting import Accounting as Accounting
 from curriculum.accounting import read_accounting, require_adds_up
-from curriculum.budget import FULL
+from curriculum.build_entry import BuildEntry as BuildEntry
+from curriculum.build_entry import read_build
 from curriculum.errors import DataError
-from curriculum.extension import Extension, added_sources, lone_sources, read_extensions
+from curriculum.extension import added_sources, lone_sources
 from curriculum.json_object import JsonObject
-from curriculum.mixture import Mixture
-from curriculum.mixture_entry import read_mixture, require_added_fit, require_mixture_fits
+from curriculum.mixture_entry import require_added_fit, require_mixture_fits
 from curriculum.phase_entry import PhaseEntry as PhaseEntry
 from curriculum.phase_entry import ShardEntry as ShardEntry
 from curriculum.phase_entry import check_shards, read_phase, require_paths_differ
@@ -37,6 +36,11 @@ from curriculum.plan import Plan
 from curriculum.printable import printable_text, shown
 from curriculum.regular_file import MAX_JSON_BYTES, read_regular
 from curriculum.shard_format import token_dtype, token_itemsize
+from curriculum.source_entry import SourceEntry as SourceEntry
+from curriculum.source_entry import read_source
+from curriculum.tokenizer_entry import HubOrigin as HubOrigin
+from curriculum.tokenizer_entry import TokenizerEntry as TokenizerEntry
+from curriculum.tokenizer_entry import read_tokenizer
 
 FORMAT = "curriculum-dataset"
 VERSION = 1
@@ -56,85 +60,6 @@ MOST_NAMED = 8
 KNOWN_FEATURES: frozenset[str] = frozenset({ADDED, EXTENDED, MIXTURE, PACKED})
 """Names that `requires` may hold; later versions of the format add some."""
 FILE_NAME = "manifest.json"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HubOrigin:
-    """A repository of the Hugging Face Hub at a commit."""
-
-    name: str
-    revision: str
-    """40 hexadecimal digits"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TokenizerEntry:
-    """Identity of the tokenizer; `tokenizer.json` lies beside the manifest."""
-
-    vocab_size: int
-    """1 + the largest id, added tokens included"""
-    bos_id: int | None
-    eos_id: int
-    sha256: str
-    hub: HubOrigin | None = None
-    """where it was taken from; None, and no key, of a file. For people: `sha256` says which tokenizer it is"""
-
-    def to_json(self) -> dict[str, Any]:
-        """The object of the manifest."""
-        return {name: value for name, value in asdict(self).items() if name != "hub" or value is not None}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SourceEntry:
-    """One named part of the corpus and its place in the stream."""
-
-    name: str
-    documents: int
-    """non-empty documents, held-out ones included"""
-    tokens: int
-    """tokens of those documents, EOS (and BOS) included"""
-    offset: int
-    """stream position where the source begins"""
-    weight: float
-    fingerprint: str
-    """of the set of (path, position, text), whatever the order"""
-    validation_tokens: int | None = None
-    """of `tokens`, those of held-out documents; this and the next are None, and no keys, of a single source"""
-    first_document: int | None = None
-    """ordinal of the source's first document, which begins at `offset`"""
-
-    def to_json(self) -> dict[str, Any]:
-        """The object of the manifest."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-
-OPTIONAL = ("fill", "mixture", "extensions")
-"""Keys of `build` that are there only where they say something."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BuildEntry:
-    """Choices of the builder that change the bytes and are not part of the plan."""
-
-    algorithm: int
-    window_tokens: int
-    shard_bytes: int
-    bos: str
-    """"none" or "document" """
-    fill: tuple[int, ...] = ()
-    """best-fit mode: parts per million of the slots of each phase that the stream was to fill; () and no key else"""
-    mixture: Mixture | None = None
-    """of several sources: the weight of each in every phase; None, and no key, of a single one"""
-    extensions: tuple[Extension, ...] = ()
-    """one for each time that the dataset was extended, the first one first; () and no key if it never was"""
-
-    def to_json(self) -> dict[str, Any]:
-        """The object of the manifest."""
-        values = asdict(self) | {
-            "mixture": self.mixture.weights if self.mixture else (),
-            "extensions": tuple(entry.to_json() for entry in self.extensions),
-        }
-        return {name: value for name, value in values.items() if value or name not in OPTIONAL}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -290,13 +215,13 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
     plan = _plan(top, where)
     manifest = Manifest(
         plan=plan,
-        tokenizer=_tokenizer(top.object("tokenizer")),
+        tokenizer=read_tokenizer(top.object("tokenizer")),
         dtype=top.one_of("dtype", ("uint16", "uint32")),
         seed=top.integer("seed"),
-        build=_build(top.object("build"), plan),
+        build=read_build(top.object("build"), plan),
         phases=tuple(read_phase(phase) for phase in top.objects("phases", most=MAX_PHASES)),
         validation=read_phase(top.object("validation")) if top.value("validation") is not None else None,
-        sources=tuple(_source(source) for source in top.objects("sources", most=MAX_SOURCES)),
+        sources=tuple(read_source(source) for source in top.objects("sources", most=MAX_SOURCES)),
         accounting=read_accounting(top.object("accounting"), packed=PACKED in requires),
         requires=requires,
         about=read_about(top.object("about")) if "about" in top.raw else NOTHING_SAID,
@@ -348,61 +273,3 @@ def _plan(top: JsonObject, where: str) -> Plan:
         return Plan.from_json(top.value("plan"))
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
-
-
-def _tokenizer(o: JsonObject) -> TokenizerEntry:
-    entry = TokenizerEntry(
-        vocab_size=o.integer("vocab_size", least=1, most=2**32),
-        bos_id=None if o.value("bos_id") is None else o.integer("bos_id"),
-        eos_id=o.integer("eos_id"),
-        sha256=o.string("sha256"),
-        hub=_hub_origin(o.object("hub")) if "hub" in o.raw else None,
-    )
-    o.no_others()
-    if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
-        raise DataError(f"{o.where}: sha256 is {shown(entry.sha256)}, expected 64 digits, 0 to 9 and a to f.")
-    for name, token in (("eos_id", entry.eos_id), ("bos_id", entry.bos_id)):
-        if token is not None and token >= entry.vocab_size:
-            raise DataError(f"{o.where}: {name} is {token}, not below vocab_size {entry.vocab_size}.")
-    return entry
-
-
-def _hub_origin(o: JsonObject) -> HubOrigin:
-    origin = HubOrigin(name=o.string("name"), revision=o.string("revision"))
-    o.no_others()
-    if not re.fullmatch(r"[0-9A-Za-z_][\w.-]{0,95}(/[\w.-]{1,96})?", origin.name, re.ASCII):
-        raise DataError(f"{o.where}: name is {origin.name[:80]!r}, expected a repository such as org/name.")
-    if not re.fullmatch(r"[0-9a-f]{40}", origin.revision):
-        raise DataError(f"{o.where}: revision is {origin.revision[:80]!r}, expected 40 digits, 0 to 9 and a to f.")
-    return origin
-
-
-def _build(o: JsonObject, plan: Plan) -> BuildEntry:
-    entry = BuildEntry(
-        algorithm=o.integer("algorithm"),
-        window_tokens=o.integer("window_tokens", least=1),
-        shard_bytes=o.integer("shard_bytes", least=1),
-        bos=o.one_of("bos", ("none", "document")),
-        fill=tuple(o.integers("fill", least=1, most=FULL)) if plan.mode == "best-fit" and "fill" in o.raw else (),
-        mixture=read_mixture(o, len(plan.phases)) if "mixture" in o.raw else None,
-        extensions=read_extensions(o.objects("extensions") if "extensions" in o.raw else (), plan, o.where),
-    )
-    o.no_others()
-    if entry.fill and len(entry.fill) != len(plan.phases):
-        raise DataError(f"{o.where}: fill has {len(entry.fill)} entries, the plan {len(plan.phases)} phases.")
-    return entry
-
-
-def _source(o: JsonObject) -> SourceEntry:
-    entry = SourceEntry(
-        name=o.string("name"),
-        documents=o.integer("documents"),
-        tokens=o.integer("tokens"),
-        offset=o.integer("offset"),
-        weight=o.number("weight"),
-        fingerprint=o.string("fingerprint"),
-        validation_tokens=o.integer("validation_tokens") if "validation_tokens" in o.raw else None,
-        first_document=o.integer("first_document") if "first_document" in o.raw else None,
-    )
-    o.no_others()
-    return entry

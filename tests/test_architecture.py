@@ -74,7 +74,7 @@ ALLOWED = {
     "manifest_checks": {"mixed_checks"},
     "output": {"card"},  # one of the files that it publishes
     "sharing.beside": {"card"},  # made from the manifest, never taken from a stranger
-    "sharing.push": {"card"},
+    "sharing.enclosures": {"card"},  # where the folder has none
     # values that they report, remember, place or show
     "build_log": {"corpus"},
     "extension_request": {"corpus"},

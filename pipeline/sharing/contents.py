@@ -9,6 +9,7 @@ other names, or for one twice, is refused.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from curriculum.errors import DataError
@@ -79,6 +80,14 @@ def _extends(new: Manifest, old: Manifest) -> bool:
         return False
     kept = {shard.path: shard.sha256 for shard in shards_of(new)}
     return all(kept.get(shard.path) == shard.sha256 for shard in shards_of(old))
+
+
+def damaged(path: Path, found: str) -> DataError:
+    """The refusal to send a file."""
+    return DataError(
+        f"{path}: {found}. It is damaged and is not sent: pull it again from where it is whole, or build the dataset "
+        f"again with --overwrite."
+    )
 
 
 def is_shard_name(name: str) -> bool:

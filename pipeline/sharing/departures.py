@@ -15,10 +15,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from curriculum.errors import DataError
 from curriculum.shard_format import COMPRESSED
 from pipeline.progress import Advance, Progress
 from pipeline.sharing.batches import batches, from_threads
+from pipeline.sharing.contents import damaged
 from pipeline.sharing.digests import digest_of
 from pipeline.sharing.place import Place
 from pipeline.sharing.selection import Selected
@@ -80,10 +80,7 @@ class Departures:
         else:
             found = digest_of(path, _uncounted, follow=True)
         if found != each.entry.sha256:
-            raise DataError(
-                f"{path}: its sha256 is {found}, the manifest says {each.entry.sha256}. It is damaged and is not sent: "
-                f"pull it again from where it is whole, or build the dataset again with --overwrite."
-            )
+            raise damaged(path, f"its sha256 is {found}, the manifest says {each.entry.sha256}")
         return name
 
     def _send(self, ready: Sequence[Future[str]], advance: Advance) -> None:

@@ -15,23 +15,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from curriculum.errors import BuildError, DataError
+from curriculum.errors import DataError
 from curriculum.manifest import FILE_NAME, Manifest, parse_manifest
 from curriculum.shard_format import COMPRESSED
-from pipeline.card import explanations
 from pipeline.files.local_copies import cannot_keep
 from pipeline.progress import Progress
 from pipeline.sharing.contents import (
-    BUILD_LOG,
-    EXPLANATIONS,
     MARKER,
     MAX_MANIFEST_BYTES,
     SIGNATURE,
-    TOKENIZER,
+    damaged,
     require_movable,
 )
 from pipeline.sharing.departures import Departures
-from pipeline.sharing.digests import digest_of, size_of
+from pipeline.sharing.digests import size_of
+from pipeline.sharing.enclosures import differing, make
 from pipeline.sharing.folder_place import FolderPlace
 from pipeline.sharing.holding import Holding, look, marker_of
 from pipeline.sharing.moved import FileToMove, Moved
@@ -73,7 +71,16 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
     todo = [each for each in wanted if each.entry.path not in holding.trusted]
     _require_there(folder, todo)
     with _folder_for_temporary_files() as made:
-        beside = _beside(folder, made, text, manifest, place, holding, offering)
+        beside = differing(
+            folder,
+            made,
+            text,
+            manifest,
+            place,
+            holding,
+            build_log=offering.build_log,
+            sign_key=offering.sign_key,
+        )
         ending = COMPRESSED if offering.compress else ""
         place.expect([each.entry.path + ending for each in todo] + list(beside))
         if not offering.dry_run and (todo or beside or MARKER in holding.sizes):
@@ -92,15 +99,6 @@ def _folder_for_temporary_files() -> Iterator[Path]:
         yield Path(path)
 
 
-def _make(path: Path, data: bytes) -> Path:
-    """A small file among the temporary ones."""
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise cannot_keep(path, error) from error
-    return path
-
-
 def _send(
     departures: Departures,
     place: Place,
@@ -117,7 +115,7 @@ def _send(
     if not holding.marked and (todo or not holding.same):
         if holding.doubtful:
             place.remove(holding.doubtful)  # before the marker, which vouches for what is there
-        _make(made / MARKER, marker_of(manifest))
+        make(made / MARKER, marker_of(manifest))
         place.send([MARKER], made, _uncounted)
     departures.send(todo, progress)
     early = [name for name in beside if name != FILE_NAME]
@@ -146,59 +144,6 @@ def _require_there(folder: Path, todo: Sequence[Selected]) -> None:
             )
         if size != each.entry.num_bytes:
             raise damaged(path, f"{size:,} bytes, the manifest says {each.entry.num_bytes:,}")
-
-
-def damaged(path: Path, found: str) -> DataError:
-    """The refusal to send a file."""
-    return DataError(
-        f"{path}: {found}. It is damaged and is not sent: pull it again from where it is whole, or build the dataset "
-        f"again with --overwrite."
-    )
-
-
-def _beside(
-    folder: Path,
-    made: Path,
-    text: bytes,
-    manifest: Manifest,
-    place: Place,
-    holding: Holding,
-    offering: Offering,
-) -> dict[str, Path]:
-    """Files beside the shards that the place does not have as they are here; the manifest last."""
-    found = digest_of(folder / TOKENIZER, _uncounted, follow=True)
-    if found != manifest.tokenizer.sha256:
-        said = "is missing" if found is None else f"has the sha256 {found}"
-        raise damaged(folder / TOKENIZER, f"it {said}, the manifest says {manifest.tokenizer.sha256}")
-    files = {TOKENIZER: folder / TOKENIZER}
-    absent = {name for name in EXPLANATIONS if size_of(folder / name, follow=True) is None}
-    own = explanations(manifest) if absent else {}
-    for name in absent:
-        _make(made / name, own[name])
-    files |= {name: (made if name in absent else folder) / name for name in EXPLANATIONS}
-    if offering.build_log:
-        if size_of(folder / BUILD_LOG, follow=True) is None:
-            raise DataError(f"{folder / BUILD_LOG}: is not there. Push without --build-log.")
-        files[BUILD_LOG] = folder / BUILD_LOG
-    if offering.sign_key is not None:
-        from pipeline.sharing.signature import sign  # its library loads only for who wants it
-
-        files[SIGNATURE] = _make(made / SIGNATURE, sign(text, offering.sign_key))
-    elif size_of(folder / SIGNATURE, follow=True) is not None:
-        files[SIGNATURE] = folder / SIGNATURE
-    different = {name: path for name, path in files.items() if not _has(place, holding, name, path)}
-    if holding.manifest_text != text:
-        different[FILE_NAME] = _make(made / FILE_NAME, text)
-    return different
-
-
-def _has(place: Place, holding: Holding, name: str, path: Path) -> bool:
-    """Whether a place has a small file as it is here."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BuildError(f"{path}: cannot be read: {error.strerror}. Make it readable.") from error
-    return holding.sizes.get(name) == len(data) and place.read(name, len(data)) == data
 
 
 def _moved(

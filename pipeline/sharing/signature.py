@@ -104,6 +104,16 @@ def check_signature(manifest_bytes: bytes, signature: bytes | None, key: str, wh
     return f"{name}, {fingerprint}"
 
 
+def is_signature(path: Path) -> bool:
+    """Whether a file looks like a signature: what may be sent though no digest names it."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            text = file.read(MAX_SIGNATURE_BYTES + 1)
+    except OSError:
+        return False
+    return len(text) <= MAX_SIGNATURE_BYTES and text.startswith(_ARMOR)
+
+
 def _allowed_signers(key: str) -> str:
     """The lines of an allowed-signers file; a line that is a key alone gets a name."""
     text, path = key, Path(key).expanduser()

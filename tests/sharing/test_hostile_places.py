@@ -256,3 +256,22 @@ def test_from_a_web_server_with_an_index(tiny: Path, tmp_path: Path) -> None:
         serving.join()
         server.server_close()
     assert content(tmp_path / "back") == travelling(tiny)
+
+
+@pytest.mark.parametrize("name", ["README.md", "schedule.svg", "manifest.json.sig", "build-log.json"])
+def test_links_in_a_folder_send_no_secret(tiny: Path, tmp_path: Path, name: str) -> None:
+    """Somebody pushes on what a stranger gave him as a folder: no digest names these files, so a link is not followed."""
+    here, secret = tmp_path / "here", tmp_path / "id_ed25519"
+    shutil.copytree(tiny, here)
+    secret.write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    (here / name).unlink(missing_ok=True)
+    (here / name).symlink_to(secret)
+    if name == "build-log.json":
+        with pytest.raises(DataError, match=r"build-log\.json: is not there, or a link"):
+            push(here, tmp_path / "there", build_log=True)
+    else:
+        push(here, tmp_path / "there")
+    for path in (tmp_path / "there").rglob("*"):
+        assert path.is_dir() or b"PRIVATE KEY" not in path.read_bytes()
+    if name in ("README.md", "schedule.svg"):
+        assert (tmp_path / "there" / name).read_bytes() == (tiny / name).read_bytes()

@@ -260,7 +260,7 @@ def test_from_a_web_server_with_an_index(tiny: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["README.md", "schedule.svg", "manifest.json.sig", "build-log.json"])
 def test_links_in_a_folder_send_no_secret(tiny: Path, tmp_path: Path, name: str) -> None:
-    """Somebody pushes on what a stranger gave him as a folder: no digest names these files, so a link is not followed."""
+    """Somebody pushes on what a stranger gave him as a folder: these files have no digest, so no link is followed."""
     here, secret = tmp_path / "here", tmp_path / "id_ed25519"
     shutil.copytree(tiny, here)
     secret.write_text("-----BEGIN OPENSSH PRIVATE KEY-----")

@@ -23,7 +23,11 @@ def _part_options(command: _Command) -> _Command:
             click.option("--phases", help="A part: 0-3 or 0,2,5-7, both ends included; 5- for all from 5 on."),
             click.option("--steps", help="A part: the shards of these steps, written like phases: 0-9999."),
             click.option("--dry-run", is_flag=True, help="Say what would move, and move nothing."),
-            click.option("--overwrite", is_flag=True, help="Replace another dataset; push all of this one again."),
+            click.option(
+                "--overwrite",
+                is_flag=True,
+                help="Replace another dataset that is there; a push sends all of its own again.",
+            ),
             click.option("--build-log", is_flag=True, help="Move build-log.json too: it names hosts and paths."),
             click.option(
                 "--workers", type=click.IntRange(min=1, max=256), default=8, show_default=True, help="Files at once."

@@ -13,10 +13,11 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from curriculum.errors import BuildError, DataError
+from pipeline.lock import locked
 from pipeline.progress import Advance
 from pipeline.publish import Aside, make_folder, remove, remove_empty, sync_folder
 from pipeline.sharing.place import AT_ONCE
@@ -42,6 +43,10 @@ class FolderPlace:
     def batch_bytes(self) -> int:
         """A gibibyte."""
         return BATCH_BYTES
+
+    def held(self) -> AbstractContextManager[None]:
+        """A lock of the operating system on the folder, which is made."""
+        return locked(self.folder, "place")
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every ordinary file."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from curriculum.errors import BuildError
+from curriculum.errors import BuildError, DataError
 from curriculum.manifest import load_manifest
 from pipeline.sharing.contents import is_shard_name
 from travels import Broken, content, pull, push, travelling
@@ -112,3 +112,17 @@ def test_the_build_log_of_another_dataset_goes(tiny: Path, longer: Path, other: 
         assert content(there) == content(after)
         assert push(after, there).removed == ()
         assert content(there) == content(after)
+
+
+@pytest.mark.parametrize("log", ['{"id": "sha256:0"}', "[]", "[" * 100_000, "\xff", ""])
+def test_a_build_log_of_something_else(tiny: Path, tmp_path: Path, log: str) -> None:
+    """Refused both ways before anything moves: it would come to light after hours."""
+    here = tmp_path / "here"
+    pull(tiny, here)
+    (here / "build-log.json").write_text(log, "latin-1")
+    with pytest.raises(DataError, match=r"build-log\.json: does not tell of this dataset"):
+        push(here, tmp_path / "there", build_log=True)
+    with pytest.raises(DataError, match=r"build-log\.json does not tell of this dataset"):
+        pull(here, tmp_path / "back", build_log=True)
+    assert not (tmp_path / "there").exists()
+    assert content(tmp_path / "back") == {}

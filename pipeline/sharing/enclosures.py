@@ -10,6 +10,7 @@ leads to, and no signature that is none: in a stranger's folder, README.md may b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from curriculum.errors import BuildError, DataError
@@ -62,6 +63,13 @@ def differing(
     if holding.manifest_text != text:
         different[FILE_NAME] = make(made / FILE_NAME, text)
     return different
+
+
+def edited_there(beside: Mapping[str, Path], holding: Holding, *, overwrite: bool) -> tuple[str, ...]:
+    """Names of card and picture that the place has otherwise, of this very dataset: people edit them there."""
+    if overwrite or not holding.same:
+        return ()
+    return tuple(name for name in EXPLANATIONS if name in beside and name in holding.sizes)
 
 
 def make(path: Path, data: bytes) -> Path:

@@ -9,16 +9,14 @@ was asked for. A shard is sent only if its sha256 is that of the manifest. Run a
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from curriculum.errors import DataError
 from curriculum.manifest import FILE_NAME, Manifest, parse_manifest
 from curriculum.shard_format import COMPRESSED
-from pipeline.files.local_copies import cannot_keep
+from pipeline.files.local_copies import new_local_folder
 from pipeline.progress import Progress
 from pipeline.sharing.contents import (
     BUILD_LOG,
@@ -72,7 +70,7 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
     holding = look(place, manifest, overwrite=offering.overwrite)
     todo = [each for each in wanted if each.entry.path not in holding.trusted]
     _require_there(folder, todo)
-    with _folder_for_temporary_files() as made:
+    with new_local_folder() as made:
         beside = differing(
             folder,
             made,
@@ -92,16 +90,6 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
             departures = Departures(folder, place, made, compress=offering.compress)
             _send(departures, place, made, manifest, holding, todo, beside, removed, progress)
         return _moved(folder, place, manifest, wanted, todo, beside, removed, kept, holding, offering)
-
-
-@contextmanager
-def _folder_for_temporary_files() -> Iterator[Path]:
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="curriculum-push-")
-    except OSError as error:
-        raise cannot_keep(Path(tempfile.gettempdir()), error) from error
-    with folder as path:
-        yield Path(path)
 
 
 def _send(

@@ -38,7 +38,9 @@ def locked(folder: Path, others: str = "--out and --store") -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if not os.path.samestat(os.stat(folder), os.fstat(handle)):  # noqa: PTH116 - removed by who held it before
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError):
             raise BuildError(
                 f"{folder}: another process is writing there. Wait until it ends, or give another {others}."
             ) from None

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from curriculum.errors import BuildError, DataError
@@ -44,9 +44,17 @@ class FolderPlace:
         """A gibibyte."""
         return BATCH_BYTES
 
-    def held(self) -> AbstractContextManager[None]:
-        """A lock of the operating system on the folder, which is made."""
-        return locked(self.folder, "place")
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A lock of the operating system on the folder; one that is made for it goes again if nothing gets there."""
+        made = not self.folder.exists()
+        with locked(self.folder, "place"):
+            try:
+                yield
+            except BaseException:
+                if made and not any(self.folder.iterdir()):
+                    remove_empty(self.folder)
+                raise
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every ordinary file."""

@@ -122,6 +122,7 @@ def _send(
     """At every line the place holds what it held, a push that goes on, or the dataset."""
     gone = set()
     if holding.replaces:
+        departures.check(todo, progress)  # else a damaged dataset would have cost the one that is there
         gone = {name for name in (FILE_NAME, SIGNATURE, BUILD_LOG) if name in holding.sizes}
         place.remove(sorted(gone))
     if not holding.marked and (todo or not holding.same):

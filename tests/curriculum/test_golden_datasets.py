@@ -199,8 +199,9 @@ def test_every_command_that_reads_takes_it(name: str, command: str) -> None:
     run = CliRunner().invoke(main, [command, str(FORMAT_1 / name), *more])
     assert run.exit_code == 0, run.output
     if command == "verify":
-        assert GOLDEN[name].id in run.stdout
-        assert "every byte was checked" in run.stdout
+        shown = " ".join(run.stdout.split())  # where lines break depends on the length of this path
+        assert GOLDEN[name].id in shown
+        assert "every byte was checked" in shown
     elif command == "inspect":
         shown = json.loads(run.stdout)
         found = (shown["id"], shown["total_steps"], shown["missing_shards"])

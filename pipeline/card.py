@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from curriculum.accounting import NO_SHARE
 from curriculum.manifest import Manifest
 from curriculum.phase import EXTENSIONS
 from curriculum.shard_format import config_name
@@ -134,10 +135,14 @@ def _accounting(manifest: Manifest) -> Iterator[str]:
     counts = manifest.accounting.to_json()
     corpus = max(1, counts["corpus_tokens"])
     rows = (
-        (name.replace("_", " "), f"{count:,}", f"{100 * count / corpus:.2f} %" if name.endswith("_tokens") else "")
+        (name.replace("_", " "), f"{count:,}", f"{100 * count / corpus:.2f} %" if _has_share(name) else "")
         for name, count in counts.items()
     )
     yield from _table(("accounting", "", "of the corpus"), rows)
+
+
+def _has_share(name: str) -> bool:
+    return name.endswith("_tokens") and name not in NO_SHARE
 
 
 def _phases(manifest: Manifest) -> Iterator[str]:

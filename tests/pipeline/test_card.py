@@ -22,6 +22,7 @@ from curriculum.manifest import Manifest, load_manifest
 from curriculum.mixture import Mixture
 from curriculum.plan import Batch, Budget, compile_plan
 from curriculum.schedule import Pacing
+from packed_dataset import write_packed_dataset
 from pipeline.build import BuildResult
 from pipeline.card import dataset_card
 from pipeline.card_front_matter import size_category
@@ -35,6 +36,21 @@ EVIL = (TAG, LINES, TABLE, "`EVIL`", "](javascript:EVIL)", "EVIL\x1b[2J", "EVIL\
 def manifest(small_dataset: Path) -> Manifest:
     """Eight phases and held-out documents."""
     return load_manifest(small_dataset)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of modes that pack: 3 steps of 8, 3 of 16, 2 of 8 again. Read-only."""
+    root = tmp_path_factory.mktemp("packed") / "dataset"
+    root.mkdir()
+    write_packed_dataset(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def cyclic(packed: Path) -> Manifest:
+    """Of the packed dataset: a phase that is visited again."""
+    return load_manifest(packed)
 
 
 def test_the_front_matter_is_what_the_hub_reads(manifest: Manifest) -> None:
@@ -124,6 +140,14 @@ def test_the_card_says_what_the_manifest_says(small_dataset: Path, manifest: Man
     ):
         assert f"\n{line}\n" in card
     assert (small_dataset / "schedule.svg").read_bytes() == schedule_picture(manifest.plan)
+
+
+def test_padding_is_no_part_of_the_corpus(cyclic: Manifest) -> None:
+    """A share of it would be one of something else: padding has no text."""
+    card = dataset_card(cyclic)
+    assert f"| padding tokens | {cyclic.accounting.padding_tokens} |  |" in card
+    assert f"| corpus tokens | {cyclic.accounting.corpus_tokens} |  |" in card
+    assert f"| trained tokens | {cyclic.accounting.trained_tokens} | " in card
 
 
 @pytest.mark.parametrize("evil", EVIL)

@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from curriculum.schedule import Pacing, TokenWarmup, parse_phases
 from new_text import bytes_of
 from pipeline.card import dataset_card
 from pipeline.cli import main
+from pipeline.option_fields import OptionFields
 from pipeline.rebuild_batch import batch_said
-from pipeline.rebuild_command import plan_said, rebuild
+from pipeline.rebuild_command import NOT_COMPARED, plan_said, rebuild
+from pipeline.requested_plan import compile_requested
 
 SMALL = "--tokenizer bytes --backend tokenizers --workers 1 --start-length 8 --max-length 32 --batch-rows 2"
 PHASES = "--tokenizer bytes --backend tokenizers --workers 1 --batch-rows 2"
@@ -221,6 +224,29 @@ def test_every_plan_can_be_said_exactly(plan: Plan) -> None:
     said, notes = plan_said(plan, batch_said(plan)[0])
     assert notes == []
     assert {"steps", "tokens", "phases"} & said.keys()
+
+
+def test_what_takes_long_to_compare_is_right_and_says_that_it_was_not_compared() -> None:
+    """A card is made in a moment. `--steps` of this plan would be refused: its warmup is longer than the run."""
+    pacing = Pacing(name="linear", start_length=8, max_length=131_072)
+    plan = compile_plan(
+        pacing=pacing, warmup=Fraction(1), batch=Batch(rows=1), budget=Budget(tokens=10**9), max_shapes=9
+    )
+    assert (plan.total_steps, plan.schedule["length_warmup_steps"]) == (15_140, 15_257)
+    said, notes = plan_said(plan, batch_said(plan)[0])
+    assert compile_requested(OptionFields(**said, mode=plan.mode), None) == plan
+    assert notes == [NOT_COMPARED]
+
+
+@settings(max_examples=100)
+@given(plan=plans())
+def test_what_is_not_compared_is_right_all_the_same(plan: Plan) -> None:
+    """Of small plans that are treated as large ones: nobody finds out else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.rebuild_command.MAX_COSTS", 0)
+        said, notes = plan_said(plan, batch_said(plan)[0])
+    assert notes == ([NOT_COMPARED] if "max_shapes" in said else [])
+    assert compile_requested(OptionFields(**said, mode=plan.mode), None) == plan
 
 
 @pytest.mark.parametrize(

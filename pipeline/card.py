@@ -124,7 +124,7 @@ def _sources(manifest: Manifest, use: MixtureUse | None) -> Iterator[str]:
 
 def _rebuilding(manifest: Manifest) -> Iterator[str]:
     again = rebuild(manifest)
-    yield "Beside `tokenizer.json`, with the texts of the table above in place of `CORPUS`:"
+    yield f"{again.where}, with the texts of the table above in place of `CORPUS`:"
     yield from ("", "```bash", again.text, "```", "")
     yield "How texts were read (`--text-key`, `--tokenized`) is not recorded: equal fingerprints, equal texts."
     yield f"Bytes are those of `build.algorithm` {manifest.build.algorithm}; a release with another one writes others."

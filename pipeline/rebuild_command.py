@@ -59,6 +59,14 @@ class Rebuild:
     commands: tuple[tuple[str, ...], ...]
     """words, grouped into lines: an option and its value are one entry"""
     notes: tuple[str, ...]
+    files: tuple[str, ...]
+    """of the dataset, that the commands read where they are typed"""
+
+    @property
+    def where(self) -> str:
+        """Where they are typed: in the dataset its folder would get files that are not of it."""
+        copies = " and ".join(f"`{name}`" for name in self.files)
+        return f"In another folder, with a copy of {copies}" if copies else "In another folder"
 
     @property
     def text(self) -> str:
@@ -89,7 +97,8 @@ def rebuild(manifest: Manifest) -> Rebuild:
     command = (f"curriculum build {sources[0]}", *sources[1:], *lines)
     all_notes = [*notes, *plan_note, *source_notes, *_reading_notes(manifest)]
     before = ((PHASES_FILE,),) if long_phases else ()
-    return Rebuild(commands=(*before, command, *extension_words(manifest)), notes=tuple(all_notes))
+    files = ("tokenizer.json",) * (tokenizer.hub is None) + ("manifest.json",) * long_phases
+    return Rebuild(commands=(*before, command, *extension_words(manifest)), notes=tuple(all_notes), files=files)
 
 
 def built_plan(plan: Plan) -> Plan:

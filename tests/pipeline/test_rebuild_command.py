@@ -5,6 +5,7 @@ Who finds a dataset somewhere and has its corpus must not have to guess what it 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -130,7 +131,7 @@ def commands_of(dataset: Path) -> list[list[str]]:
 
 
 def build_again(dataset: Path, texts: Path, folder: Path) -> Path:
-    """Type what the card says, in `folder`, with the places of texts and dataset put in."""
+    """Do what the card says: in `folder`, with copies of the files that it names, and texts in place of CORPUS."""
     places = {"CORPUS": f"{texts}/{'bad' if 'skip' in commands_of(dataset)[-1] else 'web'}.jsonl"}
     manifest = load_manifest(dataset)
     for source in manifest.sources:
@@ -138,19 +139,22 @@ def build_again(dataset: Path, texts: Path, folder: Path) -> Path:
         places[f"CORPUS-{source.name}"] = f"{texts}/{file}.jsonl"
     if len(manifest.sources) > 1 and manifest.sources[0].name == "corpus":
         places["CORPUS"] = f"{texts}/web.jsonl"
-    (folder / "manifest.json").write_bytes((dataset / "manifest.json").read_bytes())
+    (sentence,) = re.findall(
+        r"In another folder, with a copy of (.*), with", (dataset / "README.md").read_text("utf-8")
+    )
+    for name in re.findall("`(.*?)`", sentence):
+        (folder / name).write_bytes((dataset / name).read_bytes())
     for words in commands_of(dataset):
         if words[0] == "python":
             told = subprocess.run([sys.executable, *words[1:3]], cwd=folder, capture_output=True, check=True)
             (folder / words[4]).write_bytes(told.stdout)
             continue
-        put_in = {"tokenizer.json": str(dataset / "tokenizer.json"), "phases.toml": str(folder / "phases.toml")}
-        put_in |= {"rebuilt": str(folder / "rebuilt"), **places}
         typed = []
         for word in words[1:]:
             name, equals, value = word.partition("=")
-            typed.append(f"{name}={put_in[value]}" if equals and value in put_in else put_in.get(word, word))
-        run([*typed, "--workers", "1"])
+            typed.append(f"{name}={places[value]}" if equals and value in places else places.get(word, word))
+        with contextlib.chdir(folder):
+            run([*typed, "--workers", "1"])
     return folder / "rebuilt"
 
 
@@ -279,6 +283,7 @@ def test_a_tokenizer_of_the_hub_is_said_by_its_commit(small_dataset: Path) -> No
     hub = HubOrigin(name="openai-community/gpt2", revision="607a30d783dfa663caf39e06633721c8d4cfcd7e")
     of_hub = replace(manifest, tokenizer=replace(manifest.tokenizer, hub=hub))
     assert "--tokenizer hf:openai-community/gpt2@607a30d783dfa663caf39e06633721c8d4cfcd7e --eos" in rebuild(of_hub).text
+    assert rebuild(of_hub).where == "In another folder"
     card = dataset_card(of_hub)
     assert "- tokenizer on the Hub: `openai-community/gpt2`, commit `607a30d783dfa663caf39e06633721c8d4cfcd7e`" in card
 

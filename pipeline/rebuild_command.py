@@ -134,7 +134,7 @@ def plan_said(plan: Plan, batch: Said) -> tuple[Said, list[str]]:
     candidates = [explicit] if name == ExplicitPhases.NAME else []
     if name in PACING_NAMES and _numbers(pacing):
         # With a budget of shapes the warmup can be longer than what is left of the run: --steps would be refused.
-        if pacing.get("length_warmup_steps", 0) <= plan.total_steps:
+        if int(pacing.get("length_warmup_steps", 0)) <= plan.total_steps:
             candidates.append({"schedule": name, **pacing, "steps": plan.total_steps, **batch})
         most = plan.total_tokens + plan.phases[plan.order[-1][0]].tokens_per_step - 1
         candidates.append({"schedule": name, **pacing, "tokens": most, **batch})

@@ -10,7 +10,7 @@ is hashed, and compressed into a folder for temporary files, which holds two bat
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -63,11 +63,6 @@ class Departures:
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
-
-    def superseded(self, sent: Sequence[Selected], sizes: Mapping[str, int]) -> list[str]:
-        """Names of what a place had of the shards that were sent, in the other form."""
-        other = "" if self._ending else COMPRESSED
-        return [each.entry.path + other for each in sent if each.entry.path + other in sizes]
 
     def _prepare(self, each: Selected) -> str:
         """Check a shard, and compress it if it is to be; its name at the place."""

@@ -133,7 +133,7 @@ def entries_of(top: dict[str, Any]) -> tuple[dict[int, str], frozenset[int]]:
         raise ValueError("its model has no vocabulary")
     if not set(map(type, ids.values())) <= {int} or not set(map(type, entries.values())) <= {str}:
         raise ValueError("its vocabulary has ids that are no integers, or entries that are no text")
-    following, special = len(vocab), set()
+    following, special_texts = len(vocab), set[str]()
     for token in top.get("added_tokens") or []:
         content = token["content"]
         if not isinstance(content, str):
@@ -144,8 +144,8 @@ def entries_of(top: dict[str, Any]) -> tuple[dict[int, str], frozenset[int]]:
             ids[content], following = following, following + 1
         entries[ids[content]] = content
         if token.get("special") is True:
-            special.add(ids[content])
-    return entries, frozenset(special)
+            special_texts.add(content)
+    return entries, frozenset(id for id, entry in entries.items() if entry in special_texts)
 
 
 def _growth(top: Any) -> int:

@@ -28,7 +28,7 @@ from pipeline.sharing.contents import (
 )
 from pipeline.sharing.departures import Departures
 from pipeline.sharing.digests import size_of
-from pipeline.sharing.enclosures import differing, make
+from pipeline.sharing.enclosures import differing, edited_there, make
 from pipeline.sharing.folder_place import FolderPlace
 from pipeline.sharing.holding import Holding, look, marker_of
 from pipeline.sharing.moved import FileToMove, Moved
@@ -81,13 +81,15 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
             build_log=offering.build_log,
             sign_key=offering.sign_key,
         )
+        kept = edited_there(beside, holding, overwrite=offering.overwrite)
+        beside = {name: path for name, path in beside.items() if name not in kept}
         ending = COMPRESSED if offering.compress else ""
         removed = of_push(holding, todo, beside, compress=offering.compress)
         place.expect([each.entry.path + ending for each in todo] + list(beside))
         if not offering.dry_run and (todo or beside or MARKER in holding.sizes):
             departures = Departures(folder, place, made, compress=offering.compress)
             _send(departures, place, made, manifest, holding, todo, beside, removed, progress)
-        return _moved(folder, place, manifest, wanted, todo, beside, removed, holding, offering)
+        return _moved(folder, place, manifest, wanted, todo, beside, removed, kept, holding, offering)
 
 
 def _send(
@@ -149,6 +151,7 @@ def _moved(
     todo: Sequence[Selected],
     beside: dict[str, Path],
     removed: Sequence[str],
+    kept: tuple[str, ...],
     holding: Holding,
     offering: Offering,
 ) -> Moved:
@@ -168,6 +171,7 @@ def _moved(
         num_shards=len(every),
         files=tuple(files),
         removed=tuple(removed),
+        kept=kept,
         dry_run=offering.dry_run,
         complete=all(each.entry.path in there for each in every),
     )

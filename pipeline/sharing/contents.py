@@ -15,6 +15,8 @@ import re
 from pathlib import Path
 from typing import Literal
 
+import orjson
+
 from curriculum.errors import DataError
 from curriculum.manifest import Manifest, ShardEntry
 from pipeline.layout import LOG_NAME, SIGNATURE_NAME
@@ -84,6 +86,15 @@ def _extends(new: Manifest, old: Manifest) -> bool:
         return False
     kept = {shard.path: shard.sha256 for shard in shards_of(new)}
     return all(kept.get(shard.path) == shard.sha256 for shard in shards_of(old))
+
+
+def tells_of(log: bytes, manifest: Manifest) -> bool:
+    """Whether a build log is that of a dataset."""
+    try:
+        value = orjson.loads(log)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(value, dict) and value.get("id") == manifest.id
 
 
 def damaged(path: Path, found: str) -> DataError:

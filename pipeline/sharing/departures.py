@@ -17,6 +17,7 @@ from pathlib import Path
 
 from curriculum.shard_format import COMPRESSED
 from pipeline.progress import Advance, Progress
+from pipeline.publish import make_folder
 from pipeline.sharing.batches import batches, from_threads
 from pipeline.sharing.contents import damaged
 from pipeline.sharing.digests import digest_of
@@ -70,7 +71,7 @@ class Departures:
         if self._ending:
             from pipeline.sharing.frames import compress_file
 
-            (self._made / name).parent.mkdir(parents=True, exist_ok=True)
+            make_folder((self._made / name).parent, lambda folder: None)
             found: str | None = compress_file(path, self._made / name, _uncounted)
         else:
             found = digest_of(path, _uncounted, follow=True)

@@ -19,6 +19,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+import orjson
+
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, FORMAT, Manifest, parse_manifest
 from curriculum.shard_format import COMPRESSED
@@ -113,8 +115,8 @@ def marker_of(manifest: Manifest) -> bytes:
 def _marked(place: Place) -> str:
     """The id that the marker names; "" if it is damaged."""
     try:
-        value = json.loads(place.read(MARKER, MAX_MARKER_BYTES) or b"")
-    except ValueError:
+        value = orjson.loads(place.read(MARKER, MAX_MARKER_BYTES) or b"")
+    except orjson.JSONDecodeError:
         return ""
     return str(value.get("id", ""))[:80] if isinstance(value, dict) else ""
 

@@ -45,6 +45,8 @@ class Moved:
     """shards first"""
     removed: tuple[str, ...] = ()
     """names of what was there and goes"""
+    kept: tuple[str, ...] = ()
+    """names of what is another file there, and stays"""
     dry_run: bool
     complete: bool
     """every shard of the dataset is where it was to go, or would be"""
@@ -73,6 +75,7 @@ class Moved:
             "moved_files": len(self.files),
             "moved_bytes": self.num_bytes,
             "removed": list(self.removed),
+            "kept": list(self.kept),
             "phases": [
                 {"phase": "validation" if phase == HELD_OUT else phase, "shards": count, "bytes": num_bytes}
                 for phase, count, num_bytes in per_phase(shards)
@@ -97,6 +100,8 @@ def report(moved: Moved) -> str:
     """For people."""
     end = f"{'to' if moved.action == 'push' else 'from'} {moved.where}"
     signed = f"\nsigned by {moved.signer}" if moved.signer else ""
+    if moved.kept:
+        signed = f"\nkept {' and '.join(moved.kept)} as edited there; --overwrite replaces all, shards too{signed}"
     if not (moved.files or moved.removed):
         what = "Everything that was asked for" if not moved.complete else "Everything"
         those = f"{len(moved.wanted):,} shards of {moved.dataset_id}"

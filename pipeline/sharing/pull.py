@@ -25,7 +25,7 @@ from pipeline.progress import Progress
 from pipeline.publish import remove, sync_folder
 from pipeline.sharing.arrivals import Arrivals
 from pipeline.sharing.batches import from_threads
-from pipeline.sharing.beside import made_here, missing_beside, write_beside
+from pipeline.sharing.beside import made_here, missing_beside, read_build_log, write_beside
 from pipeline.sharing.contents import (
     BUILD_LOG,
     FOLDERS,
@@ -111,6 +111,7 @@ def _pull(
     strangers = _strangers(target, offer, present, wanted)
     removed = _removed(target, strangers, beside)
     _require_space(folder, sources, strangers)
+    log = read_build_log(place, offer) if BUILD_LOG in beside else None
     files = DiskFiles(folder=str(folder), aside=f"{WORK}/aside")
     write_bytes(files, WORK_MANIFEST, offer.text)
     if target.replaces:
@@ -122,7 +123,7 @@ def _pull(
             files.remove(name)
     arrivals = Arrivals(place, folder, folder / WORK)
     arrivals.fetch(sources, progress)
-    write_beside(place, offer, files, beside)
+    write_beside(place, offer, files, beside, log)
     if not target.same:
         files.remove(SIGNATURE)  # of what was there: none is better than another's
         write_bytes(files, FILE_NAME, offer.text)

@@ -9,16 +9,14 @@ was asked for. A shard is sent only if its sha256 is that of the manifest. Run a
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from curriculum.errors import DataError
 from curriculum.manifest import FILE_NAME, Manifest, parse_manifest
 from curriculum.shard_format import COMPRESSED
-from pipeline.files.local_copies import cannot_keep
+from pipeline.files.local_copies import new_local_folder
 from pipeline.progress import Progress
 from pipeline.sharing.contents import (
     BUILD_LOG,
@@ -30,7 +28,7 @@ from pipeline.sharing.contents import (
 )
 from pipeline.sharing.departures import Departures
 from pipeline.sharing.digests import size_of
-from pipeline.sharing.enclosures import differing, make
+from pipeline.sharing.enclosures import differing, edited_there, make
 from pipeline.sharing.folder_place import FolderPlace
 from pipeline.sharing.holding import Holding, look, marker_of
 from pipeline.sharing.moved import FileToMove, Moved
@@ -72,7 +70,7 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
     holding = look(place, manifest, overwrite=offering.overwrite)
     todo = [each for each in wanted if each.entry.path not in holding.trusted]
     _require_there(folder, todo)
-    with _folder_for_temporary_files() as made:
+    with new_local_folder() as made:
         beside = differing(
             folder,
             made,
@@ -83,23 +81,15 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
             build_log=offering.build_log,
             sign_key=offering.sign_key,
         )
+        kept = edited_there(beside, holding, overwrite=offering.overwrite)
+        beside = {name: path for name, path in beside.items() if name not in kept}
         ending = COMPRESSED if offering.compress else ""
         removed = of_push(holding, todo, beside, compress=offering.compress)
         place.expect([each.entry.path + ending for each in todo] + list(beside))
         if not offering.dry_run and (todo or beside or MARKER in holding.sizes):
             departures = Departures(folder, place, made, compress=offering.compress)
             _send(departures, place, made, manifest, holding, todo, beside, removed, progress)
-        return _moved(folder, place, manifest, wanted, todo, beside, removed, holding, offering)
-
-
-@contextmanager
-def _folder_for_temporary_files() -> Iterator[Path]:
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="curriculum-push-")
-    except OSError as error:
-        raise cannot_keep(Path(tempfile.gettempdir()), error) from error
-    with folder as path:
-        yield Path(path)
+        return _moved(folder, place, manifest, wanted, todo, beside, removed, kept, holding, offering)
 
 
 def _send(
@@ -161,6 +151,7 @@ def _moved(
     todo: Sequence[Selected],
     beside: dict[str, Path],
     removed: Sequence[str],
+    kept: tuple[str, ...],
     holding: Holding,
     offering: Offering,
 ) -> Moved:
@@ -180,6 +171,7 @@ def _moved(
         num_shards=len(every),
         files=tuple(files),
         removed=tuple(removed),
+        kept=kept,
         dry_run=offering.dry_run,
         complete=all(each.entry.path in there for each in every),
     )

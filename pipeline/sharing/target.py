@@ -100,8 +100,9 @@ def _require_ours(folder: Path) -> None:
 
 
 def _require_no_links(folder: Path, manifest: Manifest) -> None:
-    parents = {parent for shard in shards_of(manifest) for parent in Path(shard.path).parents}
-    for parent in sorted(parents - {Path()}):
+    folders = {Path(name) for name in {shard.path.rpartition("/")[0] for shard in shards_of(manifest)}}
+    parents = folders.union(*(name.parents for name in folders)) - {Path()}
+    for parent in sorted(parents):
         try:
             mode = (folder / parent).lstat().st_mode
         except (FileNotFoundError, NotADirectoryError):

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from curriculum.errors import BuildError
+from curriculum.errors import BuildError, DataError
 from curriculum.manifest import load_manifest
 from pipeline.sharing.contents import is_shard_name
+from pipeline.sharing.moved import report
 from travels import Broken, content, pull, push, travelling
 
 THEIRS = {
@@ -112,3 +113,46 @@ def test_the_build_log_of_another_dataset_goes(tiny: Path, longer: Path, other: 
         assert content(there) == content(after)
         assert push(after, there).removed == ()
         assert content(there) == content(after)
+
+
+@pytest.mark.parametrize("log", ['{"id": "sha256:0"}', "[]", "[" * 100_000, "\xff", ""])
+def test_a_build_log_of_something_else(tiny: Path, tmp_path: Path, log: str) -> None:
+    """Refused both ways before anything moves: it would come to light after hours."""
+    here = tmp_path / "here"
+    pull(tiny, here)
+    (here / "build-log.json").write_text(log, "latin-1")
+    with pytest.raises(DataError, match=r"build-log\.json: does not tell of this dataset"):
+        push(here, tmp_path / "there", build_log=True)
+    with pytest.raises(DataError, match=r"build-log\.json does not tell of this dataset"):
+        pull(here, tmp_path / "back", build_log=True)
+    assert not (tmp_path / "there").exists()
+    assert content(tmp_path / "back") == {}
+
+
+def test_a_card_that_was_edited_there_stays(tiny: Path, longer: Path, tmp_path: Path) -> None:
+    """Everybody edits the card on the Hub: the same dataset pushed again says that it is another one, and leaves it."""
+    there = tmp_path / "there"
+    push(tiny, there)
+    (there / "README.md").write_text("# Ours, with a paper")
+    (there / "schedule.svg").unlink()
+    edited = {**travelling(tiny), "README.md": b"# Ours, with a paper"}
+    told = push(tiny, there, dry_run=True)
+    assert told.kept == ("README.md",)
+    assert "kept README.md as edited there" in report(told)
+    assert [file.name for file in push(tiny, there).files] == ["schedule.svg"]
+    assert content(there) == edited
+    assert push(tiny, there).to_json()["kept"] == ["README.md"]
+    assert "Nothing to push" in report(push(tiny, there))
+    push(tiny, there, overwrite=True)
+    assert content(there) == travelling(tiny)
+    (there / "README.md").write_text("# Ours, with a paper")
+    assert push(longer, there).kept == ()  # the phases that it tells of are others
+    assert content(there) == travelling(longer)
+
+
+def test_a_dry_run_names_what_goes_beside_the_shards(tiny: Path, tmp_path: Path) -> None:
+    """For people, too: a card that is replaced is nothing to find out afterwards."""
+    for run in (push, pull):
+        told = report(run(tiny, tmp_path / "end", dry_run=True))
+        for name in ("README.md", "schedule.svg", "tokenizer.json", "manifest.json"):
+            assert f"  {name}: " in told

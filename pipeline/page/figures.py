@@ -21,7 +21,7 @@ from pipeline.page.draw_lengths import draw_lengths
 from pipeline.page.draw_mixture import draw_mixture
 from pipeline.page.draw_phases import draw_phases
 from pipeline.page.draw_schedule import draw_schedule
-from pipeline.page.facts import growth
+from pipeline.page.facts import growth, growth_title
 from pipeline.page.flow import THINNEST
 from pipeline.page.groups import MOST_BARS, shown_ticks
 from pipeline.page.ideal import ideal_lengths
@@ -70,7 +70,7 @@ def schedule_figure(plan: Plan) -> PageFigure:
     table = Table(columns=columns, rows=tuple(rows), note="Some of the steps, evenly spread.")
     label = f"Line chart of row length and of tokens in a step over {plan.total_steps:,} steps. {caption}"
     return PageFigure(
-        key="schedule", title="How row length grows", caption=caption, svg=draw_schedule(plan, label), table=table
+        key="schedule", title=growth_title(plan), caption=caption, svg=draw_schedule(plan, label), table=table
     )
 
 

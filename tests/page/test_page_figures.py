@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from html import unescape
 from typing import Any
 
 import pytest
 from matplotlib.backends.backend_svg import RendererSVG
 
+from curriculum.budget import Budget
+from curriculum.plan import Plan, compile_plan
+from curriculum.request import Batch
+from curriculum.schedule import Pacing
 from page.plans import plan_of, use_of_rows
 from pipeline.page.build_facts import BuildFacts
+from pipeline.page.facts import growth, growth_title
 from pipeline.page.figures import PageFigure, build_figure, mixture_figure, schedule_figure
 
 NAMES = ("v1.23456", "v1.23499", 'x="1.23456" #010203')
@@ -56,3 +62,42 @@ def test_figures_are_in_the_font_of_the_page_and_short() -> None:
         assert "font-family" not in figure.svg
         tags = re.findall(r"<[^<>]*>", figure.svg)
         assert not [tag for tag in tags if re.search(r' (?:d|x|y|transform)="[^"]*\.\d{3}', tag)]
+
+
+def grown(top: int, *, tokens: int, frac: str, max_shapes: int | None) -> Plan:
+    """A linear warmup from 8."""
+    return compile_plan(
+        pacing=Pacing(name="linear", start_length=8, max_length=top, multiple_of=8),
+        warmup=Fraction(frac),
+        batch=Batch(rows=16),
+        budget=Budget(tokens=tokens),
+        max_shapes=max_shapes,
+    )
+
+
+def test_growth_is_that_of_the_rows() -> None:
+    """A budget of shapes moves the end: a run of 63 steps told of growth over its first 96."""
+    few = grown(256, tokens=200_000, frac="1", max_shapes=2)
+    assert (few.total_steps, few.schedule["length_warmup_steps"]) == (63, 96)
+    assert [(phase.seq_len, phase.num_steps) for phase in few.phases] == [(8, 15), (256, 48)]
+    assert growth(few) == "Rows grow from 8 to 256 tokens (linear); they have 256 from step 15 on."
+    for frac in ("0.3", "0.5", "1"):
+        plan = grown(64, tokens=60_000, frac=frac, max_shapes=None)
+        said = growth(plan)
+        first = int(said.removesuffix(" on.").rpartition(" ")[2])
+        lengths = [plan.phases[plan.locate(step)[0]].seq_len for step in range(plan.total_steps)]
+        assert (lengths[first - 1] < 64, set(lengths[first:])) == (True, {64})
+
+
+def test_stretches_of_equal_length_differ_from_their_neighbours() -> None:
+    """An extension goes on at the last length, and weights listed one by one make phases of one length."""
+    up_and_down = plan_of(*[(8, 10), (64, 10), (8, 5), (32, 5), (64, 9), (8, 3)], *[(64, 1)] * 3, extensions=3)
+    assert growth(up_and_down) == "Rows have 8 to 64 tokens, in 7 stretches of equal length."
+    assert growth_title(up_and_down) == schedule_figure(up_and_down).title == "How row length changes"
+    listed = plan_of((8, 3), (8, 3), (16, 2), (16, 4))
+    assert growth(listed) == (
+        "Rows grow from 8 to 16 tokens in 2 stretches of equal length; they have 16 from step 6 on."
+    )
+    assert growth_title(listed) == "How row length grows"
+    flat = plan_of((64, 3), (64, 1))
+    assert (growth(flat), growth_title(flat)) == ("All rows have 64 tokens.", "How long rows are")

@@ -145,7 +145,7 @@ def lengths_figure(lengths: DocumentLengths, max_seq_len: int) -> PageFigure:
     label = f"Histogram of the length of {lengths.what}, by number and by tokens. {lengths.origin}"
     return PageFigure(
         key="lengths",
-        title="How long documents are",
+        title="How long documents are" if lengths.what == "documents" else "How long the pieces in rows are",
         caption=lengths.origin,
         svg=draw_lengths(lengths, max_seq_len, label),
         table=Table(columns=columns, rows=tuple(rows)),

@@ -39,6 +39,7 @@ try:
         schedule_figure,
     )
     from pipeline.page.number_tables import source_table
+    from pipeline.page.place import place_of_page
     from pipeline.page.render import Page, render
     from pipeline.page.sample_rows import sample_steps
     from pipeline.page.visible_text import visible
@@ -69,18 +70,32 @@ class PageResult:
 
 
 def write_page(
-    dataset: str | Path, out: Path, *, rows: int = DEFAULT_ROWS, options: StorageOptions = NO_OPTIONS
+    dataset: str | Path,
+    out: Path,
+    *,
+    rows: int = DEFAULT_ROWS,
+    overwrite: bool = False,
+    options: StorageOptions = NO_OPTIONS,
 ) -> PageResult:
     """Write the page of a dataset.
 
+    Args:
+        dataset: a folder or address.
+        out: the file; a page that is there is replaced.
+        rows: of a phase to show.
+        overwrite: replace whatever file is there.
+        options: of the store.
+
     Raises:
+        ConfigError: a page cannot be there (`place.py`).
         DataError: there is no dataset, or its manifest is damaged.
-        BuildError: the page cannot be written, or a store cannot be read.
+        BuildError: another file is there, the page cannot be written, or a store cannot be read.
     """
     summary = summarize(dataset, options)
+    place = place_of_page(out, dataset, overwrite=overwrite)
     page = _page(dataset, summary, rows, options)
     text = render(page).encode("utf-8", "replace")
-    with Aside(out.absolute().parent, out.absolute()) as file:
+    with Aside(place.parent, place) as file:
         file.write(text)
     return PageResult(
         out=str(out),

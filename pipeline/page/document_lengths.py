@@ -28,6 +28,7 @@ from pipeline.built_streams import built_stream, require_same_tokens
 from pipeline.census import LengthBin, take_census
 from pipeline.files.address import is_url
 from pipeline.files.contract import Files
+from pipeline.page.counted import counted
 from pipeline.page.length_estimate import bins_of, estimated_bins
 from pipeline.page.sample_lengths import SampledLengths, UnreadableRowsError, sampled_lengths
 from pipeline.store_names import index_name
@@ -94,9 +95,9 @@ def _from_store(root: Files, manifest: Manifest, log: dict[str, Any]) -> Documen
     return DocumentLengths(
         bins=bins_of(counts, tokens),
         what="documents",
-        origin=f"All {sum(counts.values()):,} training documents, counted in the token store.{sample}"
+        origin=f"All {counted(sum(counts.values()), 'training document')}, counted in the token store.{sample}"
         if not sample
-        else f"{sum(counts.values()):,} training documents, counted in the token store.{sample}",
+        else f"{counted(sum(counts.values()), 'training document')}, counted in the token store.{sample}",
     )
 
 
@@ -145,9 +146,9 @@ def _pieces(sample: SampledLengths) -> DocumentLengths:
     return DocumentLengths(
         bins=bins_of(counts, tokens),
         what="pieces",
-        origin=f"The pieces of documents in {sample.num_rows:,} sampled rows of the longest phase: rows are packed of "
-        f"them. A document that no row holds is several pieces. The token store, which has the lengths of documents, "
-        f"is not on this disk.",
+        origin=f"The pieces of documents in {counted(sample.num_rows, 'sampled row')} of the longest phase: rows are "
+        f"packed of them. A document that no row holds is several pieces. The token store, which has the lengths "
+        f"of documents, is not on this disk.",
     )
 
 
@@ -156,15 +157,16 @@ def _estimate(sample: SampledLengths, max_seq_len: int) -> DocumentLengths:
     return DocumentLengths(
         bins=estimated_bins(sample.seen, sample.unseen, sample.num_rows * max_seq_len, max_seq_len),
         what="documents",
-        origin=f"Estimated from {documents:,} documents that begin in {sample.num_rows:,} sampled rows of the longest "
-        f"phase: the token store, which has all lengths, is not on this disk. The last bar is of all that are longer.",
+        origin=f"Estimated from {counted(documents, 'document')} that begin in "
+        f"{counted(sample.num_rows, 'sampled row')} of the longest phase: the token store, which has all "
+        f"lengths, is not on this disk. The last bar is of all that are longer.",
         is_open=True,
     )
 
 
 def _all_longer(sample: SampledLengths, max_seq_len: int) -> str:
     """Where none ends in a row, as with books: how often one begins is all that can be told."""
-    documents, rows = len(sample.unseen), f"{sample.num_rows:,} sampled rows of {max_seq_len:,} tokens"
+    documents, rows = len(sample.unseen), f"{counted(sample.num_rows, 'sampled row')} of {max_seq_len:,} tokens"
     store = "The token store, which has all lengths, is not on this disk."
     if not documents:
         return f"{UNKNOWN} none begins inside {rows}. {store}"

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from curriculum.manifest import Manifest
 from curriculum.plan import Plan
 from pipeline.length_runs import grows, length_runs
+from pipeline.page.counted import counted
 from pipeline.page.draw_flow import percent_of
 from pipeline.page.visible_text import visible
 
@@ -56,8 +57,8 @@ def lede(manifest: Manifest) -> str:
             f"{a.repeated_tokens:,} are read again in further epochs."
         )
     return (
-        f"A training run, compiled: {plan.total_steps:,} steps whose rows lie on disk in the order in which they are "
-        f"trained. {growth(plan)} {trained}"
+        f"A training run, compiled: {counted(plan.total_steps, 'step')} whose rows lie on disk in the order in which "
+        f"they are trained. {growth(plan)} {trained}"
     )
 
 
@@ -69,7 +70,7 @@ def growth(plan: Plan) -> str:
         return f"All rows have {longest:,} tokens."
     if plan.mode == "document":
         cycles = plan.schedule.get("cycles")
-        turns = f" in {cycles:,} cycles" if isinstance(cycles, int) else ", shuffled"
+        turns = f" in {counted(cycles, 'cycle')}" if isinstance(cycles, int) else ", shuffled"
         return f"Rows are cut inside documents, in lengths from {shortest:,} to {longest:,} tokens{turns}."
     if not grows(runs):
         return f"Rows have {shortest:,} to {longest:,} tokens, in {len(runs):,} stretches of equal length."
@@ -99,7 +100,7 @@ def cards(manifest: Manifest, bytes_on_disk: int) -> list[Fact]:
         Fact(key="total_steps", label="steps", value=plan.total_steps, note=f"{batch} tokens each"),
         Fact(key="trained_tokens", label="trained tokens", value=a.trained_tokens),
         Fact(key="lengths", label="tokens in a row", value=lengths),
-        Fact(key="num_shapes", label="tensor shapes", value=plan.num_shapes, note=f"{len(plan.phases):,} phases"),
+        Fact(key="num_shapes", label="tensor shapes", value=plan.num_shapes, note=counted(len(plan.phases), "phase")),
         Fact(key="documents", label="documents", value=a.documents, note=f"{a.corpus_tokens:,} tokens"),
         Fact(key="bytes_on_disk", label="on disk", value=size(bytes_on_disk), note=f"{manifest.dtype} ids"),
     ]

@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from pipeline.page.counted import counted
 from pipeline.page.facts import Fact
 from pipeline.page.figures import PageFigure
 from pipeline.page.number_tables import Table
@@ -58,6 +59,7 @@ def render(page: Page) -> str:
     return _template().render(
         **values,
         contents=contents,
+        counted=counted,
         generator=GENERATOR,
         day=Markup(variables(by_night=False)),
         night=Markup(variables(by_night=True)),

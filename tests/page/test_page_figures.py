@@ -16,6 +16,7 @@ from curriculum.request import Batch
 from curriculum.schedule import Pacing
 from page.plans import plan_of, use_of_rows
 from pipeline.page.build_facts import BuildFacts
+from pipeline.page.counted import counted
 from pipeline.page.facts import growth, growth_title
 from pipeline.page.figures import PageFigure, build_figure, mixture_figure, schedule_figure
 
@@ -101,3 +102,33 @@ def test_stretches_of_equal_length_differ_from_their_neighbours() -> None:
     assert growth_title(listed) == "How row length grows"
     flat = plan_of((64, 3), (64, 1))
     assert (growth(flat), growth_title(flat)) == ("All rows have 64 tokens.", "How long rows are")
+
+
+def places_of(svg: str, names: tuple[str, ...]) -> dict[str, set[str]]:
+    """Whether the names stand at the left or at the right of the wide variant."""
+    wide = svg[: svg.index('<svg class="narrow"')]
+    found: dict[str, set[str]] = {name: set() for name in names}
+    for tag, text in re.findall(r"<text([^>]*)>([^<]*)</text>", wide):
+        if text in found:
+            place = re.search(r' x="([\d.]+)|translate\(([\d.]+)', tag)
+            assert place is not None
+            found[text].add("beside" if float(place[1] or place[2]) > 600 else "above")
+    return found
+
+
+def test_nobody_is_named_beside_the_bar_of_another() -> None:
+    """After an extension by new text, old sources have nothing at the right end, where names would stand."""
+    plan, names = plan_of((8, 3), (16, 3), (16, 2), extensions=1), ("web", "new")
+    mixed = mixture_figure(use_of_rows(plan, names, [(7, 3), (6, 4), (5, 5)]))
+    assert places_of(mixed.svg, names) == {"web": {"beside"}, "new": {"beside"}}
+    extended = mixture_figure(use_of_rows(plan, names, [(10, 0), (10, 0), (0, 10)]))
+    assert places_of(extended.svg, names) == {"web": {"above"}, "new": {"above"}}
+
+
+def test_one_thing_is_not_several() -> None:
+    """In captions and labels; the numbers 0 and 1,000 have an s."""
+    plan = plan_of((8, 1))
+    assert 'aria-label="Line chart of row length and of tokens in a step over 1 step. ' in schedule_figure(plan).svg
+    mixed = mixture_figure(use_of_rows(plan, ("web", "new"), [(5, 5)]))
+    assert 'aria-label="Stacked bars of 2 sources in 1 phase. ' in mixed.svg
+    assert [counted(number, "row") for number in (0, 1, 2, 1_000)] == ["0 rows", "1 row", "2 rows", "1,000 rows"]

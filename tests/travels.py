@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.progress import Silent
+from curriculum.errors import BuildError
+from pipeline.progress import Advance, Silent
+from pipeline.sharing.folder_place import FolderPlace
 from pipeline.sharing.moved import Moved
 from pipeline.sharing.open_place import open_place
 from pipeline.sharing.place import Place
@@ -45,3 +48,28 @@ def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
+
+
+class Broken(FolderPlace):
+    """Fails after so many files."""
+
+    def __init__(self, folder: Path, after: int) -> None:
+        super().__init__(folder, at_once=1)
+        self.after = after
+
+    @property
+    def batch_bytes(self) -> int:
+        return 1
+
+    def send(self, names: Sequence[str], folder: Path, advance: Advance) -> None:
+        self._count()
+        super().send(names, folder, advance)
+
+    def fetch(self, sizes: Mapping[str, int], folder: Path, advance: Advance) -> None:
+        self._count()
+        super().fetch(sizes, folder, advance)
+
+    def _count(self) -> None:
+        self.after -= 1
+        if self.after < 0:
+            raise BuildError("the network is gone.")

@@ -7,6 +7,7 @@ died, which the next one finds by a lock that nobody holds. A folder of another 
     CACHE/run-7h2k9x/lock                       held for as long as the process lives
     CACHE/run-7h2k9x/00003-000012-0.arrow       shard 12 of phase 3
     CACHE/run-7h2k9x/file-7                     what a build is about to upload, or reads again and again
+    CACHE/run-7h2k9x/folder-8/...               the same of several files
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import fcntl
 import itertools
 import os
 import re
+import shutil
 import tempfile
 import weakref
 from contextlib import suppress
@@ -24,6 +26,7 @@ from curriculum.errors import ConfigError, DataError
 
 LOCK = "lock"
 _OURS = re.compile(r"(\d{5,}|validation)-\d{6,}-\d+\.arrow|file-\d+")
+_OUR_FOLDERS = re.compile(r"folder-\d+")
 
 
 def default_cache_folder() -> Path:
@@ -81,6 +84,10 @@ class CacheFolder:
     def new_file(self) -> Path:
         """The path of a file that is not there yet."""
         return self.path / f"file-{next(self._numbers)}"
+
+    def new_folder(self) -> Path:
+        """The path of a folder that is not there yet; it goes with everything in it."""
+        return self.path / f"folder-{next(self._numbers)}"
 
     def full(self, error: OSError) -> DataError:
         """The sentence for a disk that does not take what was downloaded."""
@@ -152,5 +159,7 @@ def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         if _OURS.fullmatch(path.name):
             path.unlink()
+        elif _OUR_FOLDERS.fullmatch(path.name) and not path.is_symlink():
+            shutil.rmtree(path)
     (folder / LOCK).unlink()
     folder.rmdir()

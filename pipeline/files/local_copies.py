@@ -10,7 +10,10 @@ copies that somebody asked for: indexes of the token store (56 bytes per documen
 from __future__ import annotations
 
 import os
+import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from curriculum.errors import BuildError, ConfigError
@@ -27,6 +30,28 @@ def new_local_file() -> Path:
     Raises:
         BuildError: the folder for temporary files cannot be used.
     """
+    return _folder().new_file()
+
+
+@contextmanager
+def new_local_folder() -> Iterator[Path]:
+    """A folder for several files, until the block ends.
+
+    Raises:
+        BuildError: as `new_local_file`.
+    """
+    path = _folder().new_folder()
+    try:
+        path.mkdir()
+    except OSError as error:
+        raise cannot_keep(path, error) from error
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _folder() -> CacheFolder:
     with _LOCK:
         folder = _FOLDERS.get(os.getpid())
         if folder is None:
@@ -34,7 +59,7 @@ def new_local_file() -> Path:
                 folder = _FOLDERS[os.getpid()] = CacheFolder(None)
             except ConfigError as error:
                 raise BuildError(f"{error} Here: set TMPDIR to a folder with space for it.") from None
-        return folder.new_file()
+        return folder
 
 
 def local_copy(url: str, name: str) -> Path | None:

@@ -6,5 +6,5 @@ the Hub `hub_address.py`, `hub_limits.py`, `hub_client.py`, `hub_failures.py`, `
 `hub_arrivals.py`, `hub_download.py`, `hub_place.py`, `hub_bucket.py`; `open_place.py`; `ranges.py`, `selection.py`
 (which shards); `contents.py`, `digests.py`, `batches.py`, `moved.py`; `seek_table.py` and `frames.py` (compressed
 shards), `signature.py` (who vouches for a dataset); `offer.py`, `target.py`, `arrivals.py`, `beside.py`, `pull.py`;
-`holding.py`, `departures.py`, `enclosures.py`, `push.py`.
+`removals.py` (what goes), `holding.py`, `departures.py`, `enclosures.py`, `push.py`.
 """

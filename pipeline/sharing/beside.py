@@ -10,7 +10,6 @@ taken from a stranger; a build log tells of this dataset, or is refused.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from pipeline.sharing.contents import (
     MAX_TOKENIZER_BYTES,
     SIGNATURE,
     TOKENIZER,
+    tells_of,
 )
 from pipeline.sharing.digests import digest_of, size_of
 from pipeline.sharing.offer import Offer
@@ -54,7 +54,20 @@ def missing_beside(offer: Offer, target: Target, *, build_log: bool) -> list[str
     return names
 
 
-def write_beside(place: Place, offer: Offer, files: DiskFiles, names: Sequence[str]) -> None:
+def read_build_log(place: Place, offer: Offer) -> bytes:
+    """Before the first shard moves: one of another dataset is no reason to stop when all is done.
+
+    Raises:
+        DataError: it tells of another dataset.
+    """
+    text = place.read(BUILD_LOG, MAX_LOG_BYTES) or b""
+    if not tells_of(text, offer.manifest):
+        raise DataError(f"{place.where}: {BUILD_LOG} does not tell of this dataset. Pull without --build-log.")
+    return text
+
+
+def write_beside(place: Place, offer: Offer, files: DiskFiles, names: Sequence[str], log: bytes | None) -> None:
+    """What is missing; `log` is the build log, if that was asked for."""
     if TOKENIZER in names:
         text = place.read(TOKENIZER, MAX_TOKENIZER_BYTES)
         expected = offer.manifest.tokenizer.sha256
@@ -68,21 +81,10 @@ def write_beside(place: Place, offer: Offer, files: DiskFiles, names: Sequence[s
     for name, data in explanations(offer.manifest).items():
         if name in names:
             write_bytes(files, name, data)
-    if BUILD_LOG in names:
-        write_bytes(files, BUILD_LOG, _build_log(place, offer))
+    if log is not None:
+        write_bytes(files, BUILD_LOG, log)
     elif FILE_NAME in names:
         files.remove(BUILD_LOG)  # of another dataset
-
-
-def _build_log(place: Place, offer: Offer) -> bytes:
-    text = place.read(BUILD_LOG, MAX_LOG_BYTES) or b""
-    try:
-        log = json.loads(text)
-    except ValueError:
-        log = None
-    if not isinstance(log, dict) or log.get("id") != offer.manifest.id:
-        raise DataError(f"{place.where}: {BUILD_LOG} does not tell of this dataset. Pull without --build-log.")
-    return text
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -2,15 +2,20 @@
 
 In:  names, manifests.   Out: whether they are of a dataset, and how two datasets are related.
 Guarantee: only shards below `phases/` and `validation/` move under the names that a manifest gives; one that asks for
-other names, or for one twice, is refused.
+other names, or for one twice, is refused. A file counts as a shard that was left there only under a name that builds
+give: what else lies in those folders is somebody's.
 
+    is_shard_name("phases/00000-len0000008/shard-000000.arrow.zst")     True; of "phases/notes.md" False
     relation(new, old)     "same", "extension" (of old), "before" (old is an extension of it), "other"
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
+
+import orjson
 
 from curriculum.errors import DataError
 from curriculum.manifest import Manifest, ShardEntry
@@ -25,6 +30,7 @@ BUILD_LOG, SIGNATURE = LOG_NAME, SIGNATURE_NAME
 MARKER = ".push.json"
 """At a place while a dataset is pushed there: which one. Shards of equal plans have equal names and sizes."""
 FOLDERS = ("phases", "validation")
+_SHARD = re.compile(r"(phases/[0-9]{5,}-len[0-9]{7,}|validation)/shard-[0-9]{6,}\.arrow(\.zst)?")
 FRESH = frozenset({".gitattributes", ".gitignore", "LICENSE", "LICENSE.md"})
 """What a new repository of the Hub may hold; its README.md too if it has one of these."""
 MAX_MANIFEST_BYTES = 256 << 20
@@ -82,6 +88,15 @@ def _extends(new: Manifest, old: Manifest) -> bool:
     return all(kept.get(shard.path) == shard.sha256 for shard in shards_of(old))
 
 
+def tells_of(log: bytes, manifest: Manifest) -> bool:
+    """Whether a build log is that of a dataset."""
+    try:
+        value = orjson.loads(log)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(value, dict) and value.get("id") == manifest.id
+
+
 def damaged(path: Path, found: str) -> DataError:
     """The refusal to send a file."""
     return DataError(
@@ -91,8 +106,8 @@ def damaged(path: Path, found: str) -> DataError:
 
 
 def is_shard_name(name: str) -> bool:
-    """Whether a file lies in the folders of shards."""
-    return "/" in name and name.split("/")[0] in FOLDERS
+    """Whether a file has a name that a build gives to a shard, or a push to a compressed one."""
+    return _SHARD.fullmatch(name) is not None
 
 
 def is_of_a_dataset(name: str) -> bool:

@@ -10,13 +10,14 @@ is hashed, and compressed into a folder for temporary files, which holds two bat
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from curriculum.shard_format import COMPRESSED
 from pipeline.progress import Advance, Progress
+from pipeline.publish import make_folder
 from pipeline.sharing.batches import batches, from_threads
 from pipeline.sharing.contents import damaged
 from pipeline.sharing.digests import digest_of
@@ -64,18 +65,13 @@ class Departures:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def superseded(self, sent: Sequence[Selected], sizes: Mapping[str, int]) -> list[str]:
-        """Names of what a place had of the shards that were sent, in the other form."""
-        other = "" if self._ending else COMPRESSED
-        return [each.entry.path + other for each in sent if each.entry.path + other in sizes]
-
     def _prepare(self, each: Selected) -> str:
         """Check a shard, and compress it if it is to be; its name at the place."""
         path, name = self._folder / each.entry.path, each.entry.path + self._ending
         if self._ending:
             from pipeline.sharing.frames import compress_file
 
-            (self._made / name).parent.mkdir(parents=True, exist_ok=True)
+            make_folder((self._made / name).parent, lambda folder: None)
             found: str | None = compress_file(path, self._made / name, _uncounted)
         else:
             found = digest_of(path, _uncounted, follow=True)

@@ -10,14 +10,16 @@ leads to, and no signature that is none: in a stranger's folder, README.md may b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, Manifest
 from pipeline.card import explanations
 from pipeline.files.local_copies import cannot_keep
-from pipeline.sharing.contents import BUILD_LOG, EXPLANATIONS, SIGNATURE, TOKENIZER, damaged
+from pipeline.sharing.contents import BUILD_LOG, EXPLANATIONS, MAX_LOG_BYTES, SIGNATURE, TOKENIZER, damaged, tells_of
 from pipeline.sharing.digests import digest_of, size_of
+from pipeline.sharing.folder_place import FolderPlace
 from pipeline.sharing.holding import Holding
 from pipeline.sharing.place import Place
 from pipeline.sharing.signature import is_signature, sign
@@ -47,14 +49,12 @@ def differing(
         sign_key: to sign the manifest with; None: send the signature of the folder, if it has one.
 
     Raises:
-        DataError: the tokenizer is another one, or there is no build log.
+        DataError: the tokenizer is another one, or there is no build log of this dataset.
         BuildError: a file cannot be read or made.
     """
     files = {TOKENIZER: _tokenizer(folder, manifest), **_explanations(folder, made, manifest)}
     if build_log:
-        if size_of(folder / BUILD_LOG) is None:
-            raise DataError(f"{folder / BUILD_LOG}: is not there, or a link. Push without --build-log.")
-        files[BUILD_LOG] = folder / BUILD_LOG
+        files[BUILD_LOG] = _build_log(folder, manifest)
     if sign_key is not None:
         files[SIGNATURE] = make(made / SIGNATURE, sign(text, sign_key))
     elif is_signature(folder / SIGNATURE):
@@ -63,6 +63,13 @@ def differing(
     if holding.manifest_text != text:
         different[FILE_NAME] = make(made / FILE_NAME, text)
     return different
+
+
+def edited_there(beside: Mapping[str, Path], holding: Holding, *, overwrite: bool) -> tuple[str, ...]:
+    """Names of card and picture that the place has otherwise, of this very dataset: people edit them there."""
+    if overwrite or not holding.same:
+        return ()
+    return tuple(name for name in EXPLANATIONS if name in beside and name in holding.sizes)
 
 
 def make(path: Path, data: bytes) -> Path:
@@ -84,6 +91,17 @@ def _tokenizer(folder: Path, manifest: Manifest) -> Path:
     if found != expected:
         said = "is missing" if found is None else f"has the sha256 {found}"
         raise damaged(path, f"it {said}, the manifest says {expected}")
+    return path
+
+
+def _build_log(folder: Path, manifest: Manifest) -> Path:
+    path = folder / BUILD_LOG
+    num_bytes = size_of(path)
+    if num_bytes is None:
+        raise DataError(f"{path}: is not there, or a link. Push without --build-log.")
+    log = FolderPlace(folder).read(BUILD_LOG, num_bytes) if num_bytes <= MAX_LOG_BYTES else None
+    if not tells_of(log or b"", manifest):
+        raise DataError(f"{path}: does not tell of this dataset, {manifest.id}. Push without --build-log.")
     return path
 
 

@@ -140,7 +140,6 @@ def _copy(
     changed: Callable[[Path], object],
 ) -> None:
     """One file; `expected` bytes of it and no more, or as many as it has when it is opened."""
-    block = memoryview(bytearray(BLOCK_BYTES))
     make_folder(aside)
     with Aside(aside, target, flush_names=changed) as whole:
         try:
@@ -149,6 +148,7 @@ def _copy(
                 if not stat.S_ISREG(state.st_mode):
                     raise DataError(f"{source}: is no ordinary file. Do not trust who put it there.")
                 num_bytes = state.st_size if expected is None else expected
+                block = memoryview(bytearray(min(BLOCK_BYTES, num_bytes + 1)))
                 while count := file.readinto(block[: num_bytes + 1 - whole.num_bytes]):
                     if whole.num_bytes + count > num_bytes:
                         raise _other_size(source, num_bytes)

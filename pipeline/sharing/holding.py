@@ -1,9 +1,10 @@
 """What a place that is pushed to holds, and which of its shards need not be sent.
 
 In:  a place, and the manifest that is to be there.   Out: `Holding`, or a refusal that names both datasets.
-Guarantee: another dataset is replaced only with --overwrite; a place that holds anything else is never touched. Shards
-of equal plans have equal names and sizes, so one that is there counts only if the manifest there gives it the same
-digest, or if the marker says that a push of this very dataset put it there. Looking changes nothing.
+Guarantee: another dataset is replaced only with --overwrite; a place that holds anything else is never touched, and
+what else lies beside a dataset stays. Shards of equal plans have equal names and sizes, so one that is there counts
+only if the manifest there gives it the same digest, or if the marker says that a push of this very dataset put it
+there. Looking changes nothing.
 
     nothing                                     a push begins
     manifest.json, of this dataset              what is missing is sent
@@ -17,6 +18,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+
+import orjson
 
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, FORMAT, Manifest, parse_manifest
@@ -54,7 +57,7 @@ class Holding:
     doubtful: tuple[str, ...]
     """names of this dataset's shards that hold something else, or may"""
     strangers: tuple[str, ...]
-    """files in the folders of shards that are none of this dataset"""
+    """shards that are none of this dataset"""
 
 
 def look(place: Place, manifest: Manifest, *, overwrite: bool) -> Holding:
@@ -112,8 +115,8 @@ def marker_of(manifest: Manifest) -> bytes:
 def _marked(place: Place) -> str:
     """The id that the marker names; "" if it is damaged."""
     try:
-        value = json.loads(place.read(MARKER, MAX_MARKER_BYTES) or b"")
-    except ValueError:
+        value = orjson.loads(place.read(MARKER, MAX_MARKER_BYTES) or b"")
+    except orjson.JSONDecodeError:
         return ""
     return str(value.get("id", ""))[:80] if isinstance(value, dict) else ""
 
@@ -129,13 +132,13 @@ def _parse(text: bytes, where: str, *, overwrite: bool) -> Manifest | None:
 
 
 def _require_ours(where: str, sizes: dict[str, int], marker: str | None, *, overwrite: bool) -> None:
-    """A place without a manifest: empty, a new repository, or an interrupted push."""
+    """A place without a manifest: empty, a new repository, or an interrupted push, which may have begun anywhere."""
+    if marker is not None:
+        return
     names = set(sizes) - FRESH
     if names < set(sizes):
         names -= {CARD}
-    foreign = sorted(name for name in names if not is_of_a_dataset(name))
-    if marker is None and not overwrite:
-        foreign = sorted(names)
+    foreign = sorted(name for name in names if not overwrite or not is_of_a_dataset(name))
     if foreign:
         hint = "" if any(not is_of_a_dataset(name) for name in names) else " --overwrite replaces it."
         raise BuildError(

@@ -11,12 +11,12 @@ private unless asked otherwise.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from curriculum.errors import BuildError, ConfigError, DataError
+from pipeline.files.local_copies import new_local_folder
 from pipeline.files.retries import FIRST_CONTACT, PATIENT, Patience
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.progress import Advance
@@ -98,9 +98,9 @@ class HubBucket:
             raise DataError(
                 f"{self.where}: {name} has {found[0].size:,} bytes, at most {most_bytes:,} are read. Do not trust it."
             )
-        with tempfile.TemporaryDirectory(prefix="curriculum-hub-") as folder:
-            self.fetch({name: found[0].size}, Path(folder), _nobody)
-            return (Path(folder) / name).read_bytes()
+        with new_local_folder() as folder:
+            self.fetch({name: found[0].size}, folder, _nobody)
+            return (folder / name).read_bytes()
 
     def fetch(self, sizes: Mapping[str, int], folder: Path, advance: Advance) -> None:
         """Several at once, each moved into place when it is whole."""

@@ -11,10 +11,10 @@ work.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.files.local_copies import new_local_folder
 from pipeline.sharing.hub_repository import Branch, HubRepository
 
 MOST_OF_A_COMMIT = 1_000
@@ -74,14 +74,14 @@ class HubCommits:
 
         def attempt(parent: str | None) -> str:
             # Links, not patterns: `upload_folder` compares each pattern with each file of the folder.
-            with tempfile.TemporaryDirectory(prefix="curriculum-push-") as links:
+            with new_local_folder() as links:
                 for path, file in files.items():
-                    link = Path(links) / path
+                    link = links / path
                     link.parent.mkdir(parents=True, exist_ok=True)
                     link.symlink_to(file.resolve())
                 return self._repository.api.upload_folder(
                     repo_id=self._repository.name,
-                    folder_path=links,
+                    folder_path=str(links),
                     commit_message=_message("Add", list(files)),
                     repo_type="dataset",
                     revision=self._repository.revision,

@@ -11,11 +11,11 @@ is sent later is seen later.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from curriculum.errors import BuildError, ConfigError, DataError
+from pipeline.files.local_copies import new_local_folder
 from pipeline.files.retries import FIRST_CONTACT, PATIENT, Patience
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.progress import Advance
@@ -91,9 +91,9 @@ class HubPlace:
             raise DataError(
                 f"{self.where}: {name} has {num_bytes:,} bytes, at most {most_bytes:,} are read. Do not trust it."
             )
-        with tempfile.TemporaryDirectory(prefix="curriculum-hub-") as folder:
-            self.fetch({name: num_bytes}, Path(folder), _nobody)
-            return (Path(folder) / name).read_bytes()
+        with new_local_folder() as folder:
+            self.fetch({name: num_bytes}, folder, _nobody)
+            return (folder / name).read_bytes()
 
     def fetch(self, sizes: Mapping[str, int], folder: Path, advance: Advance) -> None:
         """By `snapshot_download`, at the commit; a call that was killed is continued by the next one for the folder."""

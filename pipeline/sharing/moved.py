@@ -14,6 +14,8 @@ from typing import Any, Literal
 from curriculum.storage import HELD_OUT
 from pipeline.sharing.selection import Selected
 
+MOST_NAMED = 10
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileToMove:
@@ -41,6 +43,10 @@ class Moved:
     """of the whole dataset"""
     files: tuple[FileToMove, ...]
     """shards first"""
+    removed: tuple[str, ...] = ()
+    """names of what was there and goes"""
+    kept: tuple[str, ...] = ()
+    """names of what is another file there, and stays"""
     dry_run: bool
     complete: bool
     """every shard of the dataset is where it was to go, or would be"""
@@ -55,7 +61,7 @@ class Moved:
     def to_json(self) -> dict[str, Any]:
         """The object that --json prints."""
         shards = [file for file in self.files if file.phase is not None]
-        result = {
+        result: dict[str, Any] = {
             "action": self.action,
             "place": self.where,
             "dataset": self.dataset,
@@ -68,6 +74,8 @@ class Moved:
             "moved_shards": len(shards),
             "moved_files": len(self.files),
             "moved_bytes": self.num_bytes,
+            "removed": list(self.removed),
+            "kept": list(self.kept),
             "phases": [
                 {"phase": "validation" if phase == HELD_OUT else phase, "shards": count, "bytes": num_bytes}
                 for phase, count, num_bytes in per_phase(shards)
@@ -92,7 +100,9 @@ def report(moved: Moved) -> str:
     """For people."""
     end = f"{'to' if moved.action == 'push' else 'from'} {moved.where}"
     signed = f"\nsigned by {moved.signer}" if moved.signer else ""
-    if not moved.files:
+    if moved.kept:
+        signed = f"\nkept {' and '.join(moved.kept)} as edited there; --overwrite replaces all, shards too{signed}"
+    if not (moved.files or moved.removed):
         what = "Everything that was asked for" if not moved.complete else "Everything"
         those = f"{len(moved.wanted):,} shards of {moved.dataset_id}"
         return f"{what} is there already: {those}. Nothing to {moved.action}.{signed}"
@@ -105,8 +115,18 @@ def report(moved: Moved) -> str:
     for phase, count, num_bytes in per_phase(shards):
         name = "held-out rows" if phase == HELD_OUT else f"phase {phase}"
         lines.append(f"  {name}: {count:,} shards, {_size(num_bytes)}")
+    if moved.dry_run:
+        lines += [f"  {file.name}: {_size(file.num_bytes)}" for file in moved.files if file.phase is None]
+    if moved.removed:
+        verb = "would remove" if moved.dry_run else "removed"
+        lines.append(f"  {verb} {len(moved.removed):,} files of what was there: {_some(moved.removed)}")
     lines.append(f"{moved.dataset_id}{'' if moved.complete else ' (in part)'}")
     return "\n".join(lines) + signed
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED:,} more (--json lists all)" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _size(num_bytes: int) -> str:

@@ -24,6 +24,7 @@ from pipeline.sharing.contents import (
 )
 from pipeline.sharing.place import Place
 from pipeline.sharing.selection import Selected
+from pipeline.sharing.signature import check_signature, is_armored
 
 SLACK_BYTES = 1 << 20
 """What cannot be compressed grows a little: a compressed shard that is larger than the plain one by more is none."""
@@ -53,6 +54,7 @@ class Offer:
     """of manifest.json"""
     manifest: Manifest
     signature: bytes | None
+    """None also where the file of that name is something else"""
     signer: str | None
     """who signed it, if that was asked for"""
     sizes: dict[str, int]
@@ -117,11 +119,11 @@ def read_offer(place: Place, verify_key: str | None = None) -> Offer:
     signature = place.read(SIGNATURE, MAX_SIGNATURE_BYTES) if SIGNATURE in sizes else None
     signer = None
     if verify_key is not None:
-        from pipeline.sharing.signature import check_signature  # only for who wants it
-
         signer = check_signature(text, signature, verify_key, where)
     manifest = parse_manifest(text, where)
     require_movable(manifest, where)
+    if signature is not None and not is_armored(signature):
+        signature = None  # a file that nothing vouches for, or a link to a secret: it is not taken along
     return Offer(where=place.where, text=text, manifest=manifest, signature=signature, signer=signer, sizes=sizes)
 
 

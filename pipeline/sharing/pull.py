@@ -10,6 +10,7 @@ manifest. Run again, it hashes what is there and fetches what is missing or brok
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,16 +25,19 @@ from pipeline.progress import Progress
 from pipeline.publish import remove, sync_folder
 from pipeline.sharing.arrivals import Arrivals
 from pipeline.sharing.batches import from_threads
-from pipeline.sharing.beside import made_here, missing_beside, write_beside
+from pipeline.sharing.beside import made_here, missing_beside, read_build_log, write_beside
 from pipeline.sharing.contents import (
+    BUILD_LOG,
     FOLDERS,
     SIGNATURE,
+    is_shard_name,
     shards_of,
 )
 from pipeline.sharing.digests import digest_of, size_of
 from pipeline.sharing.moved import FileToMove, Moved
 from pipeline.sharing.offer import Offer, Source, read_offer
 from pipeline.sharing.place import Place
+from pipeline.sharing.removals import of_pull
 from pipeline.sharing.selection import Selected, all_shards, select
 from pipeline.sharing.target import WORK, WORK_MANIFEST, Target, examine, free_bytes
 
@@ -78,13 +82,15 @@ def pull(place: Place, folder: Path, wish: Wish, progress: Progress) -> Moved:
         target = examine(folder, offer.manifest, place.where, overwrite=wish.overwrite)
         present = _look(target, offer, wanted, progress)
         sources = offer.sources([each for each in wanted if each.entry.path not in present.whole])
+        beside = missing_beside(offer, target, build_log=wish.build_log)
         return _moved(
             offer,
             folder,
             wanted,
             sources,
-            missing_beside(offer, target, build_log=wish.build_log),
+            beside,
             present,
+            _removed(target, _strangers(target, offer, present, wanted), beside),
             dry_run=True,
         )
     with locked(folder, "folder"):
@@ -101,9 +107,11 @@ def _pull(
     beside = missing_beside(offer, target, build_log=wish.build_log)
     if not (sources or beside) and target.same:
         remove(folder / WORK)
-        return _moved(offer, folder, wanted, sources, beside, present, dry_run=False)
+        return _moved(offer, folder, wanted, sources, beside, present, (), dry_run=False)
     strangers = _strangers(target, offer, present, wanted)
+    removed = _removed(target, strangers, beside)
     _require_space(folder, sources, strangers)
+    log = read_build_log(place, offer) if BUILD_LOG in beside else None
     files = DiskFiles(folder=str(folder), aside=f"{WORK}/aside")
     write_bytes(files, WORK_MANIFEST, offer.text)
     if target.replaces:
@@ -115,7 +123,7 @@ def _pull(
             files.remove(name)
     arrivals = Arrivals(place, folder, folder / WORK)
     arrivals.fetch(sources, progress)
-    write_beside(place, offer, files, beside)
+    write_beside(place, offer, files, beside, log)
     if not target.same:
         files.remove(SIGNATURE)  # of what was there: none is better than another's
         write_bytes(files, FILE_NAME, offer.text)
@@ -125,7 +133,12 @@ def _pull(
         files.remove_empty_folders(name)
     remove(folder / WORK)
     sync_folder(folder)
-    return _moved(offer, folder, wanted, sources, beside, present, dry_run=False)
+    return _moved(offer, folder, wanted, sources, beside, present, removed, dry_run=False)
+
+
+def _removed(target: Target, strangers: Sequence[str], beside: Sequence[str]) -> tuple[str, ...]:
+    there = [name for name in (SIGNATURE, BUILD_LOG) if os.path.lexists(target.folder / name)]
+    return of_pull(strangers, there, beside, same=target.same)
 
 
 def _look(target: Target, offer: Offer, wanted: Sequence[Selected], progress: Progress) -> _Present:
@@ -152,7 +165,7 @@ def _strangers(target: Target, offer: Offer, present: _Present, wanted: Sequence
     files = DiskFiles(folder=str(target.folder), aside=f"{WORK}/aside")
     named = {shard.path for shard in shards_of(offer.manifest)}
     replaced = {each.entry.path for each in wanted}
-    found = [name for folder in FOLDERS for name in files.names(folder)]
+    found = [name for folder in FOLDERS for name in files.names(folder) if is_shard_name(name) or name in named]
     return [name for name in found if name not in named or (name in present.wrong and name not in replaced)]
 
 
@@ -176,6 +189,7 @@ def _moved(
     sources: Sequence[Source],
     beside: Sequence[str],
     present: _Present,
+    removed: tuple[str, ...],
     *,
     dry_run: bool,
 ) -> Moved:
@@ -193,6 +207,7 @@ def _moved(
         wanted=tuple(wanted),
         num_shards=len(every),
         files=tuple(files),
+        removed=removed,
         dry_run=dry_run,
         signer=offer.signer,
         complete=all(size_of(folder / shard.path) == shard.num_bytes for shard in others),

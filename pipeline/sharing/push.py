@@ -9,18 +9,17 @@ was asked for. A shard is sent only if its sha256 is that of the manifest. Run a
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from curriculum.errors import DataError
 from curriculum.manifest import FILE_NAME, Manifest, parse_manifest
 from curriculum.shard_format import COMPRESSED
-from pipeline.files.local_copies import cannot_keep
+from pipeline.files.local_copies import new_local_folder
 from pipeline.progress import Progress
 from pipeline.sharing.contents import (
+    BUILD_LOG,
     MARKER,
     MAX_MANIFEST_BYTES,
     SIGNATURE,
@@ -29,11 +28,12 @@ from pipeline.sharing.contents import (
 )
 from pipeline.sharing.departures import Departures
 from pipeline.sharing.digests import size_of
-from pipeline.sharing.enclosures import differing, make
+from pipeline.sharing.enclosures import differing, edited_there, make
 from pipeline.sharing.folder_place import FolderPlace
 from pipeline.sharing.holding import Holding, look, marker_of
 from pipeline.sharing.moved import FileToMove, Moved
 from pipeline.sharing.place import Place
+from pipeline.sharing.removals import of_push
 from pipeline.sharing.selection import Selected, all_shards, select
 
 
@@ -70,7 +70,7 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
     holding = look(place, manifest, overwrite=offering.overwrite)
     todo = [each for each in wanted if each.entry.path not in holding.trusted]
     _require_there(folder, todo)
-    with _folder_for_temporary_files() as made:
+    with new_local_folder() as made:
         beside = differing(
             folder,
             made,
@@ -81,22 +81,15 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
             build_log=offering.build_log,
             sign_key=offering.sign_key,
         )
+        kept = edited_there(beside, holding, overwrite=offering.overwrite)
+        beside = {name: path for name, path in beside.items() if name not in kept}
         ending = COMPRESSED if offering.compress else ""
+        removed = of_push(holding, todo, beside, compress=offering.compress)
         place.expect([each.entry.path + ending for each in todo] + list(beside))
         if not offering.dry_run and (todo or beside or MARKER in holding.sizes):
             departures = Departures(folder, place, made, compress=offering.compress)
-            _send(departures, place, made, manifest, holding, todo, beside, progress)
-        return _moved(folder, place, manifest, wanted, todo, beside, holding, offering)
-
-
-@contextmanager
-def _folder_for_temporary_files() -> Iterator[Path]:
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="curriculum-push-")
-    except OSError as error:
-        raise cannot_keep(Path(tempfile.gettempdir()), error) from error
-    with folder as path:
-        yield Path(path)
+            _send(departures, place, made, manifest, holding, todo, beside, removed, progress)
+        return _moved(folder, place, manifest, wanted, todo, beside, removed, kept, holding, offering)
 
 
 def _send(
@@ -107,27 +100,31 @@ def _send(
     holding: Holding,
     todo: Sequence[Selected],
     beside: dict[str, Path],
+    removed: Sequence[str],
     progress: Progress,
 ) -> None:
     """At every line the place holds what it held, a push that goes on, or the dataset."""
+    gone = set()
     if holding.replaces:
-        place.remove([name for name in (FILE_NAME, SIGNATURE) if name in holding.sizes])
+        gone = {name for name in (FILE_NAME, SIGNATURE, BUILD_LOG) if name in holding.sizes}
+        place.remove(sorted(gone))
     if not holding.marked and (todo or not holding.same):
         if holding.doubtful:
             place.remove(holding.doubtful)  # before the marker, which vouches for what is there
+            gone.update(holding.doubtful)
         make(made / MARKER, marker_of(manifest))
         place.send([MARKER], made, _uncounted)
     departures.send(todo, progress)
     early = [name for name in beside if name != FILE_NAME]
-    if not holding.replaces and SIGNATURE in holding.sizes and SIGNATURE not in beside and not holding.same:
-        place.remove([SIGNATURE])  # of what was there: none is better than another's
+    of_the_one_before = [name for name in (SIGNATURE, BUILD_LOG) if name in removed and name not in gone]
+    if of_the_one_before:
+        place.remove(of_the_one_before)
+        gone.update(of_the_one_before)
     for folder in dict.fromkeys(beside[name].parent for name in early):
         place.send([name for name in early if beside[name].parent == folder], folder, _uncounted)
     if FILE_NAME in beside:
         place.send([FILE_NAME], beside[FILE_NAME].parent, _uncounted)
-    superfluous = departures.superseded(todo, holding.sizes)
-    if not holding.same or MARKER in holding.sizes:
-        superfluous += holding.strangers
+    superfluous = [name for name in removed if name not in gone]
     marked = [MARKER] if MARKER in holding.sizes or (made / MARKER).exists() else []
     if superfluous or marked:
         place.remove([*superfluous, *marked])
@@ -153,6 +150,8 @@ def _moved(
     wanted: tuple[Selected, ...],
     todo: Sequence[Selected],
     beside: dict[str, Path],
+    removed: Sequence[str],
+    kept: tuple[str, ...],
     holding: Holding,
     offering: Offering,
 ) -> Moved:
@@ -171,6 +170,8 @@ def _moved(
         wanted=wanted,
         num_shards=len(every),
         files=tuple(files),
+        removed=tuple(removed),
+        kept=kept,
         dry_run=offering.dry_run,
         complete=all(each.entry.path in there for each in every),
     )

@@ -30,6 +30,7 @@ WAIT_SECONDS = 120.0
 """A key on a token waits for a touch."""
 _PUBLIC_KEY = re.compile(r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ +[A-Za-z0-9+/=]+")
 _ARMOR = b"-----BEGIN SSH SIGNATURE-----"
+_WHOLE = re.compile(_ARMOR + rb"\r?\n([A-Za-z0-9+/=]+\r?\n)+-----END SSH SIGNATURE-----\s*")
 
 
 def sign(manifest_bytes: bytes, key: str) -> bytes:
@@ -75,7 +76,7 @@ def check_signature(manifest_bytes: bytes, signature: bytes | None, key: str, wh
             f"{where}: it is not signed, there is no {SIGNATURE}. Ask who pushed it to sign it with "
             f"`curriculum push --sign KEY`, or pull without --verify-key."
         )
-    if len(signature) > MAX_SIGNATURE_BYTES or not signature.startswith(_ARMOR):
+    if not is_armored(signature):
         raise DataError(
             f"{where}: its {SIGNATURE} is no ssh signature: damaged, or of another tool. Have it signed again."
         )
@@ -104,14 +105,21 @@ def check_signature(manifest_bytes: bytes, signature: bytes | None, key: str, wh
     return f"{name}, {fingerprint}"
 
 
+def is_armored(data: bytes) -> bool:
+    """Whether bytes are the armor of a signature and nothing else: what may move though no digest names it.
+
+    Links to one are followed: the cache of the Hub's client is a folder of links.
+    """
+    return len(data) <= MAX_SIGNATURE_BYTES and _WHOLE.fullmatch(data) is not None
+
+
 def is_signature(path: Path) -> bool:
-    """Whether a file looks like a signature: what may be sent though no digest names it."""
+    """The same of a file."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            text = file.read(MAX_SIGNATURE_BYTES + 1)
+            return is_armored(file.read(MAX_SIGNATURE_BYTES + 1))
     except OSError:
         return False
-    return len(text) <= MAX_SIGNATURE_BYTES and text.startswith(_ARMOR)
 
 
 def _allowed_signers(key: str) -> str:

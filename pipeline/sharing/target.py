@@ -1,8 +1,8 @@
 """The folder that a dataset is pulled into: what is there, and what may be done with it.
 
 In:  a folder and the manifest that is to be there.   Out: `Target`, or a refusal that names both datasets.
-Guarantee: another dataset is replaced only with --overwrite; a folder that holds anything else is never touched; no
-link inside is followed. Looking changes nothing.
+Guarantee: another dataset is replaced only with --overwrite; a folder that holds anything else is never touched, and
+what else lies beside a dataset stays; no link inside is followed. Looking changes nothing.
 
     empty, or absent                            a pull begins
     manifest.json, of this dataset              what is missing or broken is fetched
@@ -22,7 +22,7 @@ from pathlib import Path
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, FORMAT, Manifest, parse_manifest
 from pipeline.layout import REQUEST_NAME
-from pipeline.sharing.contents import MAX_MANIFEST_BYTES, is_of_a_dataset, relation, shards_of
+from pipeline.sharing.contents import MAX_MANIFEST_BYTES, relation, shards_of
 from pipeline.sharing.digests import size_of
 
 WORK = ".pull"
@@ -88,12 +88,11 @@ def free_bytes(folder: Path) -> int:
 
 
 def _require_ours(folder: Path) -> None:
-    if not folder.is_dir() or size_of(folder / FILE_NAME) is not None:
+    """Nothing, a dataset or an interrupted pull: one that replaces another leaves what people keep beside that."""
+    if not folder.is_dir() or any(size_of(folder / name) is not None for name in (FILE_NAME, WORK_MANIFEST)):
         return
-    interrupted = size_of(folder / WORK_MANIFEST) is not None
     for path in sorted(folder.iterdir()):
-        name = f"{path.name}/" if path.is_dir() else path.name
-        if path.name != WORK and not (interrupted and is_of_a_dataset(name)):
+        if path.name != WORK:
             raise BuildError(
                 f"{folder}: holds {path.name!r} and is not a curriculum dataset, so nothing in it is touched. Give an "
                 f"empty or new folder."
@@ -101,8 +100,9 @@ def _require_ours(folder: Path) -> None:
 
 
 def _require_no_links(folder: Path, manifest: Manifest) -> None:
-    parents = {parent for shard in shards_of(manifest) for parent in Path(shard.path).parents}
-    for parent in sorted(parents - {Path()}):
+    folders = {Path(name) for name in {shard.path.rpartition("/")[0] for shard in shards_of(manifest)}}
+    parents = folders.union(*(name.parents for name in folders)) - {Path()}
+    for parent in sorted(parents):
         try:
             mode = (folder / parent).lstat().st_mode
         except (FileNotFoundError, NotADirectoryError):

@@ -74,7 +74,7 @@ def test_what_was_not_signed_is_refused(keys: Path, signed: bytes, tmp_path: Pat
         (MANIFEST + b" ", signed, alice, "is not one of this manifest as a dataset"),
         (MANIFEST, for_git, alice, "is not one of this manifest as a dataset"),
         (MANIFEST, damaged, alice, "is not one of this manifest as a dataset"),
-        (MANIFEST, signed[:100], alice, "is not one of this manifest as a dataset"),
+        (MANIFEST, signed[:100], alice, "is no ssh signature: damaged"),
         (MANIFEST, signed, str(keys / "bob.pub"), by_alice),
         (MANIFEST, signed, str(tmp_path / "git only"), by_alice),
         (MANIFEST, signed, str(tmp_path / "expired"), by_alice),

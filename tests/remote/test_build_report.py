@@ -22,7 +22,7 @@ def test_the_address_is_printed_as_it_is(
     where: str, command: str, small_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As a path it would lose a slash, and `verify` of an address is refused: people copy what stands here."""
-    files: Any = SimpleNamespace(where=where, read=lambda name: None)
+    files: Any = SimpleNamespace(where=where, facts=lambda name: None)
     build_report(BuildResult(files=files, manifest=load_manifest(small_dataset), already_finished=False))
     shown = capsys.readouterr().out
     assert shown.startswith(f"{where} is finished.")
@@ -33,7 +33,7 @@ def test_no_line_reaches_the_terminal_with_control_characters(
     small_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Names and addresses are those of whoever made the dataset."""
-    files: Any = SimpleNamespace(where="out\x1b[2J\nmine", read=lambda name: None)
+    files: Any = SimpleNamespace(where="out\x1b[2J\nmine", facts=lambda name: None)
     build_report(BuildResult(files=files, manifest=load_manifest(small_dataset), already_finished=False))
     shown = capsys.readouterr().out
     assert shown.startswith("out\\x1b[2J\\nmine is finished.\n")
@@ -48,6 +48,6 @@ def test_unused_tokens_of_packed_sources_are_told_as_a_sum(
     manifest = load_manifest(small_dataset)
     (source,) = manifest.sources
     two = replace(manifest, sources=(source, replace(source, name="b")), requires=("packed",) if packed else ())
-    files: Any = SimpleNamespace(where="out", read=lambda name: None)
+    files: Any = SimpleNamespace(where="out", facts=lambda name: None)
     build_report(BuildResult(files=files, manifest=two, already_finished=False))
     assert told in capsys.readouterr().out

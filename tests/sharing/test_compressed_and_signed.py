@@ -128,3 +128,31 @@ def test_a_signature_is_not_left_to_another_dataset(
     assert content(tmp_path / "there") == travelling(other)
     pull(tmp_path / "there", tmp_path / "back", overwrite=True)
     assert content(tmp_path / "back") == travelling(other)
+
+
+@pytest.mark.parametrize("of", ["key", "page", "signature and more"])
+def test_what_is_no_signature_is_not_pulled(tiny: Path, tmp_path: Path, keys: tuple[Path, Path], of: str) -> None:
+    """No digest names it: a link to a secret, or a page of a stranger, would be in the folder and be pushed on."""
+    there, key = tmp_path / "there", keys[0]
+    push(tiny, there, sign_key=str(key))
+    armored = (there / "manifest.json.sig").read_bytes()
+    (there / "manifest.json.sig").unlink()
+    if of == "key":
+        (there / "manifest.json.sig").symlink_to(key)
+    else:
+        data = b"<script>alert(1)</script>"
+        (there / "manifest.json.sig").write_bytes(data if of == "page" else armored + data)
+    with pytest.raises(DataError):
+        pull(there, tmp_path / "back", verify_key=f"{key}.pub")
+    pull(there, tmp_path / "back")
+    assert content(tmp_path / "back") == travelling(tiny)
+
+
+def test_a_signature_in_a_cache_of_links(tiny: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    """The cache of the Hub's client holds nothing else."""
+    there, blob = tmp_path / "there", tmp_path / "blob"
+    push(tiny, there, sign_key=str(keys[0]))
+    (there / "manifest.json.sig").rename(blob)
+    (there / "manifest.json.sig").symlink_to(blob)
+    assert pull(there, tmp_path / "back", verify_key=f"{keys[0]}.pub").signer
+    assert (tmp_path / "back" / "manifest.json.sig").read_bytes() == blob.read_bytes()

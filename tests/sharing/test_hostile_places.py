@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +20,7 @@ from pipeline.progress import Advance
 from pipeline.sharing.contents import shards_of
 from pipeline.sharing.folder_place import FolderPlace
 from remote.http_store import HttpStore, files_of
-from travels import content, pull, push, travelling
+from travels import Broken, content, pull, push, travelling
 
 
 def forge(place: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -179,31 +179,6 @@ def test_a_store_that_sends_more_than_was_asked(tiny: Path, tmp_path: Path) -> N
     with pytest.raises(DataError, match="never that of the manifest"):
         pull(Greedy(tiny), tmp_path / "back")
     assert not any(name.endswith(".arrow") for name in content(tmp_path / "back"))
-
-
-class Broken(FolderPlace):
-    """Fails after so many files."""
-
-    def __init__(self, folder: Path, after: int) -> None:
-        super().__init__(folder, at_once=1)
-        self.after = after
-
-    @property
-    def batch_bytes(self) -> int:
-        return 1
-
-    def send(self, names: Sequence[str], folder: Path, advance: Advance) -> None:
-        self._count()
-        super().send(names, folder, advance)
-
-    def fetch(self, sizes: Mapping[str, int], folder: Path, advance: Advance) -> None:
-        self._count()
-        super().fetch(sizes, folder, advance)
-
-    def _count(self) -> None:
-        self.after -= 1
-        if self.after < 0:
-            raise BuildError("the network is gone.")
 
 
 def test_a_place_that_fails_at_any_file(tiny: Path, tmp_path: Path) -> None:

@@ -44,9 +44,30 @@ def test_killed_at_every_effect_on_the_disk(datasets: dict[str, Path], tmp_path:
         shutil.copytree(dataset, tmp_path / name)
     push(datasets["tiny"], tmp_path / "packed", compress=True)
     command = [sys.executable, str(SCRIPT), str(tmp_path), *SCENARIOS[transfer]]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    (tmp_path / "tmp").mkdir()
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "TMPDIR": str(tmp_path / "tmp")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     for result in json.loads(done.stdout).values():
         assert result["wrong"] == {}
         assert result["effects"] > 15
+
+
+def test_what_a_killed_push_had_packed_does_not_stay(tiny: Path, tmp_path: Path) -> None:
+    """Gigabytes in TMPDIR that nobody looks for: the next command that makes something there removes them."""
+    (tmp_path / "tmp").mkdir()
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "TMPDIR": str(tmp_path / "tmp")}
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "import pipeline.sharing.departures as departures\n"
+        "from travels import push\n"
+        "if sys.argv[3] == 'dies':\n"
+        "    done = lambda ready: [each.result() for each in ready]\n"
+        "    departures.Departures._send = lambda *given: done(given[1]) and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "push(Path(sys.argv[1]), Path(sys.argv[2]), compress=True)\n"
+    )
+    for how, returncode, packed in (("dies", -9, True), ("lives", 0, False)):
+        command = [sys.executable, "-c", code, str(tiny), str(tmp_path / "there"), how]
+        assert subprocess.run(command, env=environment, check=False).returncode == returncode
+        assert bool(list((tmp_path / "tmp").rglob("*.zst"))) == packed

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curriculum.errors import BuildError, ConfigError
+from pipeline.tokenizer_limits import require_loadable
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -226,6 +227,10 @@ def _neutral(path: str, stamp: tuple[int, int, int]) -> str:
             f"{path} is JSON but not a tokenizer.json: it has no object named `model`. "
             "Give a file written by the Hugging Face tokenizers library."
         )
+    try:
+        require_loadable(content)
+    except ValueError as error:
+        raise ConfigError(f"The tokenizer {path} cannot be used: {error}. Give another one.") from error
     content.update(truncation=None, padding=None, post_processor=None)
     if "dropout" in content["model"]:
         content["model"]["dropout"] = None

@@ -22,6 +22,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from curriculum.errors import BuildError
+from curriculum.regular_file import MAX_JSON_BYTES
 from pipeline.files.bucket import Bucket
 from pipeline.files.connection import ATTEMPT_SECONDS, Connection
 from pipeline.files.contract import FileFacts, OpenFile
@@ -86,12 +87,12 @@ class ObjectFiles:
         found = self._ask(lambda bucket: sorted(bucket.listing(under, ATTEMPT_SECONDS)), under, "listed")
         return [name for name in found if name != LEASE_NAME]
 
-    def read(self, name: str, patience: Patience = PATIENT) -> bytes | None:
-        """All bytes."""
+    def read(self, name: str, patience: Patience = PATIENT, most_bytes: int = MAX_JSON_BYTES) -> bytes | None:
+        """All bytes, if they are at most so many."""
 
         def attempt(bucket: Bucket) -> bytes | None:
             try:
-                return bucket.read(name, None, ATTEMPT_SECONDS)
+                return bucket.read(name, None, ATTEMPT_SECONDS, most_bytes)
             except FileNotFoundError:
                 return None
 
@@ -203,6 +204,8 @@ class ObjectFiles:
                 f"{self.address(name)}: the store has no such object. Run the same command again: what is missing is "
                 f"made anew."
             )
+        if facts.num_bytes < 0:
+            raise BuildError(f"{self.address(name)}: the store does not say how many bytes it has. Copy it to a disk.")
         path = new_local_file()
         block = memoryview(bytearray(min(RANGE_BYTES, facts.num_bytes)))
         try:

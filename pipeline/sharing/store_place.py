@@ -59,6 +59,8 @@ class StorePlace:
         facts = self._files.facts(name)
         if facts is None:
             return None
+        if facts.num_bytes < 0:  # a web server that does not say: as far as the limit
+            return self._files.read(name, most_bytes=most_bytes)
         if facts.num_bytes > most_bytes:
             raise DataError(
                 f"{self._files.address(name)}: {facts.num_bytes:,} bytes, at most {most_bytes:,} are read. Do not "

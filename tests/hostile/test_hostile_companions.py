@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import platform
@@ -11,20 +12,44 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from curriculum.errors import ConfigError
 from curriculum.manifest import load_manifest
-from hostile_dataset import ESCAPE, fit_tokenizer, is_sentence
+from hostile_dataset import ESCAPE, fit_tokenizer, is_sentence, run_limited
+from pipeline.backends import load_reference
 from pipeline.built_streams import own_store
 from pipeline.cli import main
 from pipeline.files.address import dataset_files
+from pipeline.foreign_tokenizer import entries_of
+from pipeline.tokenizer_limits import require_loadable
 
 BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
 REPLACE = {"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 100}
+UNTAGGED = {"pattern": {"String": "e"}, "content": "e" * 100}
+"""`tokenizers` takes this for a Replace."""
 TOKENIZERS: dict[str, tuple[dict[str, Any], str]] = {
     "a list": ({"decoder": []}, "its decoder is none"),
     "text that grows": (
         {"decoder": {"type": "Sequence", "decoders": [BYTES, REPLACE, REPLACE, REPLACE]}},
+        "times longer",
+    ),
+    "text that grows without a name": (
+        {"decoder": {"type": "Sequence", "decoders": [{"type": "Fuse"}, *[UNTAGGED] * 6]}},
+        "a step of no known type",
+    ),
+    "text that grows under another name": (
+        {"decoder": {"type": "Sequence", "decoders": [{"type": "Fuse", **UNTAGGED}] * 6}},
+        "times longer",
+    ),
+    "an expression without a name": (
+        {"decoder": {"pattern": {"Regex": "(e+)+$"}, "content": "x"}},
+        "a step of no known type",
+    ),
+    "text doubled by an empty suffix": (
+        {"decoder": {"type": "Sequence", "decoders": [{"type": "BPEDecoder", "suffix": ""}] * 12}},
         "times longer",
     ),
     "an endless expression": (
@@ -37,6 +62,9 @@ TOKENIZERS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "many decoders": ({"decoder": {"type": "Sequence", "decoders": [BYTES] * 20}}, "more than 16 steps"),
     "no model": ({"model": None}, "cannot be used to decode rows"),
+    "ids of text": ({"model": {"vocab": {"a": "b"}}}, "ids that are no integers"),
+    "entries of numbers": ({"model": {"vocab": [[1, 2.0]]}}, "entries that are no text"),
+    "added tokens of numbers": ({"added_tokens": [{"content": 7}]}, "an added token is no text"),
     "escapes": ({"model": {"type": ESCAPE}}, "cannot be used to decode rows"),
 }
 
@@ -71,7 +99,91 @@ def test_an_entry_of_megabytes_is_not_repeated_by_the_row(dataset: Path) -> None
     fit_tokenizer(dataset, {**tokenizer, "model": {**tokenizer["model"], "vocab": vocab}})
     outcome = CliRunner().invoke(main, ["cat", str(dataset), "--phase", "7", "--limit", "8"])
     assert outcome.exit_code == 1
-    assert "a row would have more than 67,108,864 characters" in outcome.stderr
+    assert "a row could have more than 67,108,864 characters" in outcome.stderr
+
+
+BARE = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
+CHARSMAP = {"type": "Precompiled", "precompiled_charsmap": "/////w=="}
+DEADLY: dict[str, tuple[dict[str, Any], str]] = {
+    "a tree of two million levels": (
+        {"model": {"type": "Unigram", "unk_id": 0, "vocab": [["a", 0.0], ["b" * 2_000_000, -1.0]]}},
+        "an entry of its vocabulary has 2,000,000 characters, at most 4,096 are possible",
+    ),
+    "a map of 4 GiB": ({"normalizer": CHARSMAP}, "says 4,294,967,295 bytes and has 0"),
+    "a map of 4 GiB in a sequence": (
+        {"normalizer": {"type": "Sequence", "normalizers": [CHARSMAP]}},
+        "says 4,294,967,295 bytes and has 0",
+    ),
+    "a map that is none": ({"normalizer": {**CHARSMAP, "precompiled_charsmap": "%"}}, "is not base64"),
+    "added tokens that take half a minute": (
+        {"added_tokens": [{"id": n, "content": f"t{n}", "special": True} for n in range(300_000)]},
+        "it has 300,000 added tokens, at most 65,536 are possible",
+    ),
+}
+"""Parts of a tokenizer.json that end the process, or keep it busy, while `tokenizers` loads them."""
+
+
+def test_decoding_builds_nothing_that_could_end_the_process(dataset: Path) -> None:
+    """A process of its own: what is tested is that it does not die of SIGSEGV, nor of the limit of a processor."""
+    tokenizer = json.loads((dataset / "tokenizer.json").read_bytes())
+    changes = [change for change, _ in DEADLY.values()]
+    normalizer = {"normalizer": changes[1]["normalizer"], "post_processor": 7, "truncation": 7}
+    fit_tokenizer(dataset, {**tokenizer, **normalizer, **changes[4], **changes[0]})
+    outcome = run_limited("cat", str(dataset), "--step", "0", "--limit", "1")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+
+
+def test_verify_says_what_would_end_the_process(dataset: Path) -> None:
+    tokenizer = json.loads((dataset / "tokenizer.json").read_bytes())
+    fit_tokenizer(dataset, {**tokenizer, **DEADLY["a tree of two million levels"][0]})
+    outcome = run_limited("verify", str(dataset), "--workers", "1")
+    assert outcome.returncode == 1
+    assert is_sentence(outcome.stderr.rstrip("\n")), (outcome.returncode, outcome.stderr[-500:])
+    assert "an entry of its vocabulary has 2,000,000 characters" in outcome.stderr
+
+
+@pytest.mark.parametrize("name", DEADLY)
+def test_a_build_refuses_it_before_it_is_loaded(tmp_path: Path, name: str) -> None:
+    change, words = DEADLY[name]
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": BARE, "decoder": None, **change}))
+    with pytest.raises(ConfigError) as refusal:
+        load_reference(str(path))
+    assert words in str(refusal.value)
+    assert is_sentence(str(refusal.value))
+
+
+def test_what_tools_write_is_within_the_limits() -> None:
+    """The longest entries of real vocabularies have 256 characters; a compiled map is as long as it says."""
+    charsmap = base64.b64encode((8).to_bytes(4, "little") + b"12345678" + b"text\0").decode()
+    normalizer = {"type": "Sequence", "normalizers": [{"type": "Precompiled", "precompiled_charsmap": charsmap}]}
+    vocab = [[f"{n}{' ' * 256}", -1.0] for n in range(10_000)]
+    require_loadable({"model": {"type": "Unigram", "vocab": vocab}, "normalizer": normalizer, "added_tokens": None})
+
+
+@given(
+    vocab=st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 9), min_size=1),
+    added=st.lists(st.tuples(st.sampled_from(["", *"abcdefghi"]), st.booleans()), max_size=8),
+    unigram=st.booleans(),
+)
+def test_ids_mean_what_they_mean_to_tokenizers(
+    vocab: dict[str, int], added: list[tuple[str, bool]], unigram: bool
+) -> None:
+    """Also where added tokens are entries, stand twice, or lie beyond gaps."""
+    assume(len(set(vocab.values())) == len(vocab))
+    tokens = [
+        {"id": 99, "content": text, "special": special}
+        | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        for text, special in added
+    ]
+    listed = [[entry, -1.0] for entry in vocab]
+    model = {"type": "Unigram", "unk_id": 0, "vocab": listed} if unigram else {**BARE, "vocab": vocab}
+    top = {"version": "1.0", "model": model, "decoder": None, "added_tokens": tokens}
+    theirs = Tokenizer.from_str(json.dumps(top))
+    entries, special = entries_of(top)
+    assert [entries.get(id) for id in range(25)] == [theirs.id_to_token(id) for id in range(25)]
+    ours = "".join(entries[id] for id in sorted(entries) if id not in special)
+    assert ours == theirs.decode(sorted(entries), skip_special_tokens=True).replace(" ", "")
 
 
 def test_another_tokenizer_than_the_manifest_says_decodes_nothing(dataset: Path) -> None:

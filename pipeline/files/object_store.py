@@ -184,13 +184,15 @@ class ObjectFiles:
 
     def remove_object(self, name: str, patience: Patience = PATIENT) -> None:
         """One object, if it is there."""
+        if name != LEASE_NAME:
+            require_held(self.url)
         self._ask(lambda bucket: bucket.delete(name, ATTEMPT_SECONDS), name, "removed", patience)
 
     def upload(self, name: str, path: Path, num_bytes: int, *, patience: Patience = PATIENT) -> None:
         """Replace an object by a file of this machine."""
-        require_held(self.url)
 
         def attempt(bucket: Bucket) -> None:
+            require_held(self.url)  # before each: a connection that is cut may be that of a machine which slept
             bucket.upload(name, path, num_bytes, ATTEMPT_SECONDS)
             found = bucket.identify(name, ATTEMPT_SECONDS).size
             if found != num_bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from curriculum.errors import BuildError, DataError
@@ -41,6 +42,10 @@ class StorePlace:
     def batch_bytes(self) -> int:
         """A gibibyte."""
         return BATCH_BYTES
+
+    def held(self) -> AbstractContextManager[None]:
+        """A lease, as builds have it."""
+        return self._files.held()
 
     def sizes(self) -> dict[str, int]:
         """One listing; an address that nobody answers at is given up soon. What it leaves open is asked for."""

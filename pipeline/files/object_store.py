@@ -182,12 +182,20 @@ class ObjectFiles:
         """One object, if it is there."""
         self._ask(lambda bucket: bucket.delete(name, ATTEMPT_SECONDS), name, "removed", patience)
 
-    def upload(self, name: str, path: Path, num_bytes: int, *, patience: Patience = PATIENT) -> None:
-        """Replace an object by a file of this machine."""
+    def upload(
+        self,
+        name: str,
+        path: Path,
+        num_bytes: int,
+        *,
+        patience: Patience = PATIENT,
+        seen: Callable[[int], None] = lambda amount: None,
+    ) -> None:
+        """Replace an object by a file of this machine; `seen` is told of bytes, again where some are sent again."""
         require_held(self.url)
 
         def attempt(bucket: Bucket) -> None:
-            bucket.upload(name, path, num_bytes, ATTEMPT_SECONDS)
+            bucket.upload(name, path, num_bytes, ATTEMPT_SECONDS, seen)
             found = bucket.identify(name, ATTEMPT_SECONDS).size
             if found != num_bytes:
                 raise _SizeError(f"{num_bytes:,} bytes were sent, the store has {found:,}")

@@ -17,7 +17,8 @@ from pathlib import Path
 from curriculum.errors import DataError
 from pipeline.progress import Advance, Progress
 from pipeline.publish import make_folder, move_into_place, remove, sync_folder
-from pipeline.sharing.batches import batches, from_threads
+from pipeline.sharing.batches import batches
+from pipeline.sharing.counting import from_threads, uncounted
 from pipeline.sharing.digests import digest_of, size_of
 from pipeline.sharing.offer import Source
 from pipeline.sharing.place import BEGUN, Place
@@ -56,7 +57,7 @@ class Arrivals:
         with progress.stage("pull", total=total, unit="B") as advance:
             for attempt in range(ATTEMPTS):
                 # The bar is full after the first attempt; what is fetched again is fetched on top.
-                wrong = self._attempt(wrong, from_threads(advance) if attempt == 0 else _uncounted)
+                wrong = self._attempt(wrong, from_threads(advance) if attempt == 0 else uncounted)
                 if not wrong:
                     break
         for folder in sorted(self._changed):
@@ -97,7 +98,7 @@ class Arrivals:
             remove(path)
             path = plain
         else:
-            matches = digest_of(path, _uncounted) == entry.sha256
+            matches = digest_of(path, uncounted) == entry.sha256
         if matches:
             move_into_place(path, self._folder / entry.path, self._changed.add)
         else:
@@ -129,10 +130,6 @@ def _decompress(source: Path, target: Path, num_bytes: int) -> str | None:
 
     make_folder(target.parent)
     try:
-        return decompress_file(source, target, num_bytes, _uncounted)
+        return decompress_file(source, target, num_bytes, uncounted)
     except DataError:
         return None
-
-
-def _uncounted(amount: int) -> None:
-    """Nobody watches."""

@@ -48,6 +48,23 @@ class Departures:
         self.sent: dict[str, int] = {}
         """bytes of what was sent, by its name at the place"""
 
+    def check(self, shards: Sequence[Selected], progress: Progress) -> None:
+        """Hash all of them, before what they replace is removed.
+
+        Raises:
+            DataError: one is damaged.
+        """
+        total = sum(each.entry.num_bytes for each in shards)
+        with progress.stage("check", total=total, unit="B") as advance, ThreadPoolExecutor(CHECKED_AT_ONCE) as threads:
+            counted = from_threads(advance)
+            jobs = [threads.submit(self._check, each, counted) for each in shards]
+            try:
+                for job in jobs:
+                    job.result()
+            finally:
+                for job in jobs:
+                    job.cancel()
+
     def send(self, shards: Sequence[Selected], progress: Progress) -> None:
         """All of them.
 
@@ -81,9 +98,12 @@ class Departures:
             found: str | None = compress_file(path, self._made / name, advance)
         else:
             found = digest_of(path, advance, follow=True)
-        if found != each.entry.sha256:
-            raise damaged(path, f"its sha256 is {found}, the manifest says {each.entry.sha256}")
+        _require_digest(path, found, each)
         return name
+
+    def _check(self, each: Selected, advance: Advance) -> None:
+        path = self._folder / each.entry.path
+        _require_digest(path, digest_of(path, advance, follow=True), each)
 
     def _send(self, ready: Sequence[_Ready], advance: Advance) -> None:
         names = [name.result() for _, name in ready]
@@ -98,3 +118,8 @@ class Departures:
             for name in names:
                 with suppress(OSError):
                     os.unlink(self._made / name)  # noqa: PTH108 - made here; its room is wanted
+
+
+def _require_digest(path: Path, found: str | None, each: Selected) -> None:
+    if found != each.entry.sha256:
+        raise damaged(path, f"its sha256 is {found}, the manifest says {each.entry.sha256}")

@@ -163,6 +163,9 @@ class ObjectFiles:
         """A lease, renewed while the block runs."""
         return leased(self)
 
+    def require_own_folders(self, names: Sequence[str]) -> None:
+        """There are no links."""
+
     def free_bytes(self) -> int | None:
         """Nobody can tell."""
         return None

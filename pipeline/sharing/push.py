@@ -132,7 +132,7 @@ def _send(
         if holding.doubtful:
             place.remove(holding.doubtful)  # before the marker, which vouches for what is there
             gone.update(holding.doubtful)
-        make(made / MARKER, marker_of(manifest))
+        make(made / MARKER, marker_of(manifest, anew=holding.anew))
         place.send([MARKER], made, uncounted)
     departures.send(todo, progress)
     early = [name for name in beside if name != FILE_NAME]
@@ -146,6 +146,8 @@ def _send(
         place.send([FILE_NAME], beside[FILE_NAME].parent, uncounted)
     superfluous = [name for name in removed if name not in gone]
     marked = [MARKER] if MARKER in holding.sizes or (made / MARKER).exists() else []
+    if holding.unfinished and len(todo) < len(all_shards(manifest)):
+        marked = []  # of the others nothing is known yet
     if superfluous or marked:
         place.remove([*superfluous, *marked])
 

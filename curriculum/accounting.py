@@ -17,6 +17,9 @@ from curriculum.errors import DataError
 from curriculum.json_object import JsonObject
 from curriculum.plan import Plan
 
+NO_SHARE = ("corpus_tokens", "padding_tokens")
+"""Counts of tokens that are no part of the corpus: the whole of it, and slots without text."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accounting:

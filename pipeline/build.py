@@ -37,7 +37,7 @@ from pipeline.engines.workers import Workers
 from pipeline.files.contract import Files
 from pipeline.holdout import HeldOut
 from pipeline.hub.names import is_hub_name
-from pipeline.layout import read_build_log, write_bytes
+from pipeline.layout import OWN_FOLDERS, read_build_log, write_bytes
 from pipeline.merge import merge_parts
 from pipeline.options import Options
 from pipeline.output import finish, prepare, tell_what_is_kept
@@ -106,6 +106,7 @@ def build(options: Options, progress: Progress) -> BuildResult:
     root, store = options.out_files(), options.store_files()
     log = BuildLog(request)
     with root.held(), store.held():
+        root.require_own_folders(OWN_FOLDERS)
         claim_store(store)
         # Before anything of theirs is removed.
         wait_for_orphans(progress.say, store=store, out=root, options=options.storage_option)

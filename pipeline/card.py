@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from curriculum.accounting import NO_SHARE
 from curriculum.manifest import Manifest
 from curriculum.phase import EXTENSIONS
 from curriculum.shard_format import config_name
@@ -93,7 +94,21 @@ def _reading(manifest: Manifest) -> Iterator[str]:
     yield from ("for batch in reader.steps(start=0, rank=0, world_size=1):",)
     yield f"    batch.inputs, {targets}  # [rows, seq_len], targets are shifted already"
     yield from ("```", "", "Without it, one phase at a time:", "", "```python", "import datasets", "")
-    yield from (f'datasets.load_dataset("PATH", "{first}", split="train")', "```")
+    load = f'datasets.load_dataset("PATH", "{first}", split="train")'
+    yield from _reading_packed(load) if manifest.packed else (load, "```")
+    if any(phase != run for run, (phase, _) in enumerate(manifest.plan.order)):
+        yield from ("", "Steps do not take one phase after the other: `plan.order` in `manifest.json` is their order,")
+        yield "`[phase, number of steps]` for each run of them; a phase that comes back goes on with its next rows."
+
+
+def _reading_packed(load: str) -> Iterator[str]:
+    """Who trains on all tokens would train on padding and across documents, and not notice."""
+    yield from (f"row = {load}[0]", 'tokens, starts = row["tokens"], {0, *row["doc_starts"]}')
+    yield 'labels = [-100 if j in starts or j >= row["num_tokens"] else token for j, token in enumerate(tokens)]'
+    yield from ("```", "", "Rows are packed: input `j` has the target `tokens[j + 1]` if `j + 1 < num_tokens` and")
+    yield "`j + 1` is not in `doc_starts`, else none. Here a label stands where its token does, -100 for none;"
+    yield "without them a model trains on padding and across documents. `curriculum export PATH OUT --format parquet`"
+    yield "writes rows that have `labels`."
 
 
 def _sources(manifest: Manifest, use: MixtureUse | None) -> Iterator[str]:
@@ -123,7 +138,7 @@ def _sources(manifest: Manifest, use: MixtureUse | None) -> Iterator[str]:
 
 def _rebuilding(manifest: Manifest) -> Iterator[str]:
     again = rebuild(manifest)
-    yield "Beside `tokenizer.json`, with the texts of the table above in place of `CORPUS`:"
+    yield f"{again.where}, with the texts of the table above in place of `CORPUS`:"
     yield from ("", "```bash", again.text, "```", "")
     yield "How texts were read (`--text-key`, `--tokenized`) is not recorded: equal fingerprints, equal texts."
     yield f"Bytes are those of `build.algorithm` {manifest.build.algorithm}; a release with another one writes others."
@@ -134,10 +149,14 @@ def _accounting(manifest: Manifest) -> Iterator[str]:
     counts = manifest.accounting.to_json()
     corpus = max(1, counts["corpus_tokens"])
     rows = (
-        (name.replace("_", " "), f"{count:,}", f"{100 * count / corpus:.2f} %" if name.endswith("_tokens") else "")
+        (name.replace("_", " "), f"{count:,}", f"{100 * count / corpus:.2f} %" if _has_share(name) else "")
         for name, count in counts.items()
     )
     yield from _table(("accounting", "", "of the corpus"), rows)
+
+
+def _has_share(name: str) -> bool:
+    return name.endswith("_tokens") and name not in NO_SHARE
 
 
 def _phases(manifest: Manifest) -> Iterator[str]:

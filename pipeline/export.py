@@ -18,9 +18,10 @@ from typing import Any
 
 from curriculum.errors import ConfigError, DataError
 from curriculum.manifest import Manifest
-from curriculum.storage import HELD_OUT
+from curriculum.storage import HELD_OUT, LocalStorage
 from pipeline.engines.local import local_workers
 from pipeline.export_folder import files_below, prepare, publish, read_object, refuse_place
+from pipeline.export_missing import refuse_missing
 from pipeline.export_part import Source, export_part, open_dataset, record_path
 from pipeline.exporters import exporter
 from pipeline.exporters.contract import Target, Written, targets_of
@@ -105,16 +106,19 @@ def export_dataset(
 
     Raises:
         ConfigError: the dataset cannot be exported so, or there are no such phases or steps.
-        DataError: the dataset is damaged.
+        DataError: the dataset is damaged, or was pulled without what is asked for.
         BuildError: the folder holds something else, or cannot be written.
     """
     began = time.monotonic()
     refuse_place(out, dataset)
-    manifest = open_dataset(dataset, options).manifest
+    storage = open_dataset(dataset, options)
+    manifest = storage.manifest
     refusal = exporter(asked.to).refusal(manifest)
     if refusal is not None:
         raise ConfigError(f"{dataset}: cannot be exported as {asked.to}: {refusal}")
     selection = select_rows(manifest, phases=asked.phases, steps=asked.steps, validation=asked.validation)
+    if isinstance(storage, LocalStorage):
+        refuse_missing(storage.root, manifest, selection)
     job = _Job(
         source=Source(dataset=dataset, options=options, dataset_id=manifest.id),
         work=WorkFolder(out=out),

@@ -30,7 +30,7 @@ from pipeline.engines.workers import Workers
 from pipeline.extension_request import Request, extension_request, is_finished, longer_log, source_number
 from pipeline.extension_streams import Ready, with_known, with_new_text
 from pipeline.files.contract import Files
-from pipeline.layout import LOG_NAME, read_build_log
+from pipeline.layout import LOG_NAME, OWN_FOLDERS, read_build_log
 from pipeline.longer_plan import Extent, Longer, account_longer, longer_plan, wanted_steps
 from pipeline.new_source import TOKENIZER
 from pipeline.options import Options
@@ -61,6 +61,7 @@ def extend(options: Options, extent: Extent, progress: Progress, *, sources: tup
     request = extension_request(options, extent, sources, corpus)
     check_engine(options)
     with root.held():
+        root.require_own_folders(OWN_FOLDERS)
         manifest = _read_manifest(root)
         log = _parent_log(root, manifest)
         if is_finished(manifest, log, request):

@@ -25,6 +25,8 @@ REQUEST_NAME = ".build/request.json"
 WINDOWS_FOLDER = ".build/windows"
 PARENT_LOG = ".build/parent-log.json"
 """The build log of a finished dataset while it is extended: it names the parts of the store."""
+OWN_FOLDERS = (WORK_FOLDER, "phases", "validation")
+"""Where builds and extensions write, and remove what is not of the dataset."""
 LOG_NAME = "build-log.json"
 SIGNATURE_NAME = "manifest.json.sig"
 """A signature of the manifest, of a dataset that was pulled with one."""

@@ -1,4 +1,4 @@
-"""One build at a time in a folder.
+"""One build, push or pull at a time in a folder.
 
 In:  a folder.   Out: the folder is ours until the block ends, or an error at once.
 Guarantee: the lock is the operating system's and on the folder itself: it vanishes with the process, however that
@@ -31,11 +31,16 @@ def locked(folder: Path, others: str = "--out and --store") -> Iterator[None]:
     if folder.exists() and not folder.is_dir():
         raise BuildError(f"{folder}: is a file. Give a folder, or a name that is free.")
     make_folder(folder)
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise BuildError(f"{folder}: cannot be opened ({error.strerror}). Make it readable.") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if not os.path.samestat(os.stat(folder), os.fstat(handle)):  # noqa: PTH116 - removed by who held it before
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError):
             raise BuildError(
                 f"{folder}: another process is writing there. Wait until it ends, or give another {others}."
             ) from None

@@ -2,9 +2,9 @@
 
 In:  a manifest, also that of a stranger.   Out: `Rebuild`: commands as lists of words, and what they cannot say.
 Guarantee: made from manifest fields, never from what was typed, so that equal datasets show equal commands. The plan of
-the command is compiled and compared before it is called that of the dataset. Every word is a number, a choice or a name
-of letters, digits, `.`, `_` and `-`: nothing that a shell could take for something else. An installed pacing function
-is never loaded because a manifest names it.
+the command is compiled and compared before it is called that of the dataset; where choosing its shapes takes long, a
+note says that it was not. Every word is a number, a choice or a name of letters, digits, `.`, `_` and `-`: nothing that
+a shell could take for something else. An installed pacing function is never loaded because a manifest names it.
 
     curriculum build CORPUS --out rebuilt --tokenizer tokenizer.json --eos id:256 --seed 0 --mode segment
       --schedule linear --start-length 8 --max-length 64 --multiple-of 8 --length-warmup-steps 30 --steps 100 ...
@@ -37,6 +37,10 @@ from pipeline.windows import consumed_tokens
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_COSTS = 2_000_000
 """About a second of the dynamic program of a shape budget."""
+NOT_COMPARED = (
+    "Choosing so few of so many lengths takes long, so the plan of this command was not compared with that of the "
+    "dataset: `curriculum plan --json` with its options shows it, and equal ids are equal datasets."
+)
 MAX_PHASES = 2_000
 """Characters of --phases on a command line; longer ones are read from the manifest."""
 SHAPES_BY_SAID = [("shapes_by", one) for one in SHAPES_BY]
@@ -55,6 +59,14 @@ class Rebuild:
     commands: tuple[tuple[str, ...], ...]
     """words, grouped into lines: an option and its value are one entry"""
     notes: tuple[str, ...]
+    files: tuple[str, ...]
+    """of the dataset, that the commands read where they are typed"""
+
+    @property
+    def where(self) -> str:
+        """Where they are typed: in the dataset its folder would get files that are not of it."""
+        copies = " and ".join(f"`{name}`" for name in self.files)
+        return f"In another folder, with a copy of {copies}" if copies else "In another folder"
 
     @property
     def text(self) -> str:
@@ -85,7 +97,8 @@ def rebuild(manifest: Manifest) -> Rebuild:
     command = (f"curriculum build {sources[0]}", *sources[1:], *lines)
     all_notes = [*notes, *plan_note, *source_notes, *_reading_notes(manifest)]
     before = ((PHASES_FILE,),) if long_phases else ()
-    return Rebuild(commands=(*before, command, *extension_words(manifest)), notes=tuple(all_notes))
+    files = ("tokenizer.json",) * (tokenizer.hub is None) + ("manifest.json",) * long_phases
+    return Rebuild(commands=(*before, command, *extension_words(manifest)), notes=tuple(all_notes), files=files)
 
 
 def built_plan(plan: Plan) -> Plan:
@@ -120,11 +133,14 @@ def plan_said(plan: Plan, batch: Said) -> tuple[Said, list[str]]:
     explicit = {"phases": _runs(plan), "multiple_of": plan.schedule.get("multiple_of"), **batch}
     candidates = [explicit] if name == ExplicitPhases.NAME else []
     if name in PACING_NAMES and _numbers(pacing):
-        candidates.append({"schedule": name, **pacing, "steps": plan.total_steps, **batch})
-        # With a budget of shapes the warmup can be longer than what is left of the run.
+        # With a budget of shapes the warmup can be longer than what is left of the run: --steps would be refused.
+        if int(pacing.get("length_warmup_steps", 0)) <= plan.total_steps:
+            candidates.append({"schedule": name, **pacing, "steps": plan.total_steps, **batch})
         most = plan.total_tokens + plan.phases[plan.order[-1][0]].tokens_per_step - 1
         candidates.append({"schedule": name, **pacing, "tokens": most, **batch})
     for candidate in candidates:
+        if _takes_long(candidate, plan):
+            return candidate, [NOT_COMPARED]
         if _gives(candidate, plan):
             return candidate, []
     explicit["multiple_of"] = 1
@@ -148,14 +164,20 @@ def _runs(plan: Plan) -> str:
     return ",".join(f"{plan.phases[phase].seq_len}:{num_steps}" for phase, num_steps in plan.order)
 
 
+def _takes_long(said: Said, plan: Plan) -> bool:
+    """Whether compiling these options would hold up whoever only wants the card."""
+    try:
+        options = OptionFields(**said, mode=plan.mode)
+        num_lengths = len(pacing_of(options).lengths) if options.max_shapes is not None else 0
+    except (PlanError, TypeError):  # of a manifest that no release of ours wrote
+        return False
+    return num_lengths.bit_length() * num_lengths * (options.max_shapes or 0) > MAX_COSTS
+
+
 def _gives(said: Said, plan: Plan) -> bool:
     """Whether these options are compiled to this plan."""
     try:
         options = OptionFields(**said, mode=plan.mode)
-        if options.max_shapes is not None:
-            num_lengths = len(pacing_of(options).lengths)
-            if num_lengths.bit_length() * num_lengths * options.max_shapes > MAX_COSTS:
-                return True
         if SEPARATE in plan.schedule:  # they stay so for weights that are listed one by one
             phases = parse_phases(said["phases"], said["multiple_of"], separate=True)
             return (

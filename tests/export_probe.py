@@ -12,6 +12,7 @@ import itertools
 import json
 import sys
 import types
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,22 +61,24 @@ def rewrite_mds(folder: str, out: Path) -> None:
             writer.write(rows[i])
 
 
-def first_row_by_readme(out: Path) -> list[list[int]]:
+def first_row_by_readme(out: Path, world_size: int = 2) -> list[list[int]]:
     """Inputs and targets of the first row, by the lines of Python that README.md shows."""
     code = (out / "README.md").read_text("utf-8").split("```python\n")[1].split("```")[0].replace("PATH", str(out))
-    names: dict[str, Any] = {"first_row": 0, "rows_per_step": 8, "world_size": 2}
+    names: dict[str, Any] = {"first_row": 0, "rows_per_step": 8, "world_size": world_size}
     exec(code, names)
     return [np.atleast_2d(names[name])[0].tolist() for name in ("inputs", "targets")]
 
 
-def batches_are_steps(num_steps: int = 6, rows_per_step: int = 8) -> bool:
+def batches_are_steps(
+    num_steps: int = 6, rows_per_step: int = 8, num_nodes: Iterable[int] = (1, 2), num_ranks: Iterable[int] = (1, 2, 4)
+) -> bool:
     """What `StreamingDataset` gives all ranks together is one step after the other, by its own arithmetic."""
     from streaming_import import import_streaming
 
     import_streaming()
     from streaming.base.partition import get_partitions  # type: ignore[import-not-found]
 
-    for nodes, ranks, workers in itertools.product((1, 2), (1, 2, 4), (1, 2)):
+    for nodes, ranks, workers in itertools.product(num_nodes, num_ranks, (1, 2)):
         batch_size = rows_per_step // (nodes * ranks)
         order = get_partitions("relaxed", num_steps * rows_per_step, 1, nodes, ranks, workers, batch_size)
         batches = [sorted(order[:, :, w, b].ravel()) for b in range(order.shape[3]) for w in range(workers)]
@@ -83,6 +86,15 @@ def batches_are_steps(num_steps: int = 6, rows_per_step: int = 8) -> bool:
         if batches != steps:
             return False
     return True
+
+
+def readme_refuses(out: Path, world_size: int) -> bool:
+    """Whether the lines of README.md stop where so many ranks would not get steps."""
+    try:
+        first_row_by_readme(out, world_size)
+    except AssertionError:
+        return True
+    return False
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
@@ -100,6 +112,8 @@ def main(kind: str, *folders: str) -> None:
         for folder in folders:
             rewrite_mds(folder, Path(f"{folder}-again"))
         found["batches_are_steps"] = batches_are_steps()
+        found["batches_of_3_ranks_are_steps"] = batches_are_steps(num_nodes=(1,), num_ranks=(3,))
+        found["refuses_3_ranks"] = [readme_refuses(out, 3) for out in outs]
     print(json.dumps(found))  # noqa: T201 - the result
 
 

@@ -7,9 +7,9 @@ stalls is an error that names the shard.
 
     reader = curriculum.open("s3://bucket/dataset")        batches are equal to those of a local copy
 
-Read in this order: `byte_ranges` (arithmetic), `failures`, `store` (one attempt), `fetcher` (threads, retries,
-deadlines), `cache_folder`, `shard_source`, `ranged_shard`, `running_digest`, `cached_shard` (one shard), `shard_cache`
-(which of them stay), `read_ahead`, `guess`, `storage`.
+Read in this order: `byte_ranges` (arithmetic), `failures`, `bounded_http`, `store` (one attempt), `fetcher` (threads,
+retries, deadlines), `cache_folder`, `shard_source`, `ranged_shard`, `running_digest`, `cached_shard` (one shard),
+`shard_cache` (which of them stay), `read_ahead`, `guess`, `storage`.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from curriculum.errors import CurriculumError, DataError
 
 _FINAL = (
     CurriculumError,
+    MemoryError,
     FileNotFoundError,
     PermissionError,
     NotADirectoryError,

@@ -14,9 +14,11 @@ import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from curriculum.errors import ConfigError
+from curriculum.errors import ConfigError, DataError
+from curriculum.regular_file import MAX_JSON_BYTES
+from curriculum.remote.bounded_http import read_http
 from curriculum.remote.byte_ranges import Span
-from curriculum.remote.failures import reason
+from curriculum.remote.failures import http_status, reason
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf"}
 """Protocol -> extra of this package that brings its file system."""
@@ -75,6 +77,10 @@ class Store:
         # The default `cat_file` opens a file that reads 5 MiB ahead; each range is one request instead.
         plain = not self._is_async and type(self._fs).cat_file is fsspec.AbstractFileSystem.cat_file
         self._how: dict[str, Any] = {"cache_type": "none"} if plain else {}
+        protocols = set(_names(self._fs.protocol))
+        self._is_http = bool({"http", "https"} & protocols)
+        self._unpacks = bool({"gs", "gcs"} & protocols)
+        self._as_stored: set[str] = set()
         self._counting = threading.Lock()
         self.bytes_read = 0
         """of spans"""
@@ -101,25 +107,65 @@ class Store:
         """What a message calls a file of the dataset."""
         return f"{self.url}/{path}"
 
-    def read(self, path: str, span: Span | None, seconds: float) -> bytes:
+    def read(self, path: str, span: Span | None, seconds: float, most_bytes: int = MAX_JSON_BYTES) -> bytes:
         """The bytes of a span of a file, or the whole file; fewer if the file ends before.
 
+        A web server that ignores the span gives one byte more than was asked for, and no more are taken.
+
         Args:
+            path: of the file.
+            span: None for all of it.
             seconds: asynchronous file systems give up after so long; others have limits of their own.
+            most_bytes: that a whole file may have.
+
+        Raises:
+            DataError: it has more, or it is stored in a form that the store unpacks on the way.
         """
-        how = {**self._how, **self._limit(seconds)}
-        if span is None:
-            data = self._fs.cat_file(f"{self._root}/{path}", **how)
-        else:
-            data = self._fs.cat_file(f"{self._root}/{path}", start=span.start, end=span.stop, **how)
+        if span is not None:
+            data = self._ask(path, span, span.stop - span.start + 1, seconds)
             with self._counting:
                 self.bytes_read += len(data)
-        return bytes(data)
+            return data
+        try:
+            data = self._ask(path, None, most_bytes + 1, seconds)
+        except Exception as error:
+            if http_status(error) != 416:  # an empty file has no first byte
+                raise
+            return b""
+        if len(data) > most_bytes:
+            raise DataError(
+                f"{self.address(path)}: more than {most_bytes:,} bytes, and no such file has so many. Do not trust it."
+            )
+        return data
+
+    def _ask(self, path: str, span: Span | None, most_bytes: int, seconds: float) -> bytes:
+        url = f"{self._root}/{path}"
+        if span is not None and span.stop <= span.start:
+            return b""
+        if self._is_http:
+            return read_http(self._fs, url, span, most_bytes, seconds)
+        self._require_as_stored(path, seconds)
+        if span is None:
+            # The default `cat_file` asks for the size anyway, when it opens the file.
+            size = self._fs.info(url, **self._refreshing()).get("size") if self._how else None
+            span = Span(0, most_bytes if size is None else min(int(size), most_bytes))
+        return bytes(self._fs.cat_file(url, start=span.start, end=span.stop, **self._how, **self._limit(seconds)))
+
+    def _require_as_stored(self, path: str, seconds: float) -> None:
+        """Google's store unpacks what was uploaded with an encoding, however much that gives, and forgets the span."""
+        if not self._unpacks or path in self._as_stored:
+            return
+        encoding = self._fs.info(f"{self._root}/{path}", **self._limit(seconds)).get("contentEncoding")
+        if encoding:
+            raise DataError(
+                f"{self.address(path)}: is stored with the encoding {str(encoding)[:40]!r}, which the store would "
+                f"unpack on the way. Upload it without one."
+            )
+        self._as_stored.add(path)
 
     def identify(self, path: str, seconds: float) -> Identity:
         """Size and version of a file as the store has it now."""
-        refresh = {} if self.immutable else self._refresh()
-        info = self._fs.info(f"{self._root}/{path}", **refresh, **self._limit(seconds))
+        info = self._fs.info(f"{self._root}/{path}", **self._refreshing(), **self._limit(seconds))
         if info.get("type") != "file":
             raise FileNotFoundError(path)
         size = info.get("size")
@@ -131,9 +177,9 @@ class Store:
     def _limit(self, seconds: float) -> dict[str, float]:
         return {"timeout": seconds} if self._is_async else {}
 
-    def _refresh(self) -> dict[str, bool]:
+    def _refreshing(self) -> dict[str, bool]:
         """s3fs and huggingface_hub may answer from a listing."""
-        return {"refresh": True} if {"s3", "hf"} & set(_names(self._fs.protocol)) else {}
+        return {"refresh": True} if not self.immutable and {"s3", "hf"} & set(_names(self._fs.protocol)) else {}
 
 
 def _names(protocol: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ MAX_SAMPLE_BYTES = 1 << 31
 READ = """\
 from streaming import StreamingDataset
 
+assert rows_per_step % world_size == 0  # else batches are not steps
 batch_size = rows_per_step // world_size  # of each rank
 rows = StreamingDataset(local="FOLDER", shuffle=False, num_canonical_nodes=1, batch_size=batch_size)
 row = rows[0]["tokens"]  # seq_len + 1 tokens
@@ -48,6 +49,7 @@ inputs, targets = row[:-1], row[1:]"""
 READ_PACKED = """\
 from streaming import StreamingDataset
 
+assert rows_per_step % world_size == 0  # else batches are not steps
 batch_size = rows_per_step // world_size  # of each rank
 rows = StreamingDataset(local="FOLDER", shuffle=False, num_canonical_nodes=1, batch_size=batch_size)
 row, labels = rows[0]["tokens"], rows[0]["labels"]  # seq_len + 1 of each; -100: no target
@@ -55,7 +57,7 @@ inputs, targets = row[:-1], labels[1:]"""
 NOTE = """\
 `doc_starts` is bytes: `numpy.frombuffer(sample["doc_starts"], numpy.uint32)` are the positions, from 1 on, where
 documents begin in the row. So read, with `num_canonical_nodes=1` on one node or several, every global batch is the rows
-of one step."""
+of one step if the number of ranks divides its rows per step; with another number of ranks it is not, and steps mix."""
 _Column = tuple[str, str, str, int]
 """name, encoding, dtype of numpy, items"""
 

@@ -46,8 +46,7 @@ class Bucket(Store):
     def identify(self, path: str, seconds: float) -> Identity:
         """Size and the best of what names the version, the same that `listing` gives."""
         self._fs.invalidate_cache()
-        refresh = {} if self.immutable else self._refresh()
-        info = self._fs.info(f"{self._root}/{path}", **refresh, **self._limit(seconds))
+        info = self._fs.info(f"{self._root}/{path}", **self._refreshing(), **self._limit(seconds))
         if info.get("type") != "file":
             raise FileNotFoundError(path)
         return _identity(info)

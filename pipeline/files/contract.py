@@ -145,5 +145,12 @@ class Files(Protocol):
             BuildError: another process holds it, or it cannot be held.
         """
 
+    def require_own_folders(self, names: Sequence[str]) -> None:
+        """Make sure that what is written below these folders, or removed there, lies in this place.
+
+        Raises:
+            BuildError: one of them, or of those below, is a link.
+        """
+
     def free_bytes(self) -> int | None:
         """Bytes that can still be written; None where nobody can tell."""

@@ -17,6 +17,7 @@ import pyarrow as pa
 from curriculum.errors import BuildError
 from curriculum.regular_file import require_regular
 from pipeline.files.contract import FileFacts, OpenFile
+from pipeline.files.own_folders import require_own_folders
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.files.together import settling_beside
 from pipeline.lock import locked
@@ -153,6 +154,10 @@ class DiskFiles:
     def held(self) -> AbstractContextManager[None]:
         """A lock of the operating system on the folder."""
         return locked(self.root)
+
+    def require_own_folders(self, names: Sequence[str]) -> None:
+        """Walks through them."""
+        require_own_folders(self.root, names)
 
     def free_bytes(self) -> int | None:
         """Free space of the disk."""

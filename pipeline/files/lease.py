@@ -1,10 +1,12 @@
-"""One build at a time below a prefix of a store, which has no locks: an object with a counter that its owner renews.
+"""One build or push at a time below a prefix of a store, which has no locks: a counter that its owner renews.
 
 In:  a place in a store.   Out: the place is ours until the block ends, or an error.
 Guarantee: no clocks of two machines are compared and no conditional write is needed. A newcomer who finds a lease
 watches whether its counter moves: if it does, he is refused, if it stands still, he takes over. An owner who finds
-another's name in the lease stops, and commits nothing. Two who begin at the same instant both look again a little
-later: at most one of them finds its own name.
+another's name in the lease stops, and commits nothing; one who could not renew for so long that another may have
+taken over, because the machine slept, looks before it writes anything. Two who begin at the same instant both look
+again a little later: at most one of them finds its own name. What was on its way when a machine fell asleep may still
+arrive: no store takes that back.
 
     {"count": 41, "host": "node3", "owner": "9f0c...", "pid": 4711}       41, 42, ...: alive
 
@@ -22,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +38,8 @@ JOIN_SECONDS = 10.0
 _LOG = logging.getLogger(__name__)
 _LOST: dict[str, BuildError] = {}
 """Places that this process held and another one has taken."""
+_HELD: dict[str, _Held] = {}
+"""Places that this process holds."""
 
 
 class Place(Protocol):
@@ -55,6 +59,11 @@ class Place(Protocol):
         """Remove an object."""
 
 
+def _clock() -> float:
+    """Seconds that go on while the machine sleeps, where the system has such a clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
     """How fast a lease lives; seconds."""
@@ -64,11 +73,43 @@ class Pace:
     """a counter that stands still for so long belongs to nobody: six renewals, or a store that is down"""
     settle: float = 1.0
     """after writing a new lease, before looking whether it is still ours"""
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = _clock
     sleep: Callable[[float], None] = time.sleep
 
 
 PACE = Pace()
+
+
+@dataclass(kw_only=True, slots=True)
+class _Held:
+    """A lease of this process."""
+
+    place: Place
+    owner: str
+    pace: Pace
+    renewed: float
+    """when the last renewal that succeeded began: nobody takes over within `watch` seconds of it"""
+    count: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def renew(self) -> None:
+        began = self.pace.clock()
+        self.count += 1
+        renew(self.place, self.owner, self.count)
+        self.renewed = began
+
+    def is_doubtful(self) -> bool:
+        return self.pace.clock() - self.renewed > self.pace.watch
+
+    def make_sure(self) -> None:
+        """As who begins: write, wait until one who was about to take over has done so, look again."""
+        with self.lock:
+            if self.is_doubtful():
+                self.renew()
+                self.pace.sleep(self.pace.settle)
+                now = _read(self.place, PATIENT)
+                if now is None or now.get("owner") != self.owner:
+                    raise _taken_by(self.place, now)
 
 
 @contextmanager
@@ -76,35 +117,39 @@ def leased(place: Place) -> Iterator[None]:
     """Hold a place.
 
     Raises:
-        BuildError: another build holds it, or takes it meanwhile; or it cannot be written.
+        BuildError: another process holds it, or takes it meanwhile; or it cannot be written.
     """
-    owner = acquire(place, PACE)
+    began = PACE.clock()
+    held = _Held(place=place, owner=acquire(place, PACE), pace=PACE, renewed=began)
     stop = threading.Event()
-    renewing = threading.Thread(target=_renew, args=(place, owner, stop), name="curriculum-lease", daemon=True)
+    renewing = threading.Thread(target=_renew, args=(held, stop), name="curriculum-lease", daemon=True)
     renewing.start()
+    _HELD[place.where] = held
     try:
         yield
     except BaseException:
         stop.set()
+        _HELD.pop(place.where, None)
         renewing.join(JOIN_SECONDS)  # it may be waiting for a store that is down
         lost = _LOST.pop(place.where, None)
         if lost is not None:
             raise lost from None  # the interrupt was ours: say why
         with suppress(CurriculumError):  # what went wrong first is what people need to know
-            place.remove_object(LEASE_NAME, FIRST_CONTACT)
+            _release(held, FIRST_CONTACT)
         raise
     stop.set()
+    _HELD.pop(place.where, None)
     renewing.join()
     if place.where in _LOST:
         raise _LOST.pop(place.where)
-    place.remove_object(LEASE_NAME, PATIENT)
+    _release(held, PATIENT)
 
 
 def acquire(place: Place, pace: Pace) -> str:
     """Write a lease of our own, and return the name in it.
 
     Raises:
-        BuildError: another build holds the place, or it cannot be written.
+        BuildError: another process holds the place, or it cannot be written.
     """
     found = _read(place, FIRST_CONTACT)
     if found is not None and not _is_dead(found):
@@ -119,13 +164,16 @@ def acquire(place: Place, pace: Pace) -> str:
 
 
 def require_held(where: str) -> None:
-    """Stop if another process has taken a place that this one held.
+    """Stop if another process has taken a place that this one held: asked before anything is written there.
 
     Raises:
         BuildError: it has.
     """
     if where in _LOST:
         raise _LOST[where]
+    held = _HELD.get(where)
+    if held is not None and held.is_doubtful():
+        held.make_sure()
 
 
 def renew(place: Place, owner: str, count: int) -> None:
@@ -136,28 +184,32 @@ def renew(place: Place, owner: str, count: int) -> None:
     """
     found = _read(place, PATIENT)
     if found is None or found.get("owner") != owner:
-        raise BuildError(
-            f"{place.where}: another build has taken this place ({_name(found)}), because for some time this one could "
-            f"not show that it is alive. Nothing is committed. Let one of them finish, then run the same command again."
-        )
+        raise _taken_by(place, found)
     place.write_small(LEASE_NAME, _lease(owner, count), PATIENT)
 
 
-def _renew(place: Place, owner: str, stop: threading.Event) -> None:
-    count = 0
-    while not stop.wait(PACE.renew):
-        count += 1
+def _release(held: _Held, patience: Patience) -> None:
+    """Remove the lease, unless another process has taken it."""
+    now = _read(held.place, patience)
+    if now is None or now.get("owner") != held.owner:
+        raise _taken_by(held.place, now)
+    held.place.remove_object(LEASE_NAME, patience)
+
+
+def _renew(held: _Held, stop: threading.Event) -> None:
+    while not stop.wait(held.pace.renew):
         try:
-            renew(place, owner, count)
+            with held.lock:
+                held.renew()
         except BuildError as error:
             if not stop.is_set():
-                _LOST[place.where] = error
+                _LOST[held.place.where] = error
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             return
 
 
 def _watch(place: Place, found: dict[str, Any], pace: Pace) -> None:
-    """Until the lease is known to be of a living build, or of none."""
+    """Until the lease is known to be of a living process, or of none."""
     began = pace.clock()
     _LOG.warning("%s: there is a lease of %s; watching for up to %g s", place.where, _name(found), pace.watch)
     while pace.clock() - began < pace.watch:
@@ -167,13 +219,21 @@ def _watch(place: Place, found: dict[str, Any], pace: Pace) -> None:
             return
         if now != found:
             raise _held_by(place, now)
-    _LOG.warning("%s: the build of %s is gone; taking over", place.where, _name(found))
+    _LOG.warning("%s: %s is gone; taking over", place.where, _name(found))
 
 
 def _held_by(place: Place, lease: dict[str, Any] | None) -> BuildError:
     return BuildError(
-        f"{place.where}: another build is writing there ({_name(lease)}). Wait until it ends, or give another --out "
-        f"and --store."
+        f"{place.where}: another build or push is writing there ({_name(lease)}). Wait until it ends, or give another "
+        f"address."
+    )
+
+
+def _taken_by(place: Place, lease: dict[str, Any] | None) -> BuildError:
+    return BuildError(
+        f"{place.where}: another build or push has taken this place ({_name(lease)}), because for some time this one "
+        f"could not show that it is alive. Nothing is committed. Let one of them finish, then run the same command "
+        f"again."
     )
 
 

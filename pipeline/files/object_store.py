@@ -22,6 +22,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from curriculum.errors import BuildError
+from curriculum.regular_file import MAX_JSON_BYTES
 from pipeline.files.bucket import Bucket
 from pipeline.files.connection import ATTEMPT_SECONDS, Connection
 from pipeline.files.contract import FileFacts, OpenFile
@@ -86,12 +87,12 @@ class ObjectFiles:
         found = self._ask(lambda bucket: sorted(bucket.listing(under, ATTEMPT_SECONDS)), under, "listed")
         return [name for name in found if name != LEASE_NAME]
 
-    def read(self, name: str, patience: Patience = PATIENT) -> bytes | None:
-        """All bytes."""
+    def read(self, name: str, patience: Patience = PATIENT, most_bytes: int = MAX_JSON_BYTES) -> bytes | None:
+        """All bytes, if they are at most so many."""
 
         def attempt(bucket: Bucket) -> bytes | None:
             try:
-                return bucket.read(name, None, ATTEMPT_SECONDS)
+                return bucket.read(name, None, ATTEMPT_SECONDS, most_bytes)
             except FileNotFoundError:
                 return None
 
@@ -162,6 +163,9 @@ class ObjectFiles:
         """A lease, renewed while the block runs."""
         return leased(self)
 
+    def require_own_folders(self, names: Sequence[str]) -> None:
+        """There are no links."""
+
     def free_bytes(self) -> int | None:
         """Nobody can tell."""
         return None
@@ -180,13 +184,15 @@ class ObjectFiles:
 
     def remove_object(self, name: str, patience: Patience = PATIENT) -> None:
         """One object, if it is there."""
+        if name != LEASE_NAME:
+            require_held(self.url)
         self._ask(lambda bucket: bucket.delete(name, ATTEMPT_SECONDS), name, "removed", patience)
 
     def upload(self, name: str, path: Path, num_bytes: int, *, patience: Patience = PATIENT) -> None:
         """Replace an object by a file of this machine."""
-        require_held(self.url)
 
         def attempt(bucket: Bucket) -> None:
+            require_held(self.url)  # before each: a connection that is cut may be that of a machine which slept
             bucket.upload(name, path, num_bytes, ATTEMPT_SECONDS)
             found = bucket.identify(name, ATTEMPT_SECONDS).size
             if found != num_bytes:
@@ -201,6 +207,8 @@ class ObjectFiles:
                 f"{self.address(name)}: the store has no such object. Run the same command again: what is missing is "
                 f"made anew."
             )
+        if facts.num_bytes < 0:
+            raise BuildError(f"{self.address(name)}: the store does not say how many bytes it has. Copy it to a disk.")
         path = new_local_file()
         block = memoryview(bytearray(min(RANGE_BYTES, facts.num_bytes)))
         try:

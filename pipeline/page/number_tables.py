@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from curriculum.accounting import NO_SHARE
 from curriculum.manifest import Manifest
 from pipeline.page.draw_flow import percent_of
 
@@ -54,7 +55,6 @@ ACCOUNTING = {
     "empty_documents": "documents without a token",
     "skipped_records": "records that could not be read and were skipped, as asked",
 }
-NO_SHARE = ("corpus_tokens", "padding_tokens")
 
 
 def source_table(manifest: Manifest) -> Table:

@@ -43,6 +43,23 @@ class Departures:
         self._made = made
         self._ending = COMPRESSED if compress else ""
 
+    def check(self, shards: Sequence[Selected], progress: Progress) -> None:
+        """Hash all of them, before what they replace is removed.
+
+        Raises:
+            DataError: one is damaged.
+        """
+        total = sum(each.entry.num_bytes for each in shards)
+        with progress.stage("check", total=total, unit="B") as advance, ThreadPoolExecutor(CHECKED_AT_ONCE) as threads:
+            counted = from_threads(advance)
+            jobs = [threads.submit(self._check, each, counted) for each in shards]
+            try:
+                for job in jobs:
+                    job.result()
+            finally:
+                for job in jobs:
+                    job.cancel()
+
     def send(self, shards: Sequence[Selected], progress: Progress) -> None:
         """All of them.
 
@@ -75,9 +92,12 @@ class Departures:
             found: str | None = compress_file(path, self._made / name, _uncounted)
         else:
             found = digest_of(path, _uncounted, follow=True)
-        if found != each.entry.sha256:
-            raise damaged(path, f"its sha256 is {found}, the manifest says {each.entry.sha256}")
+        _require_digest(path, found, each)
         return name
+
+    def _check(self, each: Selected, advance: Advance) -> None:
+        path = self._folder / each.entry.path
+        _require_digest(path, digest_of(path, advance, follow=True), each)
 
     def _send(self, ready: Sequence[Future[str]], advance: Advance) -> None:
         names = [name.result() for name in ready]
@@ -88,6 +108,11 @@ class Departures:
             for name in names:
                 with suppress(OSError):
                     os.unlink(self._made / name)  # noqa: PTH108 - made here; its room is wanted
+
+
+def _require_digest(path: Path, found: str | None, each: Selected) -> None:
+    if found != each.entry.sha256:
+        raise damaged(path, f"its sha256 is {found}, the manifest says {each.entry.sha256}")
 
 
 def _uncounted(amount: int) -> None:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from curriculum.errors import BuildError, DataError
+from pipeline.lock import locked
 from pipeline.progress import Advance
 from pipeline.publish import Aside, make_folder, remove, remove_empty, sync_folder
 from pipeline.sharing.place import AT_ONCE
@@ -42,6 +43,18 @@ class FolderPlace:
     def batch_bytes(self) -> int:
         """A gibibyte."""
         return BATCH_BYTES
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A lock of the operating system on the folder; one that is made for it goes again if nothing gets there."""
+        made = not self.folder.exists()
+        with locked(self.folder, "place"):
+            try:
+                yield
+            except BaseException:
+                if made and not any(self.folder.iterdir()):
+                    remove_empty(self.folder)
+                raise
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every ordinary file."""

@@ -11,11 +11,13 @@ private unless asked otherwise.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from curriculum.errors import BuildError, ConfigError, DataError
+from pipeline.files.lease import LEASE_NAME, leased, require_held
 from pipeline.files.local_copies import new_local_folder
 from pipeline.files.retries import FIRST_CONTACT, PATIENT, Patience
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
@@ -27,6 +29,7 @@ from pipeline.sharing.hub_failures import ask, is_not_there
 
 T = TypeVar("T")
 BATCH_BYTES = 1 << 30
+MAX_LEASE_BYTES = 1 << 16
 NEEDED = "list_bucket_tree", "get_bucket_paths_info", "create_bucket", "batch_bucket_files", "download_bucket_files"
 ASIDE = ".hub"
 
@@ -73,6 +76,13 @@ class HubBucket:
         """A gibibyte."""
         return BATCH_BYTES
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A lease, as builds have it in stores; a bucket that is missing is created before."""
+        self._require_bucket()
+        with leased(_Leasable(self)):
+            yield
+
     def sizes(self) -> dict[str, int]:
         """One listing."""
         start = self._address.path("")
@@ -87,7 +97,8 @@ class HubBucket:
                 raise
 
         found = self._ask(attempt, "listed", self._first_contact)
-        return {path.removeprefix(start): size for path, size in found.items() if path.startswith(start)}
+        names = {path.removeprefix(start): size for path, size in found.items() if path.startswith(start)}
+        return {name: size for name, size in names.items() if name != LEASE_NAME}
 
     def read(self, name: str, most_bytes: int) -> bytes | None:
         """A small file, after a question for its size."""
@@ -137,9 +148,8 @@ class HubBucket:
         """In one batch; a bucket that is missing is created before."""
         if not names:
             return
-        if not self._exists:
-            self._ask(self._create, "created")
-            self._exists = True
+        self._require_bucket()
+        require_held(self.where)
         files = [(folder / name, self._address.path(name)) for name in names]
         for path, _ in files:
             if not path.is_file():
@@ -156,7 +166,19 @@ class HubBucket:
                 self._api.batch_bucket_files(self._address.name, delete=there)
 
         if names:
+            if list(names) != [LEASE_NAME]:
+                require_held(self.where)
             self._ask(attempt, "removed")
+
+    def put(self, name: str, data: bytes) -> None:
+        """A small file from memory."""
+        added = [(data, self._address.path(name))]
+        self._ask(lambda: self._api.batch_bucket_files(self._address.name, add=added), "written", self._first_contact)
+
+    def _require_bucket(self) -> None:
+        if not self._exists:
+            self._ask(self._create, "created")
+            self._exists = True
 
     def _create(self) -> None:
         self._api.create_bucket(self._address.name, private=self._private, exist_ok=True)
@@ -177,6 +199,23 @@ class HubBucket:
                 return attempt()
 
         return ask(once, self.where, doing, patience or self._patience, self._options)
+
+
+class _Leasable:
+    """What a lease needs of a bucket: see `pipeline.files.lease.Place`."""
+
+    def __init__(self, bucket: HubBucket) -> None:
+        self._bucket = bucket
+        self.where = bucket.where
+
+    def read(self, name: str, patience: Patience) -> bytes | None:
+        return self._bucket.read(name, MAX_LEASE_BYTES)
+
+    def write_small(self, name: str, data: bytes, patience: Patience) -> None:
+        self._bucket.put(name, data)
+
+    def remove_object(self, name: str, patience: Patience) -> None:
+        self._bucket.remove([name])
 
 
 def _nobody(amount: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from curriculum.errors import BuildError, ConfigError, DataError
@@ -74,6 +75,10 @@ class HubPlace:
     def batch_bytes(self) -> int:
         """Eight gibibytes of a pull; two of a push, which makes a commit of them."""
         return PUSH_BYTES if self._pushing else PULL_BYTES
+
+    def held(self) -> AbstractContextManager[None]:
+        """Nothing: a commit names the one before, and is refused if the branch has moved."""
+        return nullcontext()
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file of the folder, but for the Hub's own."""

@@ -12,6 +12,7 @@ and `pull`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +34,13 @@ class Place(Protocol):
     @property
     def batch_bytes(self) -> int:
         """How much one call of `fetch` or `send` is best asked for: several files at once, and few commits."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold the place while it is pushed to: of two pushes one is refused, or fails before it has done harm.
+
+        Raises:
+            BuildError: another process holds it, or takes it meanwhile; or it cannot be held.
+        """
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file by its name; {} if there is nothing yet.

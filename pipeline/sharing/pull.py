@@ -121,7 +121,7 @@ def _pull(
     if not target.same:
         for name in strangers:
             files.remove(name)
-    arrivals = Arrivals(place, folder, folder / WORK)
+    arrivals = Arrivals(place, folder, folder / WORK, offer.other_form)
     arrivals.fetch(sources, progress)
     write_beside(place, offer, files, beside, log)
     if not target.same:

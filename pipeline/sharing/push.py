@@ -3,6 +3,7 @@
 In:  a folder and a place.   Out: the dataset there; `Moved`.
 Guarantee: the manifest at the place is byte for byte that of the folder, and is sent last: who finds it finds all that
 was asked for. A shard is sent only if its sha256 is that of the manifest. Run again, it sends what is not there.
+Of two pushes to a place at once one is refused: it is held while it is looked at and written.
 
     push(Path("my-dataset"), open_place("s3://bucket/my-dataset"), Offering(compress="zstd"), Terminal())
 """
@@ -10,6 +11,7 @@ was asked for. A shard is sent only if its sha256 is that of the manifest. Run a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +69,20 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
     manifest = parse_manifest(text, str(folder / FILE_NAME))
     require_movable(manifest, str(folder / FILE_NAME))
     wanted = select(manifest, phases=offering.phases, steps=offering.steps)
+    with nullcontext() if offering.dry_run else place.held():
+        return _push(folder, place, offering, text, manifest, wanted, progress)
+
+
+def _push(
+    folder: Path,
+    place: Place,
+    offering: Offering,
+    text: bytes,
+    manifest: Manifest,
+    wanted: tuple[Selected, ...],
+    progress: Progress,
+) -> Moved:
+    """Look, and send: of a place that is held."""
     holding = look(place, manifest, overwrite=offering.overwrite)
     todo = [each for each in wanted if each.entry.path not in holding.trusted]
     _require_there(folder, todo)
@@ -106,13 +122,14 @@ def _send(
     """At every line the place holds what it held, a push that goes on, or the dataset."""
     gone = set()
     if holding.replaces:
+        departures.check(todo, progress)  # else a damaged dataset would have cost the one that is there
         gone = {name for name in (FILE_NAME, SIGNATURE, BUILD_LOG) if name in holding.sizes}
         place.remove(sorted(gone))
     if not holding.marked and (todo or not holding.same):
         if holding.doubtful:
             place.remove(holding.doubtful)  # before the marker, which vouches for what is there
             gone.update(holding.doubtful)
-        make(made / MARKER, marker_of(manifest))
+        make(made / MARKER, marker_of(manifest, anew=holding.anew))
         place.send([MARKER], made, _uncounted)
     departures.send(todo, progress)
     early = [name for name in beside if name != FILE_NAME]
@@ -126,6 +143,8 @@ def _send(
         place.send([FILE_NAME], beside[FILE_NAME].parent, _uncounted)
     superfluous = [name for name in removed if name not in gone]
     marked = [MARKER] if MARKER in holding.sizes or (made / MARKER).exists() else []
+    if holding.unfinished and len(todo) < len(all_shards(manifest)):
+        marked = []  # of the others nothing is known yet
     if superfluous or marked:
         place.remove([*superfluous, *marked])
 

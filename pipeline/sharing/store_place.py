@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from curriculum.errors import BuildError, DataError
@@ -42,6 +43,10 @@ class StorePlace:
         """A gibibyte."""
         return BATCH_BYTES
 
+    def held(self) -> AbstractContextManager[None]:
+        """A lease, as builds have it."""
+        return self._files.held()
+
     def sizes(self) -> dict[str, int]:
         """One listing; an address that nobody answers at is given up soon. What it leaves open is asked for."""
         sizes = self._files.sizes(FIRST_CONTACT)
@@ -54,6 +59,8 @@ class StorePlace:
         facts = self._files.facts(name)
         if facts is None:
             return None
+        if facts.num_bytes < 0:  # a web server that does not say: as far as the limit
+            return self._files.read(name, most_bytes=most_bytes)
         if facts.num_bytes > most_bytes:
             raise DataError(
                 f"{self._files.address(name)}: {facts.num_bytes:,} bytes, at most {most_bytes:,} are read. Do not "

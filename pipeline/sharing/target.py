@@ -15,12 +15,12 @@ what else lies beside a dataset stays; no link inside is followed. Looking chang
 from __future__ import annotations
 
 import shutil
-import stat
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, FORMAT, Manifest, parse_manifest
+from pipeline.files.own_folders import require_own_folders
 from pipeline.layout import REQUEST_NAME
 from pipeline.sharing.contents import MAX_MANIFEST_BYTES, relation, shards_of
 from pipeline.sharing.digests import size_of
@@ -58,10 +58,9 @@ def examine(folder: Path, manifest: Manifest, where: str, *, overwrite: bool) ->
     """
     if folder.exists() and not folder.is_dir():
         raise BuildError(f"{folder}: is a file. Give a folder, or a name that is free.")
-    if (folder / WORK).is_symlink():
-        raise BuildError(f"{folder / WORK}: is a link, and a pull writes there. Remove it.")
+    require_own_folders(folder, [WORK])
     _require_ours(folder)
-    _require_no_links(folder, manifest)
+    require_own_folders(folder, _folders_of_shards(manifest))
     is_dataset = size_of(folder / FILE_NAME) is not None
     before = _read(folder / FILE_NAME if is_dataset else folder / WORK_MANIFEST, overwrite=overwrite)
     begun = folder / REQUEST_NAME
@@ -99,19 +98,9 @@ def _require_ours(folder: Path) -> None:
             )
 
 
-def _require_no_links(folder: Path, manifest: Manifest) -> None:
-    folders = {Path(name) for name in {shard.path.rpartition("/")[0] for shard in shards_of(manifest)}}
-    parents = folders.union(*(name.parents for name in folders)) - {Path()}
-    for parent in sorted(parents):
-        try:
-            mode = (folder / parent).lstat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        if not stat.S_ISDIR(mode):
-            raise BuildError(
-                f"{folder / parent}: is a link or a file, and shards would go through it to another place. Remove it, "
-                f"or give another folder."
-            )
+def _folders_of_shards(manifest: Manifest) -> list[str]:
+    folders = {PurePosixPath(name) for name in {shard.path.rpartition("/")[0] for shard in shards_of(manifest)}}
+    return [str(name) for name in folders.union(*(name.parents for name in folders)) - {PurePosixPath()}]
 
 
 def _read(path: Path, *, overwrite: bool) -> Manifest | None:

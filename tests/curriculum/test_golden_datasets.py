@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ import pytest
 from click.testing import CliRunner
 
 import curriculum
+from curriculum.budget import MODES
 from curriculum.errors import DataError
-from curriculum.manifest import KNOWN_FEATURES, canonical_json
+from curriculum.manifest import KNOWN_FEATURES, HubOrigin, canonical_json
 from pipeline.cli import main
 
 FORMAT_1 = Path(__file__).parents[1] / "golden" / "format-1"
@@ -30,7 +31,7 @@ FORMAT_1 = Path(__file__).parents[1] / "golden" / "format-1"
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """What a dataset holds; rows as text, an EOS as `|`."""
+    """What a dataset holds; rows as text, an EOS as `|`, a BOS as `^`."""
 
     id: str
     requires: tuple[str, ...]
@@ -127,7 +128,38 @@ GOLDEN = {
         last_document=147,
         digest="b001509296c9049b",
     ),
+    "truncate": Golden(
+        id="sha256:8ef57260549359afc91e8420e0ea5ed8e29ca8509b9f16f04565e72e3207fb59",
+        requires=(),
+        phases=((8, 28), (16, 74)),
+        num_steps=51,
+        corpus=1636,
+        trained=1408,
+        unused=4,
+        validation=0,
+        first_row=[70104, 70097, 70114, 70100, 70032, 70056, 70044, 70032, 70119],
+        last_row=" .|^c 50: .|^c 31",
+        last_offset=1312,
+        last_document=50,
+        digest="3d3dbcd069acba51",
+    ),
+    "separate": Golden(
+        id="sha256:93161ef44e74113cc46cf15d1d8303fb9fad4460af9b01161379693c178de313",
+        requires=("mixture",),
+        phases=((8, 20), (16, 20), (16, 40)),
+        num_steps=40,
+        corpus=4058,
+        trained=1120,
+        unused=3267,
+        validation=0,
+        first_row=[115, 116, 114, 101, 97, 109, 32, 51, 49],
+        last_row="w 63, stream 126.",
+        last_offset=136,
+        last_document=3,
+        digest="a0e484facda6a08b",
+    ),
 }
+WIDTHS = {"uint16": "<u2", "uint32": "<u4"}
 by_name = pytest.mark.parametrize("name", GOLDEN)
 
 
@@ -142,7 +174,7 @@ def test_it_is_read_as_it_was_written(name: str) -> None:
     assert (accounting.corpus_tokens, accounting.trained_tokens) == (golden.corpus, golden.trained)
     assert (accounting.unused_tokens, accounting.validation_tokens) == (golden.unused, golden.validation)
     for batch in reader.steps(start=0, rank=0, world_size=1):
-        found.update(batch.tokens.astype("<u2").tobytes())
+        found.update(batch.tokens.astype(WIDTHS[manifest.dtype]).tobytes())
     assert found.hexdigest()[:16] == golden.digest
     first, last = reader[0], reader[golden.num_steps - 1]
     assert first.tokens[0].tolist() == golden.first_row
@@ -166,6 +198,20 @@ def test_what_else_a_batch_tells() -> None:
     assert (about.license, about.language) == ("cc0-1.0", ("en", "no"))
 
 
+def test_what_of_a_manifest_no_row_tells() -> None:
+    """Cut-off tokens, wide ids with a BOS, a tokenizer of the Hub; phases of one shape that are kept apart."""
+    cut = curriculum.open(FORMAT_1 / "truncate").manifest
+    assert (cut.plan.mode, cut.plan.dropped_tokens, cut.accounting.truncated_tokens) == ("truncate", 224, 224)
+    tokenizer = cut.tokenizer
+    assert (tokenizer.vocab_size, tokenizer.eos_id, tokenizer.bos_id) == (70_258, 70_256, 70_257)
+    assert tokenizer.hub == HubOrigin(name="lab/wide-bytes", revision="0123456789abcdef0123456789abcdef01234567")
+    apart = curriculum.open(FORMAT_1 / "separate").manifest
+    assert [(phase.seq_len, phase.rows_per_step) for phase in apart.plan.phases] == [(8, 2), (16, 2), (16, 2)]
+    assert apart.build.mixture is not None
+    assert apart.build.mixture.weights == ((3, 1), (0, 1), (1, 1))
+    assert apart.accounting.repeated_tokens == 329
+
+
 def test_a_cursor_of_then_goes_on_now() -> None:
     """Also one of the dataset before it was extended, up to where that one ended."""
     reader = curriculum.open(FORMAT_1 / "extended")
@@ -185,7 +231,8 @@ def test_the_format_alone_suffices_to_read_it(name: str) -> None:
             data = (FORMAT_1 / name / shard["path"]).read_bytes()
             assert (len(data), hashlib.sha256(data).hexdigest()) == (shard["num_bytes"], shard["sha256"])
             shape = (shard["num_rows"], phase["seq_len"] + 1)
-            rows = np.frombuffer(data, "<u2", count=shape[0] * shape[1], offset=shard["data_offset"]).reshape(shape)
+            ids = WIDTHS[manifest["dtype"]]
+            rows = np.frombuffer(data, ids, count=shape[0] * shape[1], offset=shard["data_offset"]).reshape(shape)
             assert pa.ipc.open_file(data).read_all()["tokens"].to_pylist() == rows.tolist()
             found.append(rows[0].tolist())
     assert found[0] == GOLDEN[name].first_row
@@ -199,15 +246,18 @@ def test_every_command_that_reads_takes_it(name: str, command: str) -> None:
     run = CliRunner().invoke(main, [command, str(FORMAT_1 / name), *more])
     assert run.exit_code == 0, run.output
     if command == "verify":
-        assert GOLDEN[name].id in run.stdout
-        assert "every byte was checked" in run.stdout
+        shown = " ".join(run.stdout.split())  # where lines break depends on the length of this path
+        assert GOLDEN[name].id in shown
+        assert "every byte was checked" in shown
     elif command == "inspect":
         shown = json.loads(run.stdout)
         found = (shown["id"], shown["total_steps"], shown["missing_shards"])
         assert found == (GOLDEN[name].id, GOLDEN[name].num_steps, 0)
     else:
         (row, *_) = json.loads(run.stdout)["rows"]
-        assert "".join(row["texts"]).replace("<|endoftext|>", "|") == text_of(np.array(GOLDEN[name].first_row))
+        assert "".join(row["texts"]).replace("<|endoftext|>", "|").replace("<s>", "^") == text_of(
+            np.array(GOLDEN[name].first_row)
+        )
 
 
 @pytest.mark.parametrize(
@@ -251,8 +301,27 @@ def test_what_is_newer_is_refused_by_name(
 
 def test_every_feature_of_this_release_has_a_golden_dataset() -> None:
     """Whoever adds a feature to the format adds a dataset that holds it."""
-    assert {feature for golden in GOLDEN.values() for feature in golden.requires} == KNOWN_FEATURES
+    manifests = [curriculum.open(FORMAT_1 / name).manifest for name in GOLDEN]
+    assert {feature for manifest in manifests for feature in manifest.requires} == KNOWN_FEATURES
+    assert {manifest.plan.mode for manifest in manifests} == set(MODES)
+    assert {manifest.dtype for manifest in manifests} == {"uint16", "uint32"}
+    assert {manifest.build.bos for manifest in manifests} == {"none", "document"}
+    found = {key for name in GOLDEN for key in keys_of(json.loads((FORMAT_1 / name / "manifest.json").read_bytes()))}
+    assert found >= {
+        *("about", "license", "language", "hub", "fill", "mixture", "extensions", "parent", "first_step", "source"),
+        *("validation_tokens", "first_document", "padding_tokens", "separate"),
+    }, "keys that some manifests have and others not"
+
+
+def keys_of(value: Any) -> Iterator[str]:
+    """Of all objects in a JSON value."""
+    if isinstance(value, dict):
+        yield from value
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from keys_of(one)
 
 
 def text_of(row: np.ndarray[Any, Any]) -> str:
-    return "".join("|" if token == 256 else chr(token) for token in row.tolist())
+    """Ids of bytes, from 0 on or from 70,000 on."""
+    special = {256: "|", 257: "^"}
+    return "".join(special.get(token % 70_000, chr(token % 70_000)) for token in row.tolist())

@@ -151,6 +151,7 @@ def test_extensions_are_told(pages: dict[str, MadePage]) -> None:
     assert f"by steps 40 to 44, from {entry.parent}" in Elements(made.html).text
     assert "extended" in Elements(made.html).text
     assert "curriculum extend rebuilt" in Elements(made.html).text
+    assert "In another folder, with a copy of tokenizer.json, with the texts" in Elements(made.html).text
 
 
 def test_the_same_dataset_has_the_same_page(pages: dict[str, MadePage], tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ def page_of(name: str, text: str, offset: int) -> str:
             row_notes=[name],
             targets="targets",
             about=[fact],
-            rebuild=Rebuild(commands=((name,),), notes=(name,)),
+            rebuild=Rebuild(commands=((name,),), notes=(name,), files=(name,)),
             identity=[fact],
             lineage=[(name, name)],
         )
@@ -228,6 +229,12 @@ def page_of(name: str, text: str, offset: int) -> str:
 
 
 PLAIN = Elements(page_of("name", "text", 0))
+
+
+def test_one_row_is_one_row() -> None:
+    """A step of "1 rows" makes a reader doubt the number."""
+    assert "Step 0: 1 row of 8 tokens" in PLAIN.text
+    assert "1 token not shown" in PLAIN.text
 
 
 @settings(max_examples=100)

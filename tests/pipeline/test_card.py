@@ -12,16 +12,19 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
+import curriculum
 from curriculum.about_entry import About
 from curriculum.errors import DataError
 from curriculum.manifest import Manifest, load_manifest
 from curriculum.mixture import Mixture
 from curriculum.plan import Batch, Budget, compile_plan
 from curriculum.schedule import Pacing
+from packed_dataset import write_packed_dataset
 from pipeline.build import BuildResult
 from pipeline.card import dataset_card
 from pipeline.card_front_matter import size_category
@@ -35,6 +38,21 @@ EVIL = (TAG, LINES, TABLE, "`EVIL`", "](javascript:EVIL)", "EVIL\x1b[2J", "EVIL\
 def manifest(small_dataset: Path) -> Manifest:
     """Eight phases and held-out documents."""
     return load_manifest(small_dataset)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of modes that pack: 3 steps of 8, 3 of 16, 2 of 8 again. Read-only."""
+    root = tmp_path_factory.mktemp("packed") / "dataset"
+    root.mkdir()
+    (root / "README.md").write_text(dataset_card(write_packed_dataset(root)), "utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def cyclic(packed: Path) -> Manifest:
+    """Of the packed dataset: a phase that is visited again."""
+    return load_manifest(packed)
 
 
 def test_the_front_matter_is_what_the_hub_reads(manifest: Manifest) -> None:
@@ -124,6 +142,47 @@ def test_the_card_says_what_the_manifest_says(small_dataset: Path, manifest: Man
     ):
         assert f"\n{line}\n" in card
     assert (small_dataset / "schedule.svg").read_bytes() == schedule_picture(manifest.plan)
+
+
+def test_the_card_of_packed_rows_shows_which_inputs_have_a_target(
+    packed: Path, cyclic: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who loads `tokens` and shifts them trains on padding and across documents, and nothing tells."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    code = dataset_card(cyclic).split("```python\n")[2].split("```")[0]
+    *_, tokens_line, labels_line = code.splitlines()
+    reader = curriculum.open(packed)
+    names: dict[str, Any] = {}
+    exec(code.replace("PATH", str(packed)), names)
+    assert names["labels"][1:] == reader[0].labels[0].tolist()
+    rule = compile(f"{tokens_line}\n{labels_line}", "card", "exec")
+    found = []
+    for path in sorted((packed / "phases").rglob("*.arrow")):
+        for row in pa.ipc.open_file(path.read_bytes()).read_all().to_pylist():
+            names = {"row": row}
+            exec(rule, names)
+            found.append(names["labels"][1:])
+    in_order = sorted(reader, key=lambda batch: batch.phase)
+    assert found == [labels for batch in in_order for labels in batch.labels.tolist()]
+    assert sum(label == -100 for labels in found for label in labels) == cyclic.accounting.padding_tokens
+
+
+def test_the_card_says_that_phases_come_back(manifest: Manifest, cyclic: Manifest) -> None:
+    """Trained phase by phase, a curriculum that goes up and down would be another one."""
+    sentence = "Steps do not take one phase after the other: `plan.order` in `manifest.json` is their order"
+    assert cyclic.plan.order == ((0, 3), (1, 3), (0, 2))
+    assert sentence in dataset_card(cyclic)
+    assert sentence not in dataset_card(manifest)
+
+
+def test_padding_is_no_part_of_the_corpus(cyclic: Manifest) -> None:
+    """A share of it would be one of something else: padding has no text."""
+    card = dataset_card(cyclic)
+    assert f"| padding tokens | {cyclic.accounting.padding_tokens} |  |" in card
+    assert f"| corpus tokens | {cyclic.accounting.corpus_tokens} |  |" in card
+    assert f"| trained tokens | {cyclic.accounting.trained_tokens} | " in card
 
 
 @pytest.mark.parametrize("evil", EVIL)

@@ -231,6 +231,38 @@ def test_a_damaged_dataset_is_not_exported(small_dataset: Path, tmp_path: Path) 
     assert digests(tmp_path / "npy") == digests(tmp_path / "fresh"), "what was refused continues after the repair"
 
 
+@pytest.mark.parametrize(
+    ("gone", "asked", "refused", "said"),
+    [
+        ({1}, {}, True, "by --phases 0, or get the rest with `curriculum pull`"),
+        ({0}, {"steps": "5-7"}, True, "by --phases 1, or get the rest"),
+        ({0, 1}, {"phases": "0"}, True, "No phase is whole: give --steps that are here, or get the rest"),
+        ({HELD_OUT}, {}, True, "Export without held-out rows by --no-validation, or get the rest"),
+        ({1, HELD_OUT}, {}, True, "by --phases 0 --no-validation, or get the rest"),
+        ({1}, {"phases": "0"}, False, ""),
+        ({0, HELD_OUT}, {"phases": "1", "validation": False}, False, ""),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_part_of_a_dataset_is_exported_or_refused_before_anything_is_written(
+    cyclic: Path, gone: set[int], asked: dict[str, Any], refused: bool, said: str, dry_run: bool, tmp_path: Path
+) -> None:
+    """A pull of some phases: an export that fails half-way leaves a folder that then refuses the right options."""
+    dataset = shutil.copytree(cyclic, tmp_path / "part")
+    manifest = load_manifest(dataset)
+    for phase in gone:
+        entry = manifest.validation if phase == HELD_OUT else manifest.phases[phase]
+        assert entry is not None
+        (dataset / entry.shards[-1].path).unlink()
+    if not refused:
+        export(dataset, tmp_path / "out", dry_run=dry_run, **asked)
+        return
+    with pytest.raises(DataError, match=r"\.arrow: missing.*: the dataset is here in part\.") as error:
+        export(dataset, tmp_path / "out", dry_run=dry_run, **asked)
+    assert said in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_only_exports_are_touched(cyclic: Path, small_dataset: Path, tmp_path: Path) -> None:
     """A folder with anything else in it, another export without --overwrite, an address, the dataset itself."""
     foreign = tmp_path / "foreign"

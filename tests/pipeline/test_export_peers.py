@@ -197,6 +197,8 @@ def test_mds_by_streaming(plain_dataset: Path, packed_dataset: Path, tmp_path: P
         wanted |= {out / name: [_sample(row) for row in rows] for name, rows in expected(dataset).items()}
     found = probe(mds_python(), "mds", list(wanted))
     assert found["batches_are_steps"]
+    assert not found["batches_of_3_ranks_are_steps"], "8 rows of a step, 2 for each rank"
+    assert found["refuses_3_ranks"] == [True, True], "plain and packed"
     assert found["by_readme"] == {
         str(tmp_path / dataset.parent.name): first_row(dataset) for dataset in (plain_dataset, packed_dataset)
     }

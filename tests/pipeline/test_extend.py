@@ -457,3 +457,27 @@ def test_the_command(copy: Callable[[str], Path], corpus: Path) -> None:
     assert (run.exit_code, "contradict" in run.stderr) == (2, True)
     run = CliRunner().invoke(main, ["extend", str(dataset), "--steps", "1"])
     assert (run.exit_code, "64 steps" in run.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "name", [".build", ".build/aside", ".build/windows", "phases", "phases/00004-len0000064", "validation"]
+)
+@pytest.mark.parametrize("by", ["extend", "build"])
+def test_no_link_leads_out_of_a_dataset(
+    cases: dict[str, Path], build_small: Build, tmp_path: Path, name: str, by: str
+) -> None:
+    """A stranger's dataset must not have files of ours removed or overwritten: nothing is, before the refusal."""
+    precious, dataset = tmp_path / "precious", tmp_path / "dataset"
+    for each in ("aside/note", "windows/000000.json", "request.json", "shard-000000.arrow"):
+        (precious / each).parent.mkdir(parents=True, exist_ok=True)
+        (precious / each).write_text("precious")
+    shutil.copytree(cases["segment"], dataset)
+    if (dataset / name).is_dir():
+        shutil.rmtree(dataset / name)
+    (dataset / name).parent.mkdir(exist_ok=True)
+    (dataset / name).symlink_to(precious)
+    before = bytes_of(precious), bytes_of(dataset)
+    with pytest.raises(BuildError, match=f"{re.escape(str(dataset / name))}: is a link"):
+        grow(dataset, steps=2) if by == "extend" else build_small(dataset, steps=10, overwrite=True)
+    assert (bytes_of(precious), bytes_of(dataset)) == before
+    assert len(before[0]) == 4

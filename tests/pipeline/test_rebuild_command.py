@@ -5,12 +5,14 @@ Who finds a dataset somewhere and has its corpus must not have to guess what it 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,10 @@ from curriculum.schedule import Pacing, TokenWarmup, parse_phases
 from new_text import bytes_of
 from pipeline.card import dataset_card
 from pipeline.cli import main
+from pipeline.option_fields import OptionFields
 from pipeline.rebuild_batch import batch_said
-from pipeline.rebuild_command import plan_said, rebuild
+from pipeline.rebuild_command import NOT_COMPARED, plan_said, rebuild
+from pipeline.requested_plan import compile_requested
 
 SMALL = "--tokenizer bytes --backend tokenizers --workers 1 --start-length 8 --max-length 32 --batch-rows 2"
 PHASES = "--tokenizer bytes --backend tokenizers --workers 1 --batch-rows 2"
@@ -127,7 +131,7 @@ def commands_of(dataset: Path) -> list[list[str]]:
 
 
 def build_again(dataset: Path, texts: Path, folder: Path) -> Path:
-    """Type what the card says, in `folder`, with the places of texts and dataset put in."""
+    """Do what the card says: in `folder`, with copies of the files that it names, and texts in place of CORPUS."""
     places = {"CORPUS": f"{texts}/{'bad' if 'skip' in commands_of(dataset)[-1] else 'web'}.jsonl"}
     manifest = load_manifest(dataset)
     for source in manifest.sources:
@@ -135,19 +139,22 @@ def build_again(dataset: Path, texts: Path, folder: Path) -> Path:
         places[f"CORPUS-{source.name}"] = f"{texts}/{file}.jsonl"
     if len(manifest.sources) > 1 and manifest.sources[0].name == "corpus":
         places["CORPUS"] = f"{texts}/web.jsonl"
-    (folder / "manifest.json").write_bytes((dataset / "manifest.json").read_bytes())
+    (sentence,) = re.findall(
+        r"In another folder, with a copy of (.*), with", (dataset / "README.md").read_text("utf-8")
+    )
+    for name in re.findall("`(.*?)`", sentence):
+        (folder / name).write_bytes((dataset / name).read_bytes())
     for words in commands_of(dataset):
         if words[0] == "python":
             told = subprocess.run([sys.executable, *words[1:3]], cwd=folder, capture_output=True, check=True)
             (folder / words[4]).write_bytes(told.stdout)
             continue
-        put_in = {"tokenizer.json": str(dataset / "tokenizer.json"), "phases.toml": str(folder / "phases.toml")}
-        put_in |= {"rebuilt": str(folder / "rebuilt"), **places}
         typed = []
         for word in words[1:]:
             name, equals, value = word.partition("=")
-            typed.append(f"{name}={put_in[value]}" if equals and value in put_in else put_in.get(word, word))
-        run([*typed, "--workers", "1"])
+            typed.append(f"{name}={places[value]}" if equals and value in places else places.get(word, word))
+        with contextlib.chdir(folder):
+            run([*typed, "--workers", "1"])
     return folder / "rebuilt"
 
 
@@ -223,6 +230,29 @@ def test_every_plan_can_be_said_exactly(plan: Plan) -> None:
     assert {"steps", "tokens", "phases"} & said.keys()
 
 
+def test_what_takes_long_to_compare_is_right_and_says_that_it_was_not_compared() -> None:
+    """A card is made in a moment. `--steps` of this plan would be refused: its warmup is longer than the run."""
+    pacing = Pacing(name="linear", start_length=8, max_length=131_072)
+    plan = compile_plan(
+        pacing=pacing, warmup=Fraction(1), batch=Batch(rows=1), budget=Budget(tokens=10**9), max_shapes=9
+    )
+    assert (plan.total_steps, plan.schedule["length_warmup_steps"]) == (15_140, 15_257)
+    said, notes = plan_said(plan, batch_said(plan)[0])
+    assert compile_requested(OptionFields(**said, mode=plan.mode), None) == plan
+    assert notes == [NOT_COMPARED]
+
+
+@settings(max_examples=100)
+@given(plan=plans())
+def test_what_is_not_compared_is_right_all_the_same(plan: Plan) -> None:
+    """Of small plans that are treated as large ones: nobody finds out else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.rebuild_command.MAX_COSTS", 0)
+        said, notes = plan_said(plan, batch_said(plan)[0])
+    assert notes == ([NOT_COMPARED] if "max_shapes" in said else [])
+    assert compile_requested(OptionFields(**said, mode=plan.mode), None) == plan
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -253,6 +283,7 @@ def test_a_tokenizer_of_the_hub_is_said_by_its_commit(small_dataset: Path) -> No
     hub = HubOrigin(name="openai-community/gpt2", revision="607a30d783dfa663caf39e06633721c8d4cfcd7e")
     of_hub = replace(manifest, tokenizer=replace(manifest.tokenizer, hub=hub))
     assert "--tokenizer hf:openai-community/gpt2@607a30d783dfa663caf39e06633721c8d4cfcd7e --eos" in rebuild(of_hub).text
+    assert rebuild(of_hub).where == "In another folder"
     card = dataset_card(of_hub)
     assert "- tokenizer on the Hub: `openai-community/gpt2`, commit `607a30d783dfa663caf39e06633721c8d4cfcd7e`" in card
 

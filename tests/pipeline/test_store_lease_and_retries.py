@@ -13,7 +13,7 @@ import pytest
 import pipeline.files.lease as lease
 from curriculum.errors import BuildError
 from pipeline.files.failures import passes
-from pipeline.files.lease import LEASE_NAME, Pace, acquire, leased, renew
+from pipeline.files.lease import LEASE_NAME, Pace, acquire, leased, renew, require_held
 from pipeline.files.retries import Patience, persist
 from pipeline.files.storage_options import parse_storage_options
 
@@ -71,7 +71,7 @@ def test_throttling_and_dropped_connections_are_waited_for_with_growing_pauses()
 def test_a_store_that_does_not_recover_ends_the_build_after_its_patience() -> None:
     time = Time()
     patience = Patience(seconds=60, clock=time.clock, sleep=time.sleep)
-    with pytest.raises(BuildError, match=r"^s3://b/x: cannot be written: tried for 6\d s, .*ConnectionResetError"):
+    with pytest.raises(BuildError, match=r"^s3://b/x: cannot be written: tried for (6\d|70) s, .*ConnectionResetError"):
         persist(failing(*[ConnectionResetError("reset")] * 99), "s3://b/x", "written", patience=patience)
     assert 60 <= time.now < 71
 
@@ -143,7 +143,7 @@ def pace(time: Time) -> Pace:
 def test_a_lease_whose_counter_moves_is_respected() -> None:
     place = Place(owner="other", count=7, host="node3", pid=4711)
     time = Time(place.count)
-    with pytest.raises(BuildError, match=r"s3://b/x: another build is writing there \(process 4711 on node3\)"):
+    with pytest.raises(BuildError, match=r"s3://b/x: another build or push is writing there \(process 4711 on node3\)"):
         acquire(place, pace(time))
     assert time.now == 1.0
 
@@ -160,7 +160,7 @@ def test_of_two_that_begin_at_once_at_most_one_holds_the_place() -> None:
     """The other writes between our write and our second look."""
     place = Place()
     time = Time(lambda: place.write_small(LEASE_NAME, orjson.dumps({"owner": "other"}), Patience(seconds=1)))
-    with pytest.raises(BuildError, match="another build is writing there"):
+    with pytest.raises(BuildError, match="another build or push is writing there"):
         acquire(place, pace(time))
 
 
@@ -171,7 +171,7 @@ def test_an_owner_who_finds_another_name_stops() -> None:
     assert orjson.loads(place.objects[LEASE_NAME])["count"] == 1
     place.write_small(LEASE_NAME, orjson.dumps({"owner": "other", "pid": 1, "host": "n"}), Patience(seconds=1))
     with pytest.raises(
-        BuildError, match=r"another build has taken this place \(process 1 on n\).* Nothing is committed"
+        BuildError, match=r"another build or push has taken this place \(process 1 on n\).* Nothing is committed"
     ):
         renew(place, owner, 2)
 
@@ -187,7 +187,7 @@ def test_a_build_that_lost_its_place_is_interrupted_with_a_sentence(monkeypatch:
             place.objects[LEASE_NAME] = other
             threading.Event().wait(10)
 
-    with pytest.raises(BuildError, match="another build has taken this place"):
+    with pytest.raises(BuildError, match="another build or push has taken this place"):
         work()
     assert place.objects == {LEASE_NAME: other}
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -202,3 +202,52 @@ def test_a_lease_is_gone_after_the_block_however_it_ends(monkeypatch: pytest.Mon
     with pytest.raises(BuildError, match="the disk is full"), leased(place):
         raise BuildError("the disk is full")
     assert place.objects == {}
+
+
+OTHER = orjson.dumps({"owner": "other", "pid": 1, "host": "n"})
+
+
+def test_who_slept_looks_before_he_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A laptop that was closed: another one may have come, worked and gone on in the meantime."""
+    place, taken = Place(), []
+    time = Time(lambda: taken and place.write_small(LEASE_NAME, taken.pop(), Patience(seconds=1)))
+    monkeypatch.setattr(lease, "PACE", Pace(renew=1_000, clock=time.clock, sleep=time.sleep))
+    with leased(place):
+        time.now += 29
+        place.objects[LEASE_NAME], ours = OTHER, place.objects[LEASE_NAME]
+        require_held(place.where)  # nobody takes over so soon: no request for each file that is sent
+        place.objects[LEASE_NAME] = ours
+        time.now += 2
+        require_held(place.where)
+        assert orjson.loads(place.objects[LEASE_NAME])["count"] == 1
+
+    def sleep(moment: str) -> None:
+        with leased(place):
+            time.now += 31
+            if moment == "before":
+                place.objects[LEASE_NAME] = OTHER
+            else:
+                taken.append(OTHER)
+            require_held(place.where)
+
+    for moment in ("before", "at that moment"):
+        with pytest.raises(BuildError, match=r"another build or push has taken this place \(process 1 on n\)"):
+            sleep(moment)
+        assert place.objects.pop(LEASE_NAME) == OTHER
+
+
+def test_the_lease_of_another_is_not_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """He would find none, and stop; and who ends well did not, if another holds the place by then."""
+    monkeypatch.setattr(lease, "PACE", Pace(renew=1_000, settle=0.0))
+    place = Place()
+
+    def lose(failure: Exception | None) -> None:
+        with leased(place):
+            place.objects[LEASE_NAME] = OTHER
+            if failure is not None:
+                raise failure
+
+    for failure, said in ((BuildError("the disk is full"), "the disk"), (None, "another build or push has taken this")):
+        with pytest.raises(BuildError, match=said):
+            lose(failure)
+        assert place.objects.pop(LEASE_NAME) == OTHER

@@ -176,7 +176,9 @@ def test_what_cannot_work_is_said_before_anything_is_read(swift: SwiftServer, cl
 def test_two_builds_do_not_share_an_address(swift: SwiftServer, client: Any, corpus: Path) -> None:
     """The first one renews its lease, so the second sees it move; foreign objects are never touched."""
     options = storage_options(swift.options)
-    refused = pytest.raises(BuildError, match=r"s3://built/twice: another build is writing there \(process \d+ on")
+    refused = pytest.raises(
+        BuildError, match=r"s3://built/twice: another build or push is writing there \(process \d+ on"
+    )
     with dataset_files("s3://built/twice", options).held(), refused:
         build_few(corpus, "s3://built/twice", swift.options)
     assert client.find("built/twice", refresh=True) == []

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 import curriculum
+import pipeline.files.lease as lease
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import load_manifest
+from pipeline.files.lease import Pace
 from pipeline.files.storage_options import storage_options
 from pipeline.sharing.contents import shards_of
 from pipeline.sharing.store_place import StorePlace
@@ -35,6 +37,11 @@ def client(swift: SwiftServer) -> Any:
     client = s3fs.S3FileSystem(**swift.options, skip_instance_cache=True)
     client.mkdir("shared")
     return client
+
+
+@pytest.fixture(autouse=True)
+def quick_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "PACE", Pace(settle=0.05))
 
 
 @pytest.fixture
@@ -169,3 +176,65 @@ def test_a_wrong_secret_and_a_missing_bucket(tiny: Path, place: StorePlace, swif
         push(tiny, StorePlace("s3://no-such-bucket/ds", storage_options(swift.options)))
     with pytest.raises(DataError, match=r"not a curriculum dataset, it has no manifest\.json"):
         pull(place, tmp_path / "x")
+
+
+SLEEPING = """
+import json, os, signal, sys
+from pathlib import Path
+import pipeline.files.lease as lease
+from pipeline.files.storage_options import storage_options
+from pipeline.sharing.store_place import StorePlace
+from travels import push
+
+class Sleeping(StorePlace):
+    def send(self, names, folder, advance):
+        if names[0].startswith(sys.argv[4]):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        super().send(names, folder, advance)
+
+lease.PACE = lease.Pace(renew=0.5, watch=1.5, settle=0.05)
+place = Sleeping(sys.argv[2], storage_options(json.loads(sys.argv[3])))
+try:
+    push(Path(sys.argv[1]), place, overwrite=True)
+except Exception as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+@pytest.mark.parametrize("before", ["phases/", "manifest.json"])
+def test_a_push_that_slept_and_was_overtaken(
+    tiny: Path,
+    other: Path,
+    place: StorePlace,
+    client: Any,
+    swift: SwiftServer,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
+) -> None:
+    """A laptop that was closed in the middle: what another one has pushed meanwhile is not touched any more."""
+    monkeypatch.setattr(lease, "PACE", Pace(renew=0.5, watch=1.5, settle=0.05))
+    command = [sys.executable, "-c", SLEEPING, str(other), place.where, json.dumps(swift.options), before]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
+        push(tiny, place, overwrite=True)
+    finally:
+        child.send_signal(signal.SIGCONT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert f"BuildError: {place.where}: another build or push has taken this place (unknown), because for" in err
+    assert at(place, client) == travelling(tiny)
+
+
+def test_two_pushes_at_once(
+    tiny: Path, other: Path, place: StorePlace, client: Any, swift: SwiftServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two jobs of one script: the second is refused, and the first is whole."""
+    monkeypatch.setattr(lease, "PACE", Pace(renew=0.2, settle=0.05))
+    with place.held():
+        child = curriculum_command(swift, swift.port, "push", str(other), place.where, "--overwrite")
+        assert f"{place.where}: another build or push is writing there" in child.communicate(timeout=60)[1]
+        assert child.returncode == 1
+    push(tiny, place)
+    assert at(place, client) == travelling(tiny)

@@ -194,6 +194,21 @@ def test_another_dataset_is_not_replaced(tiny: Path, other: Path, tmp_path: Path
         assert content(target) == travelling(other)
 
 
+def test_a_damaged_dataset_replaces_nothing(tiny: Path, other: Path, tmp_path: Path) -> None:
+    """Found after the other one was removed, it would have cost a dataset for nothing."""
+    there, damaged = tmp_path / "there", tmp_path / "damaged"
+    push(tiny, there)
+    shared = {shard.sha256 for shard in shards_of(load_manifest(tiny))}
+    for shard in [shard for shard in shards_of(load_manifest(other)) if shard.sha256 not in shared][::4]:
+        shutil.copytree(other, damaged)
+        flip(damaged / shard.path)
+        for compress in (False, True):
+            with pytest.raises(DataError, match=f"{shard.path}: its sha256 is "):
+                push(damaged, there, overwrite=True, compress=compress)
+            assert content(there) == travelling(tiny)
+        shutil.rmtree(damaged)
+
+
 def test_a_part_of_another_dataset_leaves_nothing_of_the_one_before(tiny: Path, other: Path, tmp_path: Path) -> None:
     """A shard of the right name and size would else be read as the new dataset's."""
     for run in (push, pull):

@@ -7,16 +7,19 @@ push and pull work with a place that answers as the client's documentation says.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import pipeline.files.lease as lease
 from curriculum.errors import BuildError, DataError
+from pipeline.files.lease import LEASE_NAME, Pace
 from pipeline.sharing.hub_address import hub_address
 from pipeline.sharing.hub_bucket import HubBucket
-from travels import flip, pull, push, travelling
+from travels import content, flip, pull, push, travelling
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 
@@ -66,7 +69,7 @@ class FakeHub:
     def batch_bucket_files(self, *args: Any, **kwargs: Any) -> None:
         objects = self._called("batch_bucket_files", *args, **kwargs)
         for source, path in kwargs.get("add", ()):
-            objects[path] = Path(source).read_bytes()
+            objects[path] = source if isinstance(source, bytes) else Path(source).read_bytes()
         for path in kwargs.get("delete", ()):
             del objects[path]
 
@@ -85,6 +88,11 @@ def missing() -> Exception:
     with pytest.raises(huggingface_hub.errors.BucketNotFoundError) as raised:
         hf_raise_for_status(httpx.Response(404, headers={"X-Error-Code": "RepoNotFound"}, request=request))
     return raised.value
+
+
+@pytest.fixture(autouse=True)
+def quick_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "PACE", Pace(settle=0.0))
 
 
 @pytest.fixture
@@ -109,9 +117,7 @@ def test_what_is_pushed_is_pulled(hub: FakeHub, small_dataset: Path, tmp_path: P
     hub.objects["ab/manifest.json"] = b"{}"
     pull(place(pushing=False), tmp_path / "back")
     assert travelling(tmp_path / "back") == travelling(small_dataset)
-    hub.calls.clear()
     assert push(small_dataset, place(pushing=True)).files == ()
-    assert "batch_bucket_files" not in hub.calls
 
 
 def test_a_missing_bucket_is_named(hub: FakeHub, tmp_path: Path) -> None:
@@ -142,7 +148,37 @@ def test_a_dropped_connection_is_tried_again(hub: FakeHub, small_dataset: Path) 
     hub.failures.append(ConnectionResetError("reset"))
     push(small_dataset, place(pushing=True))
     assert hub.failures == []
-    assert hub.calls[:2] == ["list_bucket_tree", "list_bucket_tree"]
+    assert hub.calls[:2] == ["create_bucket", "create_bucket"]
+
+
+def test_a_bucket_is_held_by_who_pushes_to_it(
+    hub: FakeHub, tiny: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As any store, by a lease, which is no file of the dataset; who loses it sends and removes nothing more."""
+    monkeypatch.setattr(lease, "PACE", Pace(renew=0.05, settle=0.0))
+    push(tiny, place(pushing=True))
+    there = place(pushing=True)
+    with there.held():
+        assert hub.objects is not None
+        assert f"a/{LEASE_NAME}" in hub.objects
+        assert there.sizes().keys() == travelling(tiny).keys()
+        pull(place(pushing=False), tmp_path)
+        with pytest.raises(BuildError, match="hf://buckets/org/bucket/a: another build or push is writing there"):
+            push(other, place(pushing=True), overwrite=True)
+    assert content(tmp_path) == travelling(tiny)
+    before = dict(hub.objects)
+    monkeypatch.setattr(lease, "PACE", Pace(renew=1_000, watch=0.0, settle=0.0))
+
+    def lose(then: Callable[[], object]) -> None:
+        with there.held():
+            hub.batch_bucket_files("org/bucket", add=[(b'{"owner": "other"}', f"a/{LEASE_NAME}")])
+            then()
+
+    for change in (lambda: there.send(["README.md"], other, lambda _: None), lambda: there.remove(["manifest.json"])):
+        with pytest.raises(BuildError, match="another build or push has taken this place"):
+            lose(change)
+        assert hub.objects.pop(f"a/{LEASE_NAME}") == b'{"owner": "other"}'
+    assert hub.objects == before
 
 
 def test_a_shard_that_broke_in_the_bucket(hub: FakeHub, small_dataset: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from curriculum.errors import BuildError
 from pipeline.publish import move_into_place, remove, sync_folder
+from pipeline.sharing.counting import uncounted
 from pipeline.sharing.digests import digest_of, size_of
 from pipeline.sharing.offer import Source
 from pipeline.sharing.target import free_bytes
@@ -35,7 +36,7 @@ def arrived_aside(work: Path, sources: Sequence[Source]) -> list[Source]:
     ready = []
     for source in sources:
         entry = source.wanted.entry
-        if digest_of(folder / entry.path, lambda amount: None) == entry.sha256:
+        if digest_of(folder / entry.path, uncounted) == entry.sha256:
             ready.append(source)
     named = {folder / source.wanted.entry.path for source in ready}
     for path in folder.rglob("*"):

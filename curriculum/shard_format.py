@@ -20,6 +20,7 @@ The same file opens with pyarrow, polars, duckdb and `datasets`, without any cod
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -42,6 +43,7 @@ MAX_SHARDS_PER_FOLDER = 1000
 """The Hugging Face Hub allows 10,000 files in a folder; file browsers are slow long before."""
 
 
+@lru_cache(maxsize=256)  # 7 us, and each first touch of a shard asks for one of a few
 def shard_schema(seq_len: int, dtype: str, packed: bool = False) -> pa.Schema:
     """Schema of a shard: four columns, none nullable; seven where rows are packed.
 
@@ -221,10 +223,11 @@ def compressed_shard(where: object) -> DataError:
 def _views(path: Path, batch: pa.RecordBatch, base: int, size: int, data_offset: int | None) -> Shard:
     # Buffers of a column: validity and values; of a list: validity, list offsets (none where its size is fixed),
     # validity of the items, items.
-    buffers = {name: column.buffers() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
-    if any(of_column[0] is not None or of_column[-2] is not None for of_column in buffers.values()):
+    columns = batch.columns
+    buffers = [column.buffers() for column in columns]
+    if any(of_column[0] is not None or of_column[-2] is not None for of_column in buffers):
         raise DataError(f"{path}: a column holds nulls, which a shard never does. Copy the shard again.")
-    tokens, data = batch.column("tokens"), buffers["tokens"][-1]
+    (tokens, doc_starts), data = columns[:2], buffers[0][-1]
     if data is None or not base <= data.address < base + size:
         raise DataError(f"{path}: its numbers are big-endian, which rules out reading it in place. Build it anew.")
     found = data.address - base
@@ -232,16 +235,19 @@ def _views(path: Path, batch: pa.RecordBatch, base: int, size: int, data_offset:
         raise DataError(f"{path}: token values begin at byte {found}, the manifest says {data_offset}. Copy it again.")
     num_rows, row_tokens = len(tokens), tokens.type.list_size
     dtype = np.uint16 if tokens.type.value_type == pa.uint16() else np.uint32
-    doc_positions = _items(batch, "doc_starts", np.uint32)
-    if len(doc_positions) and not 1 <= doc_positions.min() <= doc_positions.max() < row_tokens:
+    doc_offsets = np.frombuffer(buffers[1][1], np.int32, num_rows + 1)
+    doc_positions = _items(doc_starts, buffers[1], np.uint32)
+    if len(doc_positions) and not (
+        np.minimum.reduce(doc_positions) >= 1 and np.maximum.reduce(doc_positions) < row_tokens
+    ):
         outside = doc_positions[(doc_positions < 1) | (doc_positions >= row_tokens)][0]
         raise DataError(f"{path}: doc_starts holds the position {outside}, expected 1 to {row_tokens - 1}. {_REPAIR}")
     return Shard(
         tokens=np.frombuffer(data, dtype, num_rows * row_tokens).reshape(num_rows, row_tokens),
         doc_positions=doc_positions,
-        doc_offsets=_list_offsets(batch, "doc_starts"),
-        offset=np.frombuffer(buffers["offset"][-1], np.uint64, num_rows),
-        document=np.frombuffer(buffers["document"][-1], np.uint64, num_rows),
+        doc_offsets=doc_offsets,
+        offset=np.frombuffer(buffers[2][-1], np.uint64, num_rows),
+        document=np.frombuffer(buffers[3][-1], np.uint64, num_rows),
         data_offset=found,
     )
 
@@ -249,10 +255,11 @@ def _views(path: Path, batch: pa.RecordBatch, base: int, size: int, data_offset:
 def _with_pieces(path: Path, shard: Shard, batch: pa.RecordBatch) -> Shard:
     """The three columns of packed rows; checked as far as labels depend on them, in O(rows)."""
     seq_len = shard.tokens.shape[1] - 1
-    for name in ("piece_offset", "piece_document"):
-        if len(batch.column(name).values) != len(shard.doc_positions) or not np.array_equal(
-            _list_offsets(batch, name), shard.doc_offsets
-        ):
+    columns = [batch.column(name) for name in ("piece_offset", "piece_document")]
+    buffers = [column.buffers() for column in columns]
+    for name, column, of_column in zip(("piece_offset", "piece_document"), columns, buffers, strict=True):
+        offsets = np.frombuffer(of_column[1], np.int32, batch.num_rows + 1)
+        if len(column.values) != len(shard.doc_positions) or not np.array_equal(offsets, shard.doc_offsets):
             raise DataError(
                 f"{path}: the lists of {name} and doc_starts have different lengths, and a packed row has one entry "
                 f"of each for every piece but its first. {_REPAIR}"
@@ -268,21 +275,15 @@ def _with_pieces(path: Path, shard: Shard, batch: pa.RecordBatch) -> Shard:
     return replace(
         shard,
         num_tokens=num_tokens,
-        piece_offset=_items(batch, "piece_offset", np.uint64),
-        piece_document=_items(batch, "piece_document", np.uint64),
+        piece_offset=_items(columns[0], buffers[0], np.uint64),
+        piece_document=_items(columns[1], buffers[1], np.uint64),
     )
 
 
-def _list_offsets(batch: pa.RecordBatch, name: str) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """int32 [num_rows + 1]: where each row's list begins among the items of all."""
-    return np.frombuffer(batch.column(name).buffers()[1], np.int32, batch.num_rows + 1)
-
-
-def _items(batch: pa.RecordBatch, name: str, dtype: type[_Item]) -> np.ndarray[Any, np.dtype[_Item]]:
+def _items(column: pa.Array, buffers: list[Any], dtype: type[_Item]) -> np.ndarray[Any, np.dtype[_Item]]:
     """[number of items], row after row; a column without items may have no buffer for them."""
-    column = batch.column(name)
     count = len(column.values)
-    return np.frombuffer(column.buffers()[-1], dtype, count) if count else np.empty(0, dtype)
+    return np.frombuffer(buffers[-1], dtype, count) if count else np.empty(0, dtype)
 
 
 def _one_line(schema: pa.Schema) -> str:

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 from curriculum.plan import Plan
+from pipeline.length_runs import Run, grows, length_runs
 
 PICTURE_NAME = "schedule.svg"
 WIDTH, HEIGHT = 720, 300
@@ -35,18 +35,10 @@ STYLE = """
 """
 
 
-class Run(NamedTuple):
-    """Steps `first <= step < stop` of one length."""
-
-    first: int
-    stop: int
-    seq_len: int
-
-
 def schedule_in_words(plan: Plan) -> str:
     """The picture for who does not see it."""
     lengths = {phase.seq_len for phase in plan.phases}
-    how = "at all steps" if len(lengths) == 1 else "growing" if _grows(_runs(plan)) else "going up and down"
+    how = "at all steps" if len(lengths) == 1 else "growing" if grows(length_runs(plan)) else "going up and down"
     ends = f"{min(lengths):,}" if len(lengths) == 1 else f"{min(lengths):,} to {max(lengths):,}"
     added = f", the last {plan.num_extensions} of them added to a finished run" if plan.num_extensions else ""
     phases = f"{len(plan.phases):,} phase{'s' * (len(plan.phases) > 1)}"
@@ -55,9 +47,9 @@ def schedule_in_words(plan: Plan) -> str:
 
 def schedule_picture(plan: Plan) -> bytes:
     """An SVG file."""
-    runs = _runs(plan)
+    runs = length_runs(plan)
     draw = _Axes(plan.total_steps, plan.max_seq_len)
-    is_line = len(runs) <= (MAX_RUNS if _grows(runs) else MAX_TURNS)
+    is_line = len(runs) <= (MAX_RUNS if grows(runs) else MAX_TURNS)
     shapes = _line(runs, draw) if is_line else _band(_columns(runs, plan.total_steps), draw)
     words = schedule_in_words(plan)
     parts = [
@@ -104,23 +96,6 @@ class _Axes:
             f'<text class="t" text-anchor="middle" transform="translate(16 {centre})rotate(-90)">tokens per row</text>'
         )
         return lines
-
-
-def _runs(plan: Plan) -> list[Run]:
-    """Neighbours of equal length are one: an extension goes on at the height of the last phase."""
-    runs: list[Run] = []
-    step = 0
-    for phase, num_steps in plan.order:
-        seq_len, first = plan.phases[phase].seq_len, step
-        step += num_steps
-        if runs and runs[-1].seq_len == seq_len:
-            first = runs.pop().first
-        runs.append(Run(first, step, seq_len))
-    return runs
-
-
-def _grows(runs: Sequence[Run]) -> bool:
-    return all(before.seq_len < after.seq_len for before, after in pairwise(runs))
 
 
 def _line(runs: Sequence[Run], draw: _Axes) -> list[str]:

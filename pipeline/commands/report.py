@@ -18,8 +18,9 @@ from pipeline.commands.results import print_json
 @click.option(
     "--rows", type=click.IntRange(min=0, max=64), default=2, show_default=True, help="Rows of a phase to show."
 )
+@click.option("--overwrite", is_flag=True, help="Replace a file at OUT that is no such page.")
 @storage_option
-def report(dataset: str, as_json: bool, out: Path, rows: int, storage_option: tuple[str, ...]) -> None:
+def report(dataset: str, as_json: bool, out: Path, rows: int, overwrite: bool, storage_option: tuple[str, ...]) -> None:
     """Write one HTML file that explains DATASET: schedule, phases, where each token went, documents, rows, build.
 
     It has everything inside it: no network, no script. Rows are text of the corpus: look before you publish it.
@@ -31,7 +32,7 @@ def report(dataset: str, as_json: bool, out: Path, rows: int, storage_option: tu
     """
     from pipeline.page.write import write_page
 
-    result = write_page(dataset, out, rows=rows, options=storage(storage_option))
+    result = write_page(dataset, out, rows=rows, overwrite=overwrite, options=storage(storage_option))
     if as_json:
         print_json(result.to_json())
         return

@@ -1,13 +1,14 @@
 """How long the documents of a dataset are, from the best witness that is there.
 
 In:  the place of a dataset, its manifest and build log, a reader of its rows.
-Out: `DocumentLengths`: counts by powers of two, and one sentence that says what was counted.
+Out: `DocumentLengths`: counts by powers of two, and one sentence that says what was counted; or `LengthsUnknown`.
 Guarantee: bounded: `MAX_INDEX_BYTES` of the token store's indexes, or the document borders of a few hundred steps. What
 is estimated or a sample is said to be.
 
 1. The token store, while it is on this disk: its indexes have the length of every document.
-2. Else borders in rows of the longest phase (`length_estimate`). Rows of pieces of documents (packed) have the lengths
-   of the pieces, and that is what is shown.
+2. Else borders in rows of the longest phase (`sample_lengths`, `length_estimate`). Rows that are packed (best-fit) have
+   the lengths of pieces, and that is what is shown; in mode document every piece is as long as its row, which tells
+   nothing.
 
     a row of 8, documents begin at 2 and 5      one of 3 tokens, one of 4 or more
 """
@@ -18,10 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
-
-import numpy as np
 
 from curriculum.errors import CurriculumError, DataError
 from curriculum.manifest import Manifest
@@ -30,15 +28,15 @@ from pipeline.built_streams import built_stream, require_same_tokens
 from pipeline.census import LengthBin, take_census
 from pipeline.files.address import is_url
 from pipeline.files.contract import Files
+from pipeline.page.counted import counted
 from pipeline.page.length_estimate import bins_of, estimated_bins
+from pipeline.page.sample_lengths import SampledLengths, UnreadableRowsError, sampled_lengths
 from pipeline.store_names import index_name
 
 MAX_INDEX_BYTES = 256 << 20
-MOST_STEPS, MOST_STEPS_OF_STORE = 512, 8
-MOST_TOKENS = 8 << 20
-"""In the rows whose borders are asked for."""
 PART_NAME = re.compile(r"(merged-)?[0-9a-f]{8,64}(-[0-9]{6})?")
 """A build log may come from anybody: nothing else is looked for."""
+UNKNOWN = "How long documents are cannot be said:"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,19 +53,24 @@ class DocumentLengths:
     """the last bin has no upper end"""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LengthsUnknown:
+    """There is no witness."""
+
+    why: str
+    """a sentence"""
+
+
 def document_lengths(
     root: Files, manifest: Manifest, log: dict[str, Any] | None, reader: Reader
-) -> DocumentLengths | None:
-    """The lengths; None if neither store nor rows are at hand."""
+) -> DocumentLengths | LengthsUnknown:
+    """The lengths, or why they are not known."""
     try:
         if log is not None:
             return _from_store(root, manifest, log)
     except (CurriculumError, OSError, LookupError, TypeError, ValueError):
         pass  # it was moved or removed, or is another one: rows are asked
-    try:
-        return _from_rows(manifest, reader)
-    except (CurriculumError, OSError):
-        return None
+    return _from_rows(root, manifest, reader)
 
 
 def _from_store(root: Files, manifest: Manifest, log: dict[str, Any]) -> DocumentLengths:
@@ -92,9 +95,9 @@ def _from_store(root: Files, manifest: Manifest, log: dict[str, Any]) -> Documen
     return DocumentLengths(
         bins=bins_of(counts, tokens),
         what="documents",
-        origin=f"All {sum(counts.values()):,} training documents, counted in the token store.{sample}"
+        origin=f"All {counted(sum(counts.values()), 'training document')}, counted in the token store.{sample}"
         if not sample
-        else f"{sum(counts.values()):,} training documents, counted in the token store.{sample}",
+        else f"{counted(sum(counts.values()), 'training document')}, counted in the token store.{sample}",
     )
 
 
@@ -111,49 +114,64 @@ def _within(store: Files, parts: Sequence[str], most_bytes: int) -> tuple[str, .
     return tuple(chosen)
 
 
-def _from_rows(manifest: Manifest, reader: Reader) -> DocumentLengths | None:
-    plan = manifest.plan
-    longest = next(number for number, phase in enumerate(plan.phases) if phase.seq_len == plan.max_seq_len)
-    runs = [
-        (first, steps)
-        for (phase, steps), first in zip(plan.order, _first_steps(plan.order), strict=True)
-        if phase == longest
-    ]
-    first, count = runs[0]
-    most = min(count, MOST_STEPS_OF_STORE if is_url(reader.where) else MOST_STEPS)
-    most = max(1, min(most, MOST_TOKENS // plan.phases[longest].tokens_per_step))
-    seen: list[int] = []
-    unseen: list[int] = []
-    num_rows = 0
-    for number in range(most):
-        batch = reader[first + count * number // most]
-        positions, edges = batch.doc_starts
-        for row in range(len(batch.tokens)):
-            starts = positions[edges[row] : edges[row + 1]].tolist()
-            if batch.num_tokens is not None:
-                ends = [0, *starts, int(batch.num_tokens[row])]
-                seen += [after - before for before, after in pairwise(ends)]
-            else:
-                seen += [after - before for before, after in pairwise(starts)]
-                unseen += [plan.max_seq_len + 1 - start for start in starts[-1:]]
-        num_rows += len(batch.tokens)
+def _from_rows(root: Files, manifest: Manifest, reader: Reader) -> DocumentLengths | LengthsUnknown:
+    if manifest.plan.mode == "document":
+        return LengthsUnknown(
+            why=f"{UNKNOWN} the token store is not on this disk, and rows of mode document are pieces of documents, "
+            f"cut to the lengths of the rows."
+        )
+    try:
+        sample = sampled_lengths(manifest, reader)
+    except UnreadableRowsError as error:
+        if root.facts(error.shard) is None:
+            return LengthsUnknown(why=f"{UNKNOWN} neither the token store nor all rows of the longest phase are here.")
+        return LengthsUnknown(
+            why=f"{UNKNOWN} the token store is not on this disk, and rows of the longest phase cannot be read: "
+            f"`curriculum verify` says why."
+        )
     if manifest.packed:
-        counts, tokens = Counter[int](), Counter[int]()
-        for length in seen:
-            counts[1 << length.bit_length() - 1] += 1
-            tokens[1 << length.bit_length() - 1] += length
-        origin = f"The pieces of documents in {num_rows:,} sampled rows of the longest phase: rows are packed of them."
-        return DocumentLengths(bins=bins_of(counts, tokens), what="pieces", origin=origin)
-    if not seen:
-        return None
-    bins = estimated_bins(seen, unseen, num_rows * plan.max_seq_len, plan.max_seq_len)
-    origin = (
-        f"Estimated from {len(seen) + len(unseen):,} documents that begin in {num_rows:,} sampled rows of the longest "
-        f"phase: the token store, which has all lengths, is not on this disk. The last bar is of all that are longer."
+        return _pieces(sample)
+    return (
+        _estimate(sample, manifest.plan.max_seq_len)
+        if sample.seen
+        else LengthsUnknown(why=_all_longer(sample, manifest.plan.max_seq_len))
     )
-    return DocumentLengths(bins=bins, what="documents", origin=origin, is_open=True)
 
 
-def _first_steps(order: Sequence[tuple[int, int]]) -> Any:
-    """The first step of each run."""
-    return np.concatenate(([0], np.cumsum([steps for _, steps in order])))[:-1].tolist()
+def _pieces(sample: SampledLengths) -> DocumentLengths:
+    counts, tokens = Counter[int](), Counter[int]()
+    for length in sample.seen:
+        counts[1 << length.bit_length() - 1] += 1
+        tokens[1 << length.bit_length() - 1] += length
+    return DocumentLengths(
+        bins=bins_of(counts, tokens),
+        what="pieces",
+        origin=f"The pieces of documents in {counted(sample.num_rows, 'sampled row')} of the longest phase: rows are "
+        f"packed of them. A document that no row holds is several pieces. The token store, which has the lengths "
+        f"of documents, is not on this disk.",
+    )
+
+
+def _estimate(sample: SampledLengths, max_seq_len: int) -> DocumentLengths:
+    documents = len(sample.seen) + len(sample.unseen)
+    return DocumentLengths(
+        bins=estimated_bins(sample.seen, sample.unseen, sample.num_rows * max_seq_len, max_seq_len),
+        what="documents",
+        origin=f"Estimated from {counted(documents, 'document')} that begin in "
+        f"{counted(sample.num_rows, 'sampled row')} of the longest phase: the token store, which has all "
+        f"lengths, is not on this disk. The last bar is of all that are longer.",
+        is_open=True,
+    )
+
+
+def _all_longer(sample: SampledLengths, max_seq_len: int) -> str:
+    """Where none ends in a row, as with books: how often one begins is all that can be told."""
+    documents, rows = len(sample.unseen), f"{counted(sample.num_rows, 'sampled row')} of {max_seq_len:,} tokens"
+    store = "The token store, which has all lengths, is not on this disk."
+    if not documents:
+        return f"{UNKNOWN} none begins inside {rows}. {store}"
+    one_in = f"{round(sample.num_rows * max_seq_len / documents):,}"
+    return (
+        f"{UNKNOWN} of {documents:,} that begin in {rows}, one in every {one_in} tokens, none is seen to end. The "
+        f"longest one has {max(sample.unseen):,} tokens or more. {store}"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.page.inline_svg import draw
 from pipeline.page.theme import STAND_INS
@@ -22,6 +23,7 @@ def draw_build(stages: Sequence[tuple[str, float]], label: str) -> str:
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", visible=True)
+        axes.xaxis.set_major_locator(MaxNLocator(4 if narrow else 8))
         axes.margins(x=0.2 if narrow else 0.1)
         for place, (_, seconds) in enumerate(stages):
             axes.annotate(duration(seconds), (seconds, place), xytext=(5, 0), textcoords="offset points", va="center")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from pipeline.page.draw_flow import cut
 from pipeline.page.draw_phases import label_phases
@@ -39,25 +41,16 @@ def draw_mixture(use: MixtureUse, label: str) -> str:
     sources = shown_sources(use)
     tokens = np.array([group_sums(of_phases, starts) for _, of_phases in sources], np.float64)
     shares = tokens / np.maximum(1, tokens.sum(axis=0))
+    names = [name for name, _ in sources]
+    has_legend = bool((shares[:, -1] == 0).any())
 
     def paint(figure: Figure, narrow: bool) -> None:
         axes = figure.subplots()
         edges = np.arange(shares.shape[1] + 1) - 0.5
         below = np.zeros(shares.shape[1])
         for k, of_source in enumerate(shares):
-            colour = STAND_INS[SERIES[k]]
-            axes.stairs(below + of_source, edges, baseline=below, fill=True, facecolor=colour, alpha=0.75, linewidth=0)
-            if HATCHES[k]:
-                axes.stairs(
-                    below + of_source,
-                    edges,
-                    baseline=below,
-                    fill=True,
-                    facecolor="none",
-                    edgecolor=STAND_INS["paper"],
-                    hatch=HATCHES[k],
-                    linewidth=0,
-                )
+            for look in _looks(k):
+                axes.stairs(below + of_source, edges, baseline=below, fill=True, linewidth=0, **look)
             below = below + of_source
         label_phases(axes, use.plan, starts, narrow)
         axes.set_xlim(edges[0], edges[-1])
@@ -65,9 +58,37 @@ def draw_mixture(use: MixtureUse, label: str) -> str:
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
         axes.set_title("share of the tokens of a phase")
         axes.grid(False)
-        _names(axes, [name for name, _ in sources], shares[:, -1].tolist(), narrow)
+        if has_legend:
+            _legend(figure, names, narrow)
+        else:
+            _names(axes, names, shares[:, -1].tolist(), narrow)
 
-    return draw("mixture", label, 300, paint)
+    return draw("mixture", label, 300 + 12 * len(names) * has_legend, paint)
+
+
+def _looks(k: int) -> list[dict[str, Any]]:
+    """What lies over each other where a source is: its colour, and its sign."""
+    colour: dict[str, Any] = {"facecolor": STAND_INS[SERIES[k]], "alpha": 0.75}
+    sign = {"facecolor": "none", "edgecolor": STAND_INS["paper"], "hatch": HATCHES[k]}
+    return [colour, sign] if HATCHES[k] else [colour]
+
+
+def _legend(figure: Figure, names: list[str], narrow: bool) -> None:
+    """Above, where a source without a row in the last phase has no place beside it; in as many columns as fit."""
+    handles: Any = [tuple(Patch(linewidth=0, **look) for look in _looks(k)) for k in range(len(names))]
+    for columns in (4, 3, 2, 1):
+        legend = figure.legend(
+            handles,
+            [cut(name, 17 if narrow else 20) for name in names],
+            loc="outside upper left",
+            ncols=columns,
+            labelcolor=STAND_INS["ink"],
+            columnspacing=1.4,
+            handlelength=1.6,
+        )
+        if legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
 
 
 def _names(axes: Axes, names: list[str], last: list[float], narrow: bool) -> None:

@@ -4,7 +4,7 @@ In:  a manifest.   Out: sentences and cards of plain values.
 Guarantee: every number is one of the manifest or follows from it; each has a key, under which the page carries it for
 programs (`<data data-fact="total_steps" value="631">`), so that a test can compare them all.
 
-    631 steps, 8 to 1,024 tokens a row over the first 189     "Training takes 631 steps. Over the first 189 of them ..."
+    8:188, 1024:443      "Rows grow from 8 to 1,024 tokens (linear); they have 1,024 from step 188 on."
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 
 from curriculum.manifest import Manifest
 from curriculum.plan import Plan
+from pipeline.length_runs import grows, length_runs
+from pipeline.page.counted import counted
 from pipeline.page.draw_flow import percent_of
 from pipeline.page.visible_text import visible
 
@@ -55,24 +57,36 @@ def lede(manifest: Manifest) -> str:
             f"{a.repeated_tokens:,} are read again in further epochs."
         )
     return (
-        f"A training run, compiled: {plan.total_steps:,} steps whose rows lie on disk in the order in which they are "
-        f"trained. {growth(plan)} {trained}"
+        f"A training run, compiled: {counted(plan.total_steps, 'step')} whose rows lie on disk in the order in which "
+        f"they are trained. {growth(plan)} {trained}"
     )
 
 
 def growth(plan: Plan) -> str:
-    """How the length of rows goes."""
-    shortest, longest = min(phase.seq_len for phase in plan.phases), plan.max_seq_len
-    if shortest == longest:
+    """How the length of planned rows goes, whatever the schedule was asked for: a budget of shapes moves the steps."""
+    runs = length_runs(plan)
+    shortest, longest = min(run.seq_len for run in runs), plan.max_seq_len
+    if len(runs) == 1:
         return f"All rows have {longest:,} tokens."
-    warmup, name = plan.schedule.get("length_warmup_steps"), visible(str(plan.schedule["name"])[:MOST_CHARACTERS])
-    if isinstance(warmup, int):
-        return f"Over the first {warmup:,} steps rows grow from {shortest:,} to {longest:,} tokens ({name})."
     if plan.mode == "document":
         cycles = plan.schedule.get("cycles")
-        turns = f" in {cycles:,} cycles" if isinstance(cycles, int) else ", shuffled"
+        turns = f" in {counted(cycles, 'cycle')}" if isinstance(cycles, int) else ", shuffled"
         return f"Rows are cut inside documents, in lengths from {shortest:,} to {longest:,} tokens{turns}."
-    return f"Rows have {shortest:,} to {longest:,} tokens, in {len(plan.order):,} stretches of equal length."
+    if not grows(runs):
+        return f"Rows have {shortest:,} to {longest:,} tokens, in {len(runs):,} stretches of equal length."
+    how = f"in {len(runs):,} stretches of equal length"
+    if "length_warmup_steps" in plan.schedule:
+        how = f"({visible(str(plan.schedule['name'])[:MOST_CHARACTERS])})"
+    since = f"they have {longest:,} from step {runs[-1].first:,} on."
+    return f"Rows grow from {shortest:,} to {longest:,} tokens {how}; {since}"
+
+
+def growth_title(plan: Plan) -> str:
+    """The same in a few words."""
+    runs = length_runs(plan)
+    if len(runs) == 1:
+        return "How long rows are"
+    return "How row length grows" if grows(runs) else "How row length changes"
 
 
 def cards(manifest: Manifest, bytes_on_disk: int) -> list[Fact]:
@@ -86,7 +100,7 @@ def cards(manifest: Manifest, bytes_on_disk: int) -> list[Fact]:
         Fact(key="total_steps", label="steps", value=plan.total_steps, note=f"{batch} tokens each"),
         Fact(key="trained_tokens", label="trained tokens", value=a.trained_tokens),
         Fact(key="lengths", label="tokens in a row", value=lengths),
-        Fact(key="num_shapes", label="tensor shapes", value=plan.num_shapes, note=f"{len(plan.phases):,} phases"),
+        Fact(key="num_shapes", label="tensor shapes", value=plan.num_shapes, note=counted(len(plan.phases), "phase")),
         Fact(key="documents", label="documents", value=a.documents, note=f"{a.corpus_tokens:,} tokens"),
         Fact(key="bytes_on_disk", label="on disk", value=size(bytes_on_disk), note=f"{manifest.dtype} ids"),
     ]

@@ -14,6 +14,7 @@ from curriculum.manifest import Manifest
 from curriculum.plan import Plan
 from curriculum.schedule import DOCUMENT_CURRICULA
 from pipeline.page.build_facts import BuildFacts
+from pipeline.page.counted import counted
 from pipeline.page.document_lengths import DocumentLengths
 from pipeline.page.draw_build import draw_build, duration
 from pipeline.page.draw_flow import draw_flow, percent_of
@@ -21,7 +22,7 @@ from pipeline.page.draw_lengths import draw_lengths
 from pipeline.page.draw_mixture import draw_mixture
 from pipeline.page.draw_phases import draw_phases
 from pipeline.page.draw_schedule import draw_schedule
-from pipeline.page.facts import growth
+from pipeline.page.facts import growth, growth_title
 from pipeline.page.flow import THINNEST
 from pipeline.page.groups import MOST_BARS, shown_ticks
 from pipeline.page.ideal import ideal_lengths
@@ -68,9 +69,9 @@ def schedule_figure(plan: Plan) -> PageFigure:
         rows.append((step, phase.seq_len, wanted, phase.rows_per_step, phase.tokens_per_step, plan.tokens_at(step)))
     columns = ("step", "tokens in a row", "ideal", "rows", "tokens in the step", "tokens before it")
     table = Table(columns=columns, rows=tuple(rows), note="Some of the steps, evenly spread.")
-    label = f"Line chart of row length and of tokens in a step over {plan.total_steps:,} steps. {caption}"
+    label = f"Line chart of row length and of tokens in a step over {counted(plan.total_steps, 'step')}. {caption}"
     return PageFigure(
-        key="schedule", title="How row length grows", caption=caption, svg=draw_schedule(plan, label), table=table
+        key="schedule", title=growth_title(plan), caption=caption, svg=draw_schedule(plan, label), table=table
     )
 
 
@@ -85,9 +86,9 @@ def phases_figure(manifest: Manifest) -> PageFigure:
     )
     caption = (
         f"A phase is all rows of one shape. Rows of {plan.max_seq_len:,} tokens have {share} of all "
-        f"{what} in {sum(phase.num_steps for phase in longest):,} of {plan.total_steps:,} steps.{together}"
+        f"{what} in {sum(phase.num_steps for phase in longest):,} of {counted(plan.total_steps, 'step')}.{together}"
     )
-    label = f"Bar charts of steps and of {what} in {len(plan.phases):,} phases. {caption}"
+    label = f"Bar charts of steps and of {what} in {counted(len(plan.phases), 'phase')}. {caption}"
     return PageFigure(
         key="phases", title="Phases", caption=caption, svg=draw_phases(plan, label, what), table=phase_table(manifest)
     )
@@ -125,7 +126,7 @@ def mixture_figure(use: MixtureUse) -> PageFigure:
         rows.append((phase, use.plan.phases[phase].seq_len, *tokens))
     note = "" if len(phases) == len(use.plan.phases) else "Some of the phases, evenly spread."
     table = Table(columns=("phase", "tokens in a row", *use.names), rows=tuple(rows), note=note)
-    label = f"Stacked bars of {len(use.names):,} sources in {len(use.plan.phases):,} phases. {caption}"
+    label = f"Stacked bars of {len(use.names):,} sources in {counted(len(use.plan.phases), 'phase')}. {caption}"
     return PageFigure(
         key="mixture", title="What each phase is made of", caption=caption, svg=draw_mixture(use, label), table=table
     )
@@ -145,7 +146,7 @@ def lengths_figure(lengths: DocumentLengths, max_seq_len: int) -> PageFigure:
     label = f"Histogram of the length of {lengths.what}, by number and by tokens. {lengths.origin}"
     return PageFigure(
         key="lengths",
-        title="How long documents are",
+        title="How long documents are" if lengths.what == "documents" else "How long the pieces in rows are",
         caption=lengths.origin,
         svg=draw_lengths(lengths, max_seq_len, label),
         table=Table(columns=columns, rows=tuple(rows)),
@@ -159,7 +160,7 @@ def build_figure(facts: BuildFacts) -> PageFigure:
     rates = [known[what] for what in ("text, all stages together", "tokens, all stages together") if what in known]
     workers = f" with {known['workers']} worker{'s' * (known['workers'] != '1')}" if "workers" in known else ""
     caption = f"{duration(total)} in all{workers}: {' or '.join(rates)}." if rates else f"{duration(total)} in all."
-    label = f"Bar chart of the seconds of {len(facts.stages)} stages. {caption}"
+    label = f"Bar chart of the seconds of {counted(len(facts.stages), 'stage')}. {caption}"
     rows = tuple((name, f"{seconds:,.3f}") for name, seconds in facts.stages)
     table = Table(columns=("stage", "seconds"), rows=(*rows, *facts.lines))
     return PageFigure(

@@ -3,7 +3,8 @@
 In:  a `Figure`, a name for it, a label for screen readers.
 Out: one `<svg>` element: text as text in the page's font, colours of the page, as wide as there is room.
 Guarantee: ids are only what is referred to, and begin with the name, so that figures do not share any; no metadata, no
-times, no style for anything outside; equal figures are equal text.
+times, no style for anything outside; equal figures are equal text. What people read, in it and as its label, is to the
+byte what was asked for.
 """
 
 from __future__ import annotations
@@ -75,15 +76,33 @@ def _inline(svg: str, prefix: str, label: str, variant: str) -> str:
     head = (
         f'<svg class="{variant}" role="img" aria-label="{escape(label)}" {view[0]} xmlns="http://www.w3.org/2000/svg">'
     )
-    svg = head + svg[svg.index(">") + 1 :]
-    used = set(re.findall(r'(?:xlink:href="|url\()#([^")]+)', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{prefix}-{found[1]}"' if found[1] in used else "", svg)
-    svg = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{prefix}-\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
-    svg = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", _font, svg)
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
-    svg = re.sub(r">\s+<", "><", re.sub(r"\s*\n\s*", " ", svg))
-    return with_variables(svg.strip())
+    # < and > stand around tags alone: in texts and in values of attributes matplotlib escapes them.
+    between, *rest = re.split(r"(<[^<>]*>)", svg[svg.index(">") + 1 :])
+    tags, texts = rest[::2], rest[1::2]
+    used = set(re.findall(r'(?:xlink:href="|url\()#([^")]+)', "".join(tags)))
+    body = [
+        _tag(tag, prefix, used) + (text if tag.startswith("<text") else "")
+        for tag, text in zip(tags, texts, strict=True)
+    ]
+    assert not between.strip()
+    return head + "".join(body)
+
+
+def _tag(tag: str, prefix: str, used: set[str]) -> str:
+    """A tag in the colours of the page, as short as it can be. Nothing of this is done to what people read."""
+    tag = re.sub(r"\s+", " ", tag)
+    tag = re.sub(r' id="([^"]*)"', lambda found: f' id="{prefix}-{found[1]}"' if found[1] in used else "", tag)
+    tag = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{prefix}-\1"', tag)
+    tag = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", tag)
+    tag = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", _font, tag)  # of matplotlib before 3.11
+    tag = re.sub(r"font-family: [^;\"]*;? ?", "", tag)
+    tag = re.sub(r' (?:d|x|y|width|height|transform|points)="[^"]*"', _short_numbers, tag)
+    return with_variables(tag)
+
+
+def _short_numbers(geometry: re.Match[str]) -> str:
+    """Hundredths of a pixel are enough."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", geometry[0])
 
 
 def _font(found: re.Match[str]) -> str:

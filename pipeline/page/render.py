@@ -17,9 +17,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from pipeline.page.counted import counted
 from pipeline.page.facts import Fact
 from pipeline.page.figures import PageFigure
 from pipeline.page.number_tables import Table
+from pipeline.page.place import GENERATOR
 from pipeline.page.sample_rows import SampleStep
 from pipeline.page.theme import variables
 from pipeline.rebuild_command import Rebuild
@@ -57,6 +59,8 @@ def render(page: Page) -> str:
     return _template().render(
         **values,
         contents=contents,
+        counted=counted,
+        generator=GENERATOR,
         day=Markup(variables(by_night=False)),
         night=Markup(variables(by_night=True)),
         style=Markup((TEMPLATES / "style.css").read_text("utf-8")),

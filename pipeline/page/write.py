@@ -27,7 +27,7 @@ from pipeline.summary import Summary, summarize
 
 try:
     from pipeline.page.build_facts import build_facts
-    from pipeline.page.document_lengths import document_lengths
+    from pipeline.page.document_lengths import LengthsUnknown, document_lengths
     from pipeline.page.facts import about, cards, identity, lede
     from pipeline.page.figures import (
         PageFigure,
@@ -39,6 +39,7 @@ try:
         schedule_figure,
     )
     from pipeline.page.number_tables import source_table
+    from pipeline.page.place import place_of_page
     from pipeline.page.render import Page, render
     from pipeline.page.sample_rows import sample_steps
     from pipeline.page.visible_text import visible
@@ -69,18 +70,32 @@ class PageResult:
 
 
 def write_page(
-    dataset: str | Path, out: Path, *, rows: int = DEFAULT_ROWS, options: StorageOptions = NO_OPTIONS
+    dataset: str | Path,
+    out: Path,
+    *,
+    rows: int = DEFAULT_ROWS,
+    overwrite: bool = False,
+    options: StorageOptions = NO_OPTIONS,
 ) -> PageResult:
     """Write the page of a dataset.
 
+    Args:
+        dataset: a folder or address.
+        out: the file; a page that is there is replaced.
+        rows: of a phase to show.
+        overwrite: replace whatever file is there.
+        options: of the store.
+
     Raises:
+        ConfigError: a page cannot be there (`place.py`).
         DataError: there is no dataset, or its manifest is damaged.
-        BuildError: the page cannot be written, or a store cannot be read.
+        BuildError: another file is there, the page cannot be written, or a store cannot be read.
     """
     summary = summarize(dataset, options)
+    place = place_of_page(out, dataset, overwrite=overwrite)
     page = _page(dataset, summary, rows, options)
     text = render(page).encode("utf-8", "replace")
-    with Aside(out.absolute().parent, out.absolute()) as file:
+    with Aside(place.parent, place) as file:
         file.write(text)
     return PageResult(
         out=str(out),
@@ -102,16 +117,16 @@ def _page(dataset: str | Path, summary: Summary, num_rows: int, options: Storage
     if summary.use is not None:
         figures.append(mixture_figure(summary.use))
     lengths = document_lengths(files, manifest, log, reader)
-    if lengths is not None:
+    unknown = [lengths.why] if isinstance(lengths, LengthsUnknown) else []
+    if not isinstance(lengths, LengthsUnknown):
         figures.append(lengths_figure(lengths, manifest.plan.max_seq_len))
     built = build_facts(log)
     if built is not None:
         figures.append(build_figure(built))
-    missing = {"lengths": lengths is None, "build": built is None}
     return Page(
         name=visible(str(dataset).rstrip("/").rpartition("/")[2] or "dataset"),
         lede=lede(manifest),
-        alerts=list(_alerts(summary, missing)),
+        alerts=[*_alerts(summary, has_log=built is not None), *unknown],
         cards=cards(manifest, summary.bytes_on_disk),
         figures=figures,
         sources=source_table(manifest) if len(manifest.sources) > 1 else None,
@@ -125,15 +140,11 @@ def _page(dataset: str | Path, summary: Summary, num_rows: int, options: Storage
     )
 
 
-def _alerts(summary: Summary, missing: dict[str, bool]) -> Iterator[str]:
+def _alerts(summary: Summary, *, has_log: bool) -> Iterator[str]:
     if summary.missing_shards:
         yield (
             f"This copy has {summary.num_shards - summary.missing_shards:,} of {summary.num_shards:,} shards: it was "
             f"pulled in part. The figures are of the whole dataset."
         )
-    if missing["lengths"]:
-        yield (
-            "How long the documents are cannot be said: neither the token store nor rows of the longest phase are here."
-        )
-    if missing["build"]:
+    if not has_log:
         yield "How it was built cannot be said: there is no build-log.json of this dataset."

@@ -2,22 +2,23 @@
 
 In:  where each lies at a place.   Out: the shards, under their paths.
 Guarantee: fetched aside, decompressed if need be, compared with the sha256 of the plain bytes, then renamed into place.
-One that does not match is fetched again, twice; what matches stays even if another never does. What was fetched whole
-before an interruption is not fetched again.
+One that does not match is fetched again, twice, then in its other form if it is there in two; what matches stays even
+if another never does. What was fetched whole before an interruption is not fetched again.
 
     .pull/files/phases/.../shard-000000.arrow.zst  ->  .pull/plain/phases/...  ->  phases/.../shard-000000.arrow
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from curriculum.errors import DataError
 from pipeline.progress import Advance, Progress
 from pipeline.publish import make_folder, move_into_place, remove, sync_folder
-from pipeline.sharing.batches import batches, from_threads
+from pipeline.sharing.batches import batches
+from pipeline.sharing.counting import from_threads, uncounted
 from pipeline.sharing.digests import digest_of, size_of
 from pipeline.sharing.offer import Source
 from pipeline.sharing.place import BEGUN, Place
@@ -30,18 +31,26 @@ MAX_NAMED = 5
 class Arrivals:
     """Brings shards of one place into one folder."""
 
-    def __init__(self, place: Place, folder: Path, work: Path) -> None:
+    def __init__(
+        self,
+        place: Place,
+        folder: Path,
+        work: Path,
+        other_form: Callable[[Source], Source | None] = lambda source: None,
+    ) -> None:
         """
         Args:
             place: where they are.
             folder: of the dataset.
             work: for what is not checked yet, on the same file system.
+            other_form: where else a shard lies that never matches; None if nowhere.
         """
         self._place = place
         self._folder = folder
         self._fetched = work / "files"
         self._plain = work / "plain"
         self._changed: set[Path] = set()
+        self._other_form = other_form
 
     def fetch(self, sources: Sequence[Source], progress: Progress) -> None:
         """All of them.
@@ -52,17 +61,24 @@ class Arrivals:
         """
         total = sum(source.num_bytes for source in sources)
         self._drop_strangers({source.name: source.num_bytes for source in sources})
-        wrong = list(sources)
         with progress.stage("pull", total=total, unit="B") as advance:
-            for attempt in range(ATTEMPTS):
-                # The bar is full after the first attempt; what is fetched again is fetched on top.
-                wrong = self._attempt(wrong, from_threads(advance) if attempt == 0 else _uncounted)
-                if not wrong:
-                    break
+            wrong = self._persist(sources, from_threads(advance))
+            # The bar is full after the first attempt; what is fetched again is fetched on top.
+            others = {source.name: self._other_form(source) for source in wrong}
+            left = self._persist([other for other in others.values() if other is not None], uncounted)
+            wrong = [source for source in wrong if others[source.name] is None or others[source.name] in left]
         for folder in sorted(self._changed):
             sync_folder(folder)
         if wrong:
             raise DataError(self._never_matched(wrong))
+
+    def _persist(self, sources: Sequence[Source], advance: Advance) -> list[Source]:
+        """Fetch until all match, three times at most. Returns those that do not."""
+        wrong = list(sources)
+        for attempt in range(ATTEMPTS):
+            if wrong:
+                wrong = self._attempt(wrong, advance if attempt == 0 else uncounted)
+        return wrong
 
     def _attempt(self, sources: Sequence[Source], advance: Advance) -> list[Source]:
         """Fetch in batches; while one is checked, the next one comes. Returns those that do not match."""
@@ -97,7 +113,7 @@ class Arrivals:
             remove(path)
             path = plain
         else:
-            matches = digest_of(path, _uncounted) == entry.sha256
+            matches = digest_of(path, uncounted) == entry.sha256
         if matches:
             move_into_place(path, self._folder / entry.path, self._changed.add)
         else:
@@ -129,10 +145,6 @@ def _decompress(source: Path, target: Path, num_bytes: int) -> str | None:
 
     make_folder(target.parent)
     try:
-        return decompress_file(source, target, num_bytes, _uncounted)
+        return decompress_file(source, target, num_bytes, uncounted)
     except DataError:
         return None
-
-
-def _uncounted(amount: int) -> None:
-    """Nobody watches."""

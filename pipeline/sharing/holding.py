@@ -4,13 +4,15 @@ In:  a place, and the manifest that is to be there.   Out: `Holding`, or a refus
 Guarantee: another dataset is replaced only with --overwrite; a place that holds anything else is never touched, and
 what else lies beside a dataset stays. Shards of equal plans have equal names and sizes, so one that is there counts
 only if the manifest there gives it the same digest, or if the marker says that a push of this very dataset put it
-there. Looking changes nothing.
+there. One that is there in both forms, plain and compressed, counts in none: one of them was to replace the other, and
+may not be whole. Looking changes nothing.
 
     nothing                                     a push begins
     manifest.json, of this dataset              what is missing is sent
     manifest.json, of which it is an extension  the new shards are sent; it stays what it is until they are there
     manifest.json, another                      refused, unless --overwrite
     .push.json, no manifest.json                an interrupted push: it goes on if it was of this dataset
+    .push.json that says "anew"                 an interrupted push that was to send all again: so does this one
     anything else                               refused
 """
 
@@ -50,14 +52,26 @@ class Holding:
     """it is that of the dataset that is pushed"""
     replaces: bool
     """what is there ends being a dataset before the first shard is sent: it is another one"""
+    anew: bool
+    """everything is sent again: that was asked for, now or by a push that was interrupted"""
+    unfinished: bool
+    """by one that was interrupted"""
     marked: bool
-    """the marker names the dataset that is pushed"""
+    """the marker is there that this push is to write"""
     trusted: frozenset[str]
     """paths of shards that are there, plain or compressed"""
     doubtful: tuple[str, ...]
     """names of this dataset's shards that hold something else, or may"""
     strangers: tuple[str, ...]
     """shards that are none of this dataset"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Marker:
+    """What `.push.json` says."""
+
+    id: str
+    anew: bool
 
 
 def look(place: Place, manifest: Manifest, *, overwrite: bool) -> Holding:
@@ -78,47 +92,59 @@ def look(place: Place, manifest: Manifest, *, overwrite: bool) -> Holding:
     if not overwrite:
         if before is not None:
             _require_related(place.where, manifest, before)
-        if marker is not None and marker not in ancestors:
+        if marker is not None and marker.id not in ancestors:
             raise BuildError(
-                f"{place.where}: a push of another dataset, {marker or 'of unknown id'}, goes on there or was "
+                f"{place.where}: a push of another dataset, {marker.id or 'of unknown id'}, goes on there or was "
                 f"interrupted; this one is {manifest.id}. Let it end, give --overwrite to replace it, or another place."
             )
     replaces = text is not None and how not in ("same", "extension")
     there = {} if before is None else {shard.path: shard.sha256 for shard in shards_of(before)}
-    marked = marker == manifest.id
-    anew = overwrite and how == "same"  # asked to send all again: what is there may be damaged
+    ours = marker is not None and marker.id == manifest.id
+    unfinished = marker is not None and ours and marker.anew
+    anew = unfinished or (overwrite and how == "same")  # what is there may be damaged
     trusted, doubtful = set(), []
     for shard in shards_of(manifest):
-        known = not anew and (marked or there.get(shard.path) == shard.sha256)
+        known = not anew and (ours or there.get(shard.path) == shard.sha256)
+        forms = [name for name in (shard.path, shard.path + COMPRESSED) if name in sizes]
         if known and (sizes.get(shard.path) == shard.num_bytes or sizes.get(shard.path + COMPRESSED, 0) > 0):
-            trusted.add(shard.path)
+            trusted.update([shard.path] if len(forms) == 1 else [])
         elif not anew:
-            doubtful += [name for name in (shard.path, shard.path + COMPRESSED) if name in sizes]
+            doubtful += forms
     own = {name for shard in shards_of(manifest) for name in (shard.path, shard.path + COMPRESSED)}
     return Holding(
         sizes=sizes,
         manifest_text=text,
         same=how == "same",
         replaces=replaces,
-        marked=marked,
+        anew=anew,
+        unfinished=unfinished,
+        marked=marker == _Marker(id=manifest.id, anew=anew),
         trusted=frozenset(trusted),
         doubtful=tuple(doubtful),
         strangers=tuple(name for name in sizes if is_shard_name(name) and name not in own),
     )
 
 
-def marker_of(manifest: Manifest) -> bytes:
-    """The content of the marker."""
-    return json.dumps({"format": "curriculum-push", "id": manifest.id}).encode() + b"\n"
+def marker_of(manifest: Manifest, *, anew: bool) -> bytes:
+    """The content of the marker.
+
+    Args:
+        manifest: of the dataset that is pushed.
+        anew: nothing that was there before counts.
+    """
+    value = {"format": "curriculum-push", "id": manifest.id}
+    return json.dumps({**value, "anew": True} if anew else value).encode() + b"\n"
 
 
-def _marked(place: Place) -> str:
-    """The id that the marker names; "" if it is damaged."""
+def _marked(place: Place) -> _Marker:
+    """What the marker says; of no dataset if it is damaged."""
     try:
         value = orjson.loads(place.read(MARKER, MAX_MARKER_BYTES) or b"")
     except orjson.JSONDecodeError:
-        return ""
-    return str(value.get("id", ""))[:80] if isinstance(value, dict) else ""
+        value = None
+    if not isinstance(value, dict):
+        return _Marker(id="", anew=False)
+    return _Marker(id=str(value.get("id", ""))[:80], anew=value.get("anew") is True)
 
 
 def _parse(text: bytes, where: str, *, overwrite: bool) -> Manifest | None:
@@ -131,7 +157,7 @@ def _parse(text: bytes, where: str, *, overwrite: bool) -> Manifest | None:
         raise
 
 
-def _require_ours(where: str, sizes: dict[str, int], marker: str | None, *, overwrite: bool) -> None:
+def _require_ours(where: str, sizes: dict[str, int], marker: _Marker | None, *, overwrite: bool) -> None:
     """A place without a manifest: empty, a new repository, or an interrupted push, which may have begun anywhere."""
     if marker is not None:
         return

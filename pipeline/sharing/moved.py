@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from curriculum.shard_format import COMPRESSED
 from curriculum.storage import HELD_OUT
 from pipeline.sharing.selection import Selected
 
@@ -108,8 +109,9 @@ def report(moved: Moved) -> str:
         return f"{what} is there already: {those}. Nothing to {moved.action}.{signed}"
     verb = f"would {moved.action}" if moved.dry_run else {"push": "pushed", "pull": "pulled"}[moved.action]
     shards = [file for file in moved.files if file.phase is not None]
+    yet = " before they are compressed" if moved.action == "push" and moved.dry_run and _packed(shards) else ""
     lines = [
-        f"{verb} {len(moved.files):,} files, {_size(moved.num_bytes)}, {end}: {len(shards):,} of "
+        f"{verb} {len(moved.files):,} files, {_size(moved.num_bytes)}{yet}, {end}: {len(shards):,} of "
         f"{len(moved.wanted):,} shards that were asked for; the dataset has {moved.num_shards:,}."
     ]
     for phase, count, num_bytes in per_phase(shards):
@@ -122,6 +124,10 @@ def report(moved: Moved) -> str:
         lines.append(f"  {verb} {len(moved.removed):,} files of what was there: {_some(moved.removed)}")
     lines.append(f"{moved.dataset_id}{'' if moved.complete else ' (in part)'}")
     return "\n".join(lines) + signed
+
+
+def _packed(shards: Sequence[FileToMove]) -> bool:
+    return any(file.name.endswith(COMPRESSED) for file in shards)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -64,6 +64,14 @@ class Offer:
         path, plain = wanted.entry.path, wanted.entry.num_bytes
         if self.sizes.get(path) == plain:
             return Source(wanted=wanted, name=path, num_bytes=plain)
+        return self._compressed(wanted)
+
+    def other_form(self, source: Source) -> Source | None:
+        """The compressed shard beside a plain one, which a push that was interrupted had begun to replace it by."""
+        return None if source.compressed else self._compressed(source.wanted)
+
+    def _compressed(self, wanted: Selected) -> Source | None:
+        path, plain = wanted.entry.path, wanted.entry.num_bytes
         compressed = self.sizes.get(path + COMPRESSED)
         if compressed is not None and 0 < compressed <= plain + plain // 64 + SLACK_BYTES:
             return Source(wanted=wanted, name=path + COMPRESSED, num_bytes=compressed)

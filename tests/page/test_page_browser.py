@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from page.chromium import Browser, Tab
 from page.conftest import MadePage
+from page.plans import plan_of, use_of_rows
+from pipeline.page.build_facts import BuildFacts
+from pipeline.page.figures import build_figure, mixture_figure
+from pipeline.page.render import TEMPLATES
 
 COLOURS = """
 (() => {
@@ -45,6 +50,16 @@ FOCUSED = """
   const outline = style.outlineStyle != "none" && parseFloat(style.outlineWidth);
   return [e.tagName, e.className, e.getAttribute("href"), outline];
 })()
+"""
+
+OVERLAPS = """
+[...document.querySelectorAll("svg")].filter((e) => e.checkVisibility()).flatMap((svg) => {
+  const texts = [...svg.querySelectorAll("text")].map((e) => [e.textContent, e.getBoundingClientRect()]);
+  return texts.flatMap(([one, a], k) => texts.slice(k + 1)
+    .filter(([, b]) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+      && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4)
+    .map(([other]) => [one, other]));
+})
 """
 
 
@@ -146,20 +161,34 @@ def test_a_phone_shows_all_of_it(browser: Browser, pages: dict[str, MadePage], n
 
 def test_figures_have_no_text_on_text(browser: Browser, pages: dict[str, MadePage]) -> None:
     """Labels of one figure never cover each other, in either variant, of any dataset."""
-    overlaps = """
-    [...document.querySelectorAll("svg")].filter((e) => e.checkVisibility()).flatMap((svg) => {
-      const texts = [...svg.querySelectorAll("text")].map((e) => [e.textContent, e.getBoundingClientRect()]);
-      return texts.flatMap(([one, a], k) => texts.slice(k + 1)
-        .filter(([, b]) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
-          && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4)
-        .map(([other]) => [one, other]));
-    })
-    """
     for name in ("plain", "hostile", "mixture"):
         for width in (1100, 390):
             tab = opened(browser, pages[name], width=width)
-            assert tab.evaluate(overlaps) == [], (name, width)
+            assert tab.evaluate(OVERLAPS) == [], (name, width)
             tab.close()
+
+
+def test_a_legend_has_room_for_every_source(browser: Browser, tmp_path: Path) -> None:
+    """Eight sources with long names, seven of which have no row in the last phase; seconds of a fast build."""
+    names = tuple(f"{k}-{'m' * 30}" for k in range(8))
+    use = use_of_rows(plan_of((8, 3), (16, 3)), names, [(3, *(1,) * 7), (10, *(0,) * 7)])
+    fast = build_figure(BuildFacts(stages=(("cut", 0.0126), ("plan", 0.00128)), lines=()))
+    style = (TEMPLATES / "style.css").read_text("utf-8")
+    head = f"<!doctype html><meta name='viewport' content='width=device-width'><style>{style}</style>"
+    (tmp_path / "figures.html").write_text(f"{head}<main>{mixture_figure(use).svg}{fast.svg}</main>", "utf-8")
+    for width in (1100, 390):
+        tab = browser.page((tmp_path / "figures.html").as_uri(), width=width)
+        assert tab.evaluate(OVERLAPS) == []
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
+        assert tab.evaluate(
+            """[...document.querySelectorAll("svg")].filter((e) => e.checkVisibility()).every((svg) => {
+                 const room = svg.getBoundingClientRect();
+                 return [...svg.querySelectorAll("text")].map((e) => e.getBoundingClientRect())
+                   .every((box) => box.left >= room.left - 1 && box.right <= room.right + 1
+                     && box.top >= room.top - 1 && box.bottom <= room.bottom + 1);
+               })"""
+        )
+        tab.close()
 
 
 def test_a_keyboard_is_enough(browser: Browser, pages: dict[str, MadePage]) -> None:

@@ -231,6 +231,12 @@ def page_of(name: str, text: str, offset: int) -> str:
 PLAIN = Elements(page_of("name", "text", 0))
 
 
+def test_one_row_is_one_row() -> None:
+    """A step of "1 rows" makes a reader doubt the number."""
+    assert "Step 0: 1 row of 8 tokens" in PLAIN.text
+    assert "1 token not shown" in PLAIN.text
+
+
 @settings(max_examples=100)
 @given(st.text(min_size=1), st.text() | st.sampled_from(HOSTILE))
 def test_no_text_becomes_anything_but_text(name: str, text: str) -> None:

@@ -8,10 +8,12 @@ Guarantee: nothing is tried twice here and no answer is remembered, also where t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from fsspec.callbacks import Callback
 
 from curriculum.remote.byte_ranges import Span
 from curriculum.remote.failures import http_status
@@ -62,10 +64,10 @@ class Bucket(Store):
                 return b""
             raise
 
-    def upload(self, path: str, local: Path, num_bytes: int, seconds: float) -> None:
-        """Replace a file by one of this machine."""
+    def upload(self, path: str, local: Path, num_bytes: int, seconds: float, seen: Callable[[int], None]) -> None:
+        """Replace a file by one of this machine; `seen` is told of bytes as far as the client tells."""
         limit = self._limit(seconds + num_bytes / SLOWEST_BYTES_PER_SECOND)
-        self._fs.put_file(str(local), f"{self._root}/{path}", **limit)
+        self._fs.put_file(str(local), f"{self._root}/{path}", callback=_Telling(seen), **limit)
 
     def put(self, path: str, data: bytes, seconds: float) -> None:
         """Replace a small file."""
@@ -113,6 +115,17 @@ class Bucket(Store):
                 if begun["Key"].startswith(f"{prefix}/"):
                     what = {"Bucket": bucket, "Key": begun["Key"], "UploadId": begun["UploadId"]}
                     self._fs.call_s3("abort_multipart_upload", **what)
+
+
+class _Telling(Callback):  # type: ignore[misc,unused-ignore]
+    """What a client calls with what it has sent."""
+
+    def __init__(self, seen: Callable[[int], None]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def relative_update(self, inc: int = 1) -> None:
+        self._seen(inc)
 
 
 def _identity(info: Mapping[str, Any]) -> Identity:

@@ -188,12 +188,20 @@ class ObjectFiles:
             require_held(self.url)
         self._ask(lambda bucket: bucket.delete(name, ATTEMPT_SECONDS), name, "removed", patience)
 
-    def upload(self, name: str, path: Path, num_bytes: int, *, patience: Patience = PATIENT) -> None:
-        """Replace an object by a file of this machine."""
+    def upload(
+        self,
+        name: str,
+        path: Path,
+        num_bytes: int,
+        *,
+        patience: Patience = PATIENT,
+        seen: Callable[[int], None] = lambda amount: None,
+    ) -> None:
+        """Replace an object by a file of this machine; `seen` is told of bytes, again where some are sent again."""
 
         def attempt(bucket: Bucket) -> None:
             require_held(self.url)  # before each: a connection that is cut may be that of a machine which slept
-            bucket.upload(name, path, num_bytes, ATTEMPT_SECONDS)
+            bucket.upload(name, path, num_bytes, ATTEMPT_SECONDS, seen)
             found = bucket.identify(name, ATTEMPT_SECONDS).size
             if found != num_bytes:
                 raise _SizeError(f"{num_bytes:,} bytes were sent, the store has {found:,}")

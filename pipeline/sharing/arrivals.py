@@ -17,7 +17,8 @@ from pathlib import Path
 from curriculum.errors import DataError
 from pipeline.progress import Advance, Progress
 from pipeline.publish import make_folder, move_into_place, remove, sync_folder
-from pipeline.sharing.batches import batches, from_threads
+from pipeline.sharing.batches import batches
+from pipeline.sharing.counting import from_threads, uncounted
 from pipeline.sharing.digests import digest_of, size_of
 from pipeline.sharing.offer import Source
 from pipeline.sharing.place import BEGUN, Place
@@ -64,7 +65,7 @@ class Arrivals:
             wrong = self._persist(sources, from_threads(advance))
             # The bar is full after the first attempt; what is fetched again is fetched on top.
             others = {source.name: self._other_form(source) for source in wrong}
-            left = self._persist([other for other in others.values() if other is not None], _uncounted)
+            left = self._persist([other for other in others.values() if other is not None], uncounted)
             wrong = [source for source in wrong if others[source.name] is None or others[source.name] in left]
         for folder in sorted(self._changed):
             sync_folder(folder)
@@ -76,7 +77,7 @@ class Arrivals:
         wrong = list(sources)
         for attempt in range(ATTEMPTS):
             if wrong:
-                wrong = self._attempt(wrong, advance if attempt == 0 else _uncounted)
+                wrong = self._attempt(wrong, advance if attempt == 0 else uncounted)
         return wrong
 
     def _attempt(self, sources: Sequence[Source], advance: Advance) -> list[Source]:
@@ -112,7 +113,7 @@ class Arrivals:
             remove(path)
             path = plain
         else:
-            matches = digest_of(path, _uncounted) == entry.sha256
+            matches = digest_of(path, uncounted) == entry.sha256
         if matches:
             move_into_place(path, self._folder / entry.path, self._changed.add)
         else:
@@ -144,10 +145,6 @@ def _decompress(source: Path, target: Path, num_bytes: int) -> str | None:
 
     make_folder(target.parent)
     try:
-        return decompress_file(source, target, num_bytes, _uncounted)
+        return decompress_file(source, target, num_bytes, uncounted)
     except DataError:
         return None
-
-
-def _uncounted(amount: int) -> None:
-    """Nobody watches."""

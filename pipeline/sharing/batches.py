@@ -8,11 +8,8 @@ Guarantee: every run but the last is at least as large as was asked, or has `MAX
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
-
-from pipeline.progress import Advance
 
 T = TypeVar("T")
 MAX_FILES = 1000
@@ -30,14 +27,3 @@ def batches(items: Iterable[T], size: Callable[[T], int], batch_bytes: int) -> I
             run, num_bytes = [], 0
     if run:
         yield run
-
-
-def from_threads(advance: Advance) -> Advance:
-    """The same, for several threads: a sum that two change at once loses one of them."""
-    lock = threading.Lock()
-
-    def one_at_a_time(amount: int) -> None:
-        with lock:
-            advance(amount)
-
-    return one_at_a_time

@@ -27,6 +27,7 @@ from pipeline.sharing.contents import (
     TOKENIZER,
     tells_of,
 )
+from pipeline.sharing.counting import uncounted
 from pipeline.sharing.digests import digest_of, size_of
 from pipeline.sharing.offer import Offer
 from pipeline.sharing.place import Place
@@ -42,7 +43,7 @@ def missing_beside(offer: Offer, target: Target, *, build_log: bool) -> list[str
     """Names of the files beside the shards that are missing, or of another dataset."""
     folder = target.folder
     names = []
-    if digest_of(folder / TOKENIZER, lambda amount: None) != offer.manifest.tokenizer.sha256:
+    if digest_of(folder / TOKENIZER, uncounted) != offer.manifest.tokenizer.sha256:
         names.append(TOKENIZER)
     names += [name for name in EXPLANATIONS if not target.same or size_of(folder / name) is None]
     if build_log and BUILD_LOG in offer.sizes and (not target.same or size_of(folder / BUILD_LOG) is None):

@@ -18,6 +18,7 @@ from curriculum.manifest import FILE_NAME, Manifest
 from pipeline.card import explanations
 from pipeline.files.local_copies import cannot_keep
 from pipeline.sharing.contents import BUILD_LOG, EXPLANATIONS, MAX_LOG_BYTES, SIGNATURE, TOKENIZER, damaged, tells_of
+from pipeline.sharing.counting import uncounted
 from pipeline.sharing.digests import digest_of, size_of
 from pipeline.sharing.folder_place import FolderPlace
 from pipeline.sharing.holding import Holding
@@ -87,7 +88,7 @@ def make(path: Path, data: bytes) -> Path:
 
 def _tokenizer(folder: Path, manifest: Manifest) -> Path:
     path, expected = folder / TOKENIZER, manifest.tokenizer.sha256
-    found = digest_of(path, lambda amount: None, follow=True)
+    found = digest_of(path, uncounted, follow=True)
     if found != expected:
         said = "is missing" if found is None else f"has the sha256 {found}"
         raise damaged(path, f"it {said}, the manifest says {expected}")

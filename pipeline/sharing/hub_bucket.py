@@ -23,6 +23,7 @@ from pipeline.files.retries import FIRST_CONTACT, PATIENT, Patience
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.progress import Advance
 from pipeline.publish import make_folder, move_into_place
+from pipeline.sharing.counting import uncounted
 from pipeline.sharing.hub_address import HubAddress
 from pipeline.sharing.hub_client import hub_api, quiet
 from pipeline.sharing.hub_failures import ask, is_not_there
@@ -110,7 +111,7 @@ class HubBucket:
                 f"{self.where}: {name} has {found[0].size:,} bytes, at most {most_bytes:,} are read. Do not trust it."
             )
         with new_local_folder() as folder:
-            self.fetch({name: found[0].size}, folder, _nobody)
+            self.fetch({name: found[0].size}, folder, uncounted)
             return (folder / name).read_bytes()
 
     def fetch(self, sizes: Mapping[str, int], folder: Path, advance: Advance) -> None:
@@ -216,10 +217,6 @@ class _Leasable:
 
     def remove_object(self, name: str, patience: Patience) -> None:
         self._bucket.remove([name])
-
-
-def _nobody(amount: int) -> None:
-    pass
 
 
 def _leave(folder: Path) -> None:

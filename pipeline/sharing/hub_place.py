@@ -21,6 +21,7 @@ from pipeline.files.retries import FIRST_CONTACT, PATIENT, Patience
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.progress import Advance
 from pipeline.publish import make_folder, move_into_place
+from pipeline.sharing.counting import uncounted
 from pipeline.sharing.hub_address import HubAddress
 from pipeline.sharing.hub_arrivals import Arrivals
 from pipeline.sharing.hub_commits import MOST_OF_A_COMMIT, HubCommits
@@ -97,7 +98,7 @@ class HubPlace:
                 f"{self.where}: {name} has {num_bytes:,} bytes, at most {most_bytes:,} are read. Do not trust it."
             )
         with new_local_folder() as folder:
-            self.fetch({name: num_bytes}, folder, _nobody)
+            self.fetch({name: num_bytes}, folder, uncounted)
             return (folder / name).read_bytes()
 
     def fetch(self, sizes: Mapping[str, int], folder: Path, advance: Advance) -> None:
@@ -176,10 +177,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError as error:
         raise BuildError(f"{path}: cannot be read: {error.strerror}. Repair that and run again.") from error
-
-
-def _nobody(amount: int) -> None:
-    pass
 
 
 def _leave(folder: Path) -> None:

@@ -24,7 +24,6 @@ from pipeline.lock import locked
 from pipeline.progress import Progress
 from pipeline.publish import remove, sync_folder
 from pipeline.sharing.arrivals import Arrivals
-from pipeline.sharing.batches import from_threads
 from pipeline.sharing.beside import made_here, missing_beside, read_build_log, write_beside
 from pipeline.sharing.contents import (
     BUILD_LOG,
@@ -33,6 +32,7 @@ from pipeline.sharing.contents import (
     is_shard_name,
     shards_of,
 )
+from pipeline.sharing.counting import from_threads
 from pipeline.sharing.digests import digest_of, size_of
 from pipeline.sharing.moved import FileToMove, Moved
 from pipeline.sharing.offer import Offer, Source, read_offer

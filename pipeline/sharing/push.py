@@ -28,6 +28,7 @@ from pipeline.sharing.contents import (
     damaged,
     require_movable,
 )
+from pipeline.sharing.counting import uncounted
 from pipeline.sharing.departures import Departures
 from pipeline.sharing.digests import size_of
 from pipeline.sharing.enclosures import differing, edited_there, make
@@ -102,10 +103,12 @@ def _push(
         ending = COMPRESSED if offering.compress else ""
         removed = of_push(holding, todo, beside, compress=offering.compress)
         place.expect([each.entry.path + ending for each in todo] + list(beside))
+        sent: dict[str, int] = {}
         if not offering.dry_run and (todo or beside or MARKER in holding.sizes):
             departures = Departures(folder, place, made, compress=offering.compress)
             _send(departures, place, made, manifest, holding, todo, beside, removed, progress)
-        return _moved(folder, place, manifest, wanted, todo, beside, removed, kept, holding, offering)
+            sent = departures.sent
+        return _moved(folder, place, manifest, wanted, todo, beside, removed, kept, sent, holding, offering)
 
 
 def _send(
@@ -130,7 +133,7 @@ def _send(
             place.remove(holding.doubtful)  # before the marker, which vouches for what is there
             gone.update(holding.doubtful)
         make(made / MARKER, marker_of(manifest, anew=holding.anew))
-        place.send([MARKER], made, _uncounted)
+        place.send([MARKER], made, uncounted)
     departures.send(todo, progress)
     early = [name for name in beside if name != FILE_NAME]
     of_the_one_before = [name for name in (SIGNATURE, BUILD_LOG) if name in removed and name not in gone]
@@ -138,9 +141,9 @@ def _send(
         place.remove(of_the_one_before)
         gone.update(of_the_one_before)
     for folder in dict.fromkeys(beside[name].parent for name in early):
-        place.send([name for name in early if beside[name].parent == folder], folder, _uncounted)
+        place.send([name for name in early if beside[name].parent == folder], folder, uncounted)
     if FILE_NAME in beside:
-        place.send([FILE_NAME], beside[FILE_NAME].parent, _uncounted)
+        place.send([FILE_NAME], beside[FILE_NAME].parent, uncounted)
     superfluous = [name for name in removed if name not in gone]
     marked = [MARKER] if MARKER in holding.sizes or (made / MARKER).exists() else []
     if holding.unfinished and len(todo) < len(all_shards(manifest)):
@@ -171,13 +174,16 @@ def _moved(
     beside: dict[str, Path],
     removed: Sequence[str],
     kept: tuple[str, ...],
+    sent: dict[str, int],
     holding: Holding,
     offering: Offering,
 ) -> Moved:
     every = all_shards(manifest)
     ending = COMPRESSED if offering.compress else ""
+    names = [each.entry.path + ending for each in todo]
     files = [
-        FileToMove(name=each.entry.path + ending, num_bytes=each.entry.num_bytes, phase=each.phase) for each in todo
+        FileToMove(name=name, num_bytes=sent.get(name, each.entry.num_bytes), phase=each.phase)
+        for name, each in zip(names, todo, strict=True)
     ]
     files += [FileToMove(name=name, num_bytes=path.stat().st_size) for name, path in beside.items()]
     there = holding.trusted | {each.entry.path for each in wanted}
@@ -194,7 +200,3 @@ def _moved(
         dry_run=offering.dry_run,
         complete=all(each.entry.path in there for each in every),
     )
-
-
-def _uncounted(amount: int) -> None:
-    """Nobody watches."""

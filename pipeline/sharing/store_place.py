@@ -20,6 +20,7 @@ from pipeline.files.retries import FIRST_CONTACT
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.progress import Advance
 from pipeline.publish import Aside
+from pipeline.sharing.counting import share
 from pipeline.sharing.place import AT_ONCE
 
 BATCH_BYTES = 1 << 30
@@ -99,8 +100,8 @@ class StorePlace:
                 num_bytes = path.stat().st_size
             except OSError as error:
                 raise BuildError(f"{path}: cannot be read: {error.strerror}. Repair that and run again.") from error
-            self._files.upload(name, path, num_bytes)
-            advance(num_bytes)
+            with share(advance, num_bytes, num_bytes) as seen:
+                self._files.upload(name, path, num_bytes, seen=seen)
 
         self._all(send, names)
 

@@ -36,8 +36,8 @@ BATCH_BYTES = 16 << 20
 BATCH_ROWS = 1024
 
 
-class _FileError(Exception):
-    """Something about the whole file: said once, by the range that starts at row 0."""
+class ColumnError(Exception):
+    """Something about the whole file: of files, said once, by the range that starts at row 0."""
 
 
 def read_column(file: InputFile, start: int, stop: int, text_key: str) -> Iterator[Record | BadRecord]:
@@ -57,7 +57,7 @@ def read_arrays(
             else:
                 yield from _texts(file, row, values, text_key)
                 row += len(values)
-    except _FileError as error:
+    except ColumnError as error:
         if start == 0:
             yield bad_record(file.path, "row 0", str(error))
     except DAMAGE as error:
@@ -117,9 +117,9 @@ def read_id_lists(file: InputFile, start: int, stop: int, key: str) -> Iterator[
     try:
         for row, values in _arrays(file, start, stop or 1 << 63, key, _require_ids):
             if isinstance(values, str):
-                raise _FileError(values)
+                raise ColumnError(values)
             yield row, values.storage if isinstance(values, pa.ExtensionArray) else values
-    except _FileError as error:
+    except ColumnError as error:
         raise BadRecordError(f"{printable(file.path)}, row {row}: {error}.") from None
     except DAMAGE as error:
         _raise_unless_damage(error)
@@ -131,13 +131,13 @@ def read_id_lists(file: InputFile, start: int, stop: int, key: str) -> Iterator[
 def _require_ids(schema: Any, key: str) -> None:
     names = list(schema.names)
     if names.count(key) != 1:
-        raise _FileError(
+        raise ColumnError(
             f'has no column "{key}" of ids; its columns are {name_list(names)}: name the right one with --ids-key'
         )
     kind = schema.field(key).type
     kind = getattr(kind, "storage_type", kind)
     if not is_list_of_ids(kind):
-        raise _FileError(
+        raise ColumnError(
             f'has a column "{key}" of type {kind}, and ids must be lists of integers; name another one with --ids-key'
         )
 
@@ -164,7 +164,7 @@ def _parquet_arrays(
             parquet = pq.ParquetFile(source, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True)
         except DAMAGE as error:
             _raise_unless_damage(error)
-            raise _FileError(f"is no complete Parquet file ({error}); copy it again") from error
+            raise ColumnError(f"is no complete Parquet file ({error}); copy it again") from error
         require(parquet.schema_arrow, key)
         first = 0
         for index in range(parquet.metadata.num_row_groups):
@@ -190,7 +190,7 @@ def _arrow_arrays(
     file: InputFile, start: int, stop: int, key: str, require: Callable[[Any, str], None]
 ) -> Iterator[tuple[int, Any]]:
     if file.size == 0:
-        raise _FileError("is empty, which no Arrow file is: it was probably cut off; copy it again")
+        raise ColumnError("is empty, which no Arrow file is: it was probably cut off; copy it again")
     with _arrow_source(file) as source:
         row = 0
         try:
@@ -204,7 +204,7 @@ def _arrow_arrays(
         except DAMAGE as error:
             _raise_unless_damage(error)
             if row == 0:
-                raise _FileError(f"is no complete Arrow file or stream ({error}); copy it again") from error
+                raise ColumnError(f"is no complete Arrow file or stream ({error}); copy it again") from error
             raise
 
 
@@ -238,7 +238,7 @@ def _dataset_arrays(
     try:
         dataset = _load_dataset(file.path, file.mtime_ns)
     except (*DAMAGE, *UNLOADABLE) as error:
-        raise _FileError(f"cannot be loaded by `datasets` ({error}); save it again") from error
+        raise ColumnError(f"cannot be loaded by `datasets` ({error}); save it again") from error
     require(dataset.data.schema, key)
     texts = dataset.select_columns([key]).with_format("arrow")
     for row in range(start, min(stop, len(dataset)), BATCH_ROWS):
@@ -262,13 +262,13 @@ def require_text(schema: Any, text_key: str) -> None:
     names = list(schema.names)
     if names.count(text_key) != 1:
         number = "no column" if text_key not in names else f"{names.count(text_key)} columns"
-        raise _FileError(
+        raise ColumnError(
             f'has {number} "{text_key}"; its columns are {name_list(names)}: name the right one with --text-key'
         )
     kind = schema.field(text_key).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else getattr(kind, "storage_type", kind)
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_view(kind)):
-        raise _FileError(
+        raise ColumnError(
             f'has a column "{text_key}" of type {kind}, and texts must be strings; cast it, or name another '
             f"column with --text-key"
         )

@@ -10,6 +10,7 @@ that says what to do: log in, ask for access, check the name, go online. Clients
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -49,6 +50,7 @@ def client() -> Any:
         ) from error
     hub: Any = huggingface_hub
     hub.utils.disable_progress_bars()  # workers would draw theirs across each other
+    hub.utils.logging.set_verbosity(logging.CRITICAL)  # a Hub that cannot be reached is one sentence of ours
     return hub
 
 

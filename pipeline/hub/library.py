@@ -88,6 +88,8 @@ def raise_in_place(error: Exception, name: HubName) -> NoReturn:
     known = hub_error(error, name, "dataset") or access_error(name, "dataset")
     if known is not None:
         raise known from error
+    if isinstance(error, StopIteration):  # looked for the first row, to know the columns
+        raise ConfigError(f"{name}: its files hold no rows. Put some in, or name another configuration.") from error
     if isinstance(error, ValueError | FileNotFoundError | RuntimeError):
         raise ConfigError(
             f"{name}: `datasets` does not find in it what it reads ({type(error).__name__}: {first_line(error)}): "

@@ -50,6 +50,16 @@ class Split:
         features = self.stream.features
         return None if features is None else features.arrow_schema
 
+    @property
+    def is_of_lines(self) -> bool:
+        """Whether `datasets` would read the shards as JSON, one object a line, as files of lines are read here."""
+        config = self.builder.config
+        return (
+            type(self.builder).__module__ == "datasets.packaged_modules.json.json"
+            and getattr(config, "field", None) is None
+            and getattr(config, "encoding", "utf-8") == "utf-8"
+        )
+
     def tables(self, shard: int, key: str, num_rows: int) -> Iterator[Any]:
         """Tables of up to so many rows of one shard, with at least the column `key`, which is among `columns`."""
         with without_torch():

@@ -26,9 +26,9 @@ from curriculum.manifest import Manifest
 from curriculum.reader import Reader
 from pipeline.built_streams import built_stream, require_same_tokens
 from pipeline.census import LengthBin, take_census
+from pipeline.counted import counted
 from pipeline.files.address import is_url
 from pipeline.files.contract import Files
-from pipeline.page.counted import counted
 from pipeline.page.length_estimate import bins_of, estimated_bins
 from pipeline.page.sample_lengths import SampledLengths, UnreadableRowsError, sampled_lengths
 from pipeline.store_names import index_name

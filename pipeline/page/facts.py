@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 
 from curriculum.manifest import Manifest
 from curriculum.plan import Plan
+from pipeline.counted import counted
 from pipeline.length_runs import grows, length_runs
-from pipeline.page.counted import counted
 from pipeline.page.draw_flow import percent_of
 from pipeline.page.visible_text import visible
 

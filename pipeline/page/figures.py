@@ -13,8 +13,8 @@ import numpy as np
 from curriculum.manifest import Manifest
 from curriculum.plan import Plan
 from curriculum.schedule import DOCUMENT_CURRICULA
+from pipeline.counted import counted
 from pipeline.page.build_facts import BuildFacts
-from pipeline.page.counted import counted
 from pipeline.page.document_lengths import DocumentLengths
 from pipeline.page.draw_build import draw_build, duration
 from pipeline.page.draw_flow import draw_flow, percent_of

@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from pipeline.page.counted import counted
+from pipeline.counted import counted
 from pipeline.page.facts import Fact
 from pipeline.page.figures import PageFigure
 from pipeline.page.number_tables import Table

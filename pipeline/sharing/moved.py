@@ -13,8 +13,11 @@ from typing import Any, Literal
 
 from curriculum.shard_format import COMPRESSED
 from curriculum.storage import HELD_OUT
+from pipeline.counted import counted
 from pipeline.sharing.selection import Selected
 
+MOST_LINES = 12
+"""Of phases in a text."""
 MOST_NAMED = 10
 
 
@@ -114,9 +117,7 @@ def report(moved: Moved) -> str:
         f"{verb} {len(moved.files):,} files, {_size(moved.num_bytes)}{yet}, {end}: {len(shards):,} of "
         f"{len(moved.wanted):,} shards that were asked for; the dataset has {moved.num_shards:,}."
     ]
-    for phase, count, num_bytes in per_phase(shards):
-        name = "held-out rows" if phase == HELD_OUT else f"phase {phase}"
-        lines.append(f"  {name}: {count:,} shards, {_size(num_bytes)}")
+    lines += phase_lines(per_phase(shards))
     if moved.dry_run:
         lines += [f"  {file.name}: {_size(file.num_bytes)}" for file in moved.files if file.phase is None]
     if moved.removed:
@@ -124,6 +125,28 @@ def report(moved: Moved) -> str:
         lines.append(f"  {verb} {len(moved.removed):,} files of what was there: {_some(moved.removed)}")
     lines.append(f"{moved.dataset_id}{'' if moved.complete else ' (in part)'}")
     return "\n".join(lines) + signed
+
+
+def phase_lines(moved: Sequence[tuple[int, int, int]]) -> list[str]:
+    """A line for each phase; of many, one for each run of phases."""
+    runs: list[list[tuple[int, int, int]]] = []
+    for each in moved:
+        follows = bool(runs) and each[0] == runs[-1][-1][0] + 1
+        if follows and len(moved) > MOST_LINES:
+            runs[-1].append(each)
+        else:
+            runs.append([each])
+    return [
+        f"  {_phases(run[0][0], run[-1][0])}: {counted(sum(each[1] for each in run), 'shard')}, "
+        f"{_size(sum(each[2] for each in run))}"
+        for run in runs
+    ]
+
+
+def _phases(first: int, last: int) -> str:
+    if first == HELD_OUT:
+        return "held-out rows"
+    return f"phase {first}" if first == last else f"phases {first} to {last}"
 
 
 def _packed(shards: Sequence[FileToMove]) -> bool:

@@ -15,8 +15,8 @@ from curriculum.plan import Plan, compile_plan
 from curriculum.request import Batch
 from curriculum.schedule import Pacing
 from page.plans import plan_of, use_of_rows
+from pipeline.counted import counted
 from pipeline.page.build_facts import BuildFacts
-from pipeline.page.counted import counted
 from pipeline.page.facts import growth, growth_title
 from pipeline.page.figures import PageFigure, build_figure, mixture_figure, schedule_figure
 

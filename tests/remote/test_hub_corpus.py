@@ -52,6 +52,14 @@ REPOSITORIES = {
         "a.jsonl": '{"text": "one"}\n{"text": null}\n{"text": "three"}\n',
         "b.jsonl": '{"text": "four"}\n{"text": 5}\n',
     },
+    "differing": {
+        "a.jsonl": '{"text": "one", "id": 1}\n{"text": "two", "id": "2"}\n',
+        "b.jsonl": "".join(f'{{"text": "{word}", "id": "x", "meta": {{"at": 1}}}}\n' for word in ("three", "four")),
+        "c.jsonl": '{"id": [], "text": "five"}\nnot JSON\n\n{"text": "six"}\n',
+    },
+    "json": {"a.json": '{"text": "one"}\n', "b.json": '{"text": "two", "meta": 1}\n'},
+    "empty": {"a.jsonl": ""},
+    "lists": {"a.json": '{"text": ["one"]}\n{"text": ["two"]}\n'},
     "moving": {"a.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in TEXTS[:5])},
 }
 REFUSALS = {
@@ -68,8 +76,12 @@ REFUSALS = {
     "hf:odd/branches@v9": (2, "the repository has no branch, tag or commit 'v9'"),
     "hf:odd/busy": (1, "the Hub answers with HTTP 503"),
     "hf:odd/-a--b": (2, "the Hub has no such names"),
-    "hf:odd/broken": (1, 'default/train#a.jsonl, row 1: is null in column "text"'),
-    "hf:books/lines --text-key body": (1, 'its columns are "id", "text": name the right one with --text-key'),
+    "hf:odd/broken": (1, 'default/train#a.jsonl, row 1, line 2 (byte 16): holds null under "text"'),
+    "hf:odd/json --on-bad-record skip": (1, "b.json: its columns, or their types, differ from those of a.json"),
+    "hf:books/lines --text-key body": (1, 'its keys are "id", "text": name the right one with --text-key'),
+    "hf:books/tables:en/train": (2, 'its columns are "id", "body": name the right one with --text-key'),
+    "hf:odd/lists --on-bad-record skip": (2, 'a.json has a column "text" of type list'),
+    "hf:odd/empty": (2, "its files hold no rows"),
     "hf:books/lines --tokenized input_ids --tokenizer TOKENIZER": (2, "of which texts are read"),
 }
 
@@ -134,6 +146,7 @@ def done(hub: HubServer, repositories: dict[str, Repository], folder: Path) -> d
         "extend": ["extend", str(folder / "mixture"), "--steps", "1", "--source", "new=hf:books/lines", *store],
         "verify": ["verify", str(folder / "mixture"), "--json"],
         "skip": build(folder / "broken", "hf:odd/broken", "--on-bad-record", "skip", *one_step),
+        "differing": build(folder / "differing", "hf:odd/differing", "--on-bad-record", "skip", *one_step),
         "moving": build(folder / "moving", "hf:odd/moving"),
     }
     for arguments in REFUSALS:
@@ -187,10 +200,17 @@ def test_what_cannot_be_read_is_said_in_one_sentence(done: dict[str, Done], fold
 
 
 def test_bad_records_are_counted_and_the_rest_is_read(done: dict[str, Done]) -> None:
-    """A number among texts: `datasets` would put all texts of the file into quotes, so that none of it is read."""
+    """A number among texts: `datasets` would put all texts of the file into quotes."""
     accounting = done["skip"].answer["accounting"]
-    assert (accounting["documents"], accounting["skipped_records"]) == (2, 2)
-    assert accounting["corpus_tokens"] == num_tokens(["one", "three"])
+    assert (accounting["documents"], accounting["skipped_records"]) == (3, 2)
+    assert accounting["corpus_tokens"] == num_tokens(["one", "three", "four"])
+
+
+def test_what_other_columns_hold_does_not_matter(done: dict[str, Done]) -> None:
+    """`datasets` drops a file whose columns are not those of the first one, and that was counted as one record."""
+    accounting = done["differing"].answer["accounting"]
+    assert (accounting["documents"], accounting["skipped_records"]) == (6, 1)
+    assert accounting["corpus_tokens"] == num_tokens(["one", "two", "three", "four", "five", "six"])
 
 
 def test_a_killed_build_goes_on_and_a_branch_that_moved_is_told(

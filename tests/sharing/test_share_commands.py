@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from curriculum.storage import HELD_OUT
 from pipeline.cli import main
+from pipeline.sharing.moved import phase_lines
 from travels import content, travelling
 
 
@@ -68,3 +70,14 @@ def test_what_cannot_work(tiny: Path, tmp_path: Path, arguments: tuple[str, ...]
     assert "hunter2" not in done.output
     assert list(tmp_path.iterdir()) == []
     assert not list(tiny.rglob("copy"))
+
+
+def test_many_phases_are_told_in_one_line() -> None:
+    """A curriculum of 128 lengths is no list of 128 lines; a few phases are told one by one."""
+    many = [(phase, 1, 1_000) for phase in range(128) if phase != 60]
+    assert phase_lines([*many, (HELD_OUT, 2, 5_000)]) == [
+        "  phases 0 to 59: 60 shards, 60.0 kB",
+        "  phases 61 to 127: 67 shards, 67.0 kB",
+        "  held-out rows: 2 shards, 5.0 kB",
+    ]
+    assert phase_lines([(0, 1, 10), (1, 3, 2_000)]) == ["  phase 0: 1 shard, 10 bytes", "  phase 1: 3 shards, 2.0 kB"]

@@ -58,7 +58,9 @@ def _body(manifest: Manifest) -> Iterator[str]:
     yield from _identity(manifest)
     yield from ("", "## Read it", "", *_reading(manifest))
     yield from ("", "## Check it", "", "    curriculum verify PATH", "")
-    yield "recomputes all that is said here from the files: digests, rows, their order, the accounting."
+    yield "recomputes digests, rows, their order and the accounting from the files, and notes a card or picture that is"
+    yield "another one than the manifest gives. Claims of whoever built it are where the texts come from, licence and"
+    yield f"languages{'' if manifest.tokenizer.hub is None else ', and the name of the tokenizer on the Hub'}."
     yield from ("", "## Where it came from", "", *_sources(manifest, use))
     yield from ("", "## Build it again", "", *_rebuilding(manifest))
     yield from ("", "## Where every token went", "", *_accounting(manifest))

@@ -6,7 +6,8 @@ before any byte is hashed; then the first bad shard in the order of the manifest
 
 Proven: digests; schema; ids; document starts against EOS; shards against plan and window arithmetic; each row at the
 place where the seed deals it; that the rows tile the stream; accounting. Not proven: that the stream is the corpus,
-which only the fingerprint of the sources names. What differs where rows are packed is in `packed_proof`.
+which only the fingerprint of the sources names; what `claims` lists is said in notes. What differs where rows are
+packed is in `packed_proof`.
 
     verify_dataset(Path("my-dataset"), quick=False, workers=2, progress=Silent()).documents.ratio     0.998
 """
@@ -20,6 +21,7 @@ from typing import Any
 
 from curriculum.errors import DataError
 from curriculum.manifest import FILE_NAME, Manifest, load_manifest
+from pipeline.claims import claims
 from pipeline.diversity import DocumentCounts, diversity_notes, merge_counts
 from pipeline.engines.local import local_workers
 from pipeline.files.address import dataset_files
@@ -124,7 +126,11 @@ def verify_dataset(root: Path, *, quick: bool, workers: int, progress: Progress)
         manifest=manifest,
         documents=counts,
         extra_files=extra,
-        notes=(*_extra_notes(extra, extension_begun(dataset_files(root), manifest.id)), *diversity_notes(counts)),
+        notes=(
+            *_extra_notes(extra, extension_begun(dataset_files(root), manifest.id)),
+            *claims(root, manifest),
+            *diversity_notes(counts),
+        ),
     )
 
 

@@ -73,6 +73,7 @@ ALLOWED = {
     "window_checks": {"mixed_checks"},
     "manifest_checks": {"mixed_checks"},
     "output": {"card"},  # one of the files that it publishes
+    "claims": {"card"},  # what it would say, against what there is
     "sharing.beside": {"card"},  # made from the manifest, never taken from a stranger
     "sharing.enclosures": {"card"},  # where the folder has none
     # values that they report, remember, place or show

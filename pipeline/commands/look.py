@@ -18,7 +18,7 @@ from pipeline.commands.results import print_json, show
 @click.option("--quick", is_flag=True, help="Check sizes and footers only.")
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Worker processes.  [default: one per core]")
 def verify(dataset: str, as_json: bool, quick: bool, workers: int | None) -> None:
-    """Recompute everything that DATASET claims, from its files alone.
+    """Recompute what DATASET claims, from its files alone; what cannot be proven is noted.
 
     \b
     curriculum verify my-dataset

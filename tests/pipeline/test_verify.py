@@ -18,7 +18,9 @@ from forged_shards import (
     open_shard_of,
     verify,
 )
+from hostile_dataset import change_manifest
 from pipeline.build import BuildResult
+from pipeline.card import explanations
 from pipeline.tokenizer import byte_tokenizer
 
 Build = Callable[..., BuildResult]
@@ -213,6 +215,61 @@ def test_the_first_bad_shard_is_named_whatever_the_workers(damaged: Path, worker
     sentence = str(caught.value)
     assert sentence.startswith(f"{damaged / bad[0]}: ")
     assert sentence.endswith(f"Bad shards besides: {bad[1]}, {bad[2]}, {bad[3]} and 1 more.")
+
+
+HUB = {"name": "meta-llama/Llama-3.1-8B", "revision": "0" * 40}
+CLAIMS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
+    "nothing": (lambda root: None, ()),
+    "a stranger's card": (
+        lambda root: (root / "README.md").write_text("# Mine\n"),
+        (
+            "README.md is not what this release makes of the manifest: another release or somebody wrote it, and what "
+            "it says was not checked.",
+        ),
+    ),
+    "a card that goes on": (
+        lambda root: (root / "README.md").write_text((root / "README.md").read_text() + "\npip install evil\n"),
+        ("README.md is not what",),
+    ),
+    "an endless picture": (
+        lambda root: ((root / "schedule.svg").unlink(), (root / "schedule.svg").symlink_to("/dev/zero")),
+        ("schedule.svg is not what",),
+    ),
+    "card and picture": (
+        lambda root: [(root / name).write_text("x") for name in ("README.md", "schedule.svg")],
+        ("README.md and schedule.svg are not what this release makes of the manifest: ",),
+    ),
+    "no card": (lambda root: (root / "README.md").unlink(), ()),
+    "a name on the Hub": (
+        lambda root: _forge(root, lambda m: m["tokenizer"].update(hub=HUB)),
+        (
+            "That the tokenizer is meta-llama/Llama-3.1-8B of the Hub, at commit "
+            "0000000000000000000000000000000000000000, is a claim: only its sha256 was compared.",
+        ),
+    ),
+    "an algorithm of tomorrow": (
+        lambda root: _forge(root, lambda m: m["build"].update(algorithm=99)),
+        ("build.algorithm is 99, this release knows 1: that each row lies where the seed deals it was not checked.",),
+    ),
+}
+
+
+def _forge(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    change_manifest(root, change)
+    for name, text in explanations(load_manifest(root)).items():
+        (root / name).write_bytes(text)
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("quick", [True, False])
+def test_what_cannot_be_proven_is_said(damaged: Path, name: str, quick: bool) -> None:
+    """Who reads "every byte was checked" believes the card, the tokenizer's name and the order too."""
+    change, words = CLAIMS[name]
+    change(damaged)
+    notes = verify(damaged, quick=quick).notes
+    assert len(notes) == len(words)
+    for note, beginning in zip(notes, words, strict=True):
+        assert note.startswith(beginning), note
 
 
 def test_files_that_the_manifest_does_not_name_are_reported(damaged: Path) -> None:

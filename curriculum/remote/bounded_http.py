@@ -15,8 +15,6 @@ from curriculum.errors import DataError
 from curriculum.remote.byte_ranges import Span
 
 BLOCK_BYTES = 1 << 18
-INDEX_BYTES = 64 << 20
-"""Of a page that lists the files of a folder; a name and its link take about 200."""
 
 
 def read_http(fs: Any, url: str, span: Span | None, most_bytes: int, seconds: float) -> bytes:
@@ -52,10 +50,11 @@ async def _read(fs: Any, url: str, span: Span | None, most_bytes: int) -> bytes:
                 f"{url}: the server sends it compressed (Content-Encoding: {encoding[:40]!r}) though it was asked not "
                 f"to, and what it would unpack to is not known. Have the server send its files as they are."
             )
-        return await _at_most(answer, most_bytes)
+        return await at_most(answer, most_bytes)
 
 
-async def _at_most(answer: Any, most_bytes: int) -> bytes:
+async def at_most(answer: Any, most_bytes: int) -> bytes:
+    """The first bytes of the body of an answer of aiohttp; the connection is closed if there may be more."""
     blocks: list[bytes] = []
     left = most_bytes
     while left and (block := await answer.content.read(min(left, BLOCK_BYTES))):
@@ -64,17 +63,3 @@ async def _at_most(answer: Any, most_bytes: int) -> bytes:
     if not left:
         answer.close()  # instead of reading what else is on its way
     return b"".join(blocks)
-
-
-async def bounded_client(**kwargs: Any) -> Any:
-    """What `HTTPFileSystem` takes as `get_client`: its session reads no page without end when it lists a folder."""
-    import aiohttp
-
-    class Answer(aiohttp.ClientResponse):
-        async def text(self, encoding: str | None = None, errors: str = "strict") -> str:
-            page = await _at_most(self, INDEX_BYTES + 1)
-            if len(page) > INDEX_BYTES:
-                raise DataError(f"{self.url}: the list of its files has more than {INDEX_BYTES:,} bytes.")
-            return page.decode(encoding or "utf-8", errors)
-
-    return aiohttp.ClientSession(**{"response_class": Answer, **kwargs})

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from curriculum.errors import ConfigError, DataError
 from curriculum.regular_file import MAX_JSON_BYTES
-from curriculum.remote.bounded_http import bounded_client, read_http
+from curriculum.remote.bounded_http import read_http
 from curriculum.remote.byte_ranges import Span
 from curriculum.remote.failures import http_status, reason
 
@@ -66,8 +66,7 @@ class Store:
         except ImportError:
             raise ConfigError(f"{url}: reading from a store needs fsspec; `pip install fsspec` brings it.") from None
         try:
-            bounds = {"get_client": bounded_client} if protocol in ("http", "https") else {}
-            self._fs, self._root = url_to_fs(self.url, skip_instance_cache=True, **bounds, **options)
+            self._fs, self._root = url_to_fs(self.url, skip_instance_cache=True, **options)
         except ImportError as error:
             extra = EXTRAS.get(protocol)
             remedy = f"`pip install 'seqlen-curriculum[{extra}]'` brings it" if extra else f"{error}".rstrip(".")

@@ -176,6 +176,23 @@ def test_an_owner_who_finds_another_name_stops() -> None:
         renew(place, owner, 2)
 
 
+def test_who_slept_while_he_asked_asks_again() -> None:
+    """The answer was on its way when the machine was closed: by now another one has come, and gone."""
+    time = Time()
+
+    class Asleep(Place):
+        def read(self, name: str, patience: Patience) -> bytes | None:
+            answer = super().read(name, patience)
+            time.now += 3600
+            self.objects.clear()
+            return answer
+
+    place = Asleep(owner="ours", count=1)
+    with pytest.raises(BuildError, match="another build or push has taken this place"):
+        renew(place, "ours", 2, pace(time))
+    assert place.objects == {}
+
+
 def test_a_build_that_lost_its_place_is_interrupted_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever its main thread is; and the lease of the other one stays."""
     monkeypatch.setattr(lease, "PACE", Pace(renew=0.05, watch=1.0, settle=0.0))

@@ -9,6 +9,7 @@ marks that turn the direction of writing are written as escapes. `shown` takes n
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from typing import Any
 
@@ -16,6 +17,7 @@ MOST_SHOWN = 80
 """Characters of a value in a message."""
 _MOST_ITEMS = 9
 _MOST_BITS = 256
+_USER = re.compile(r"(?<!hf)://[^/\s@'\"<>]+@")
 
 
 def printable_text(text: str) -> str:
@@ -54,3 +56,8 @@ def _cut(value: Any, most: int, depth: int) -> Any:
 
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
+
+
+def without_user(text: str) -> str:
+    """A text whose addresses hold no name and password: HF_ENDPOINT and the like may, and clients repeat them."""
+    return _USER.sub("://", text)

@@ -50,11 +50,16 @@ async def _read(fs: Any, url: str, span: Span | None, most_bytes: int) -> bytes:
                 f"{url}: the server sends it compressed (Content-Encoding: {encoding[:40]!r}) though it was asked not "
                 f"to, and what it would unpack to is not known. Have the server send its files as they are."
             )
-        blocks: list[bytes] = []
-        left = most_bytes
-        while left and (block := await answer.content.read(min(left, BLOCK_BYTES))):
-            blocks.append(block)
-            left -= len(block)
-        if not left:
-            answer.close()  # instead of reading what else is on its way
-        return b"".join(blocks)
+        return await at_most(answer, most_bytes)
+
+
+async def at_most(answer: Any, most_bytes: int) -> bytes:
+    """The first bytes of the body of an answer of aiohttp; the connection is closed if there may be more."""
+    blocks: list[bytes] = []
+    left = most_bytes
+    while left and (block := await answer.content.read(min(left, BLOCK_BYTES))):
+        blocks.append(block)
+        left -= len(block)
+    if not left:
+        answer.close()  # instead of reading what else is on its way
+    return b"".join(blocks)

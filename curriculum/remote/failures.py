@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from curriculum.errors import CurriculumError, DataError
+from curriculum.printable import without_user
 
 _FINAL = (
     CurriculumError,
@@ -99,7 +100,7 @@ def reason(error: BaseException, conceal: Callable[[str], str] = str) -> str:
     """
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
         error = error.__cause__  # says more than the path
-    text = " ".join(conceal(str(error)).split()).rstrip(".")
+    text = " ".join(without_user(conceal(str(error))).split()).rstrip(".")
     if len(text) > REASON_CHARS:  # at a space: nobody recognizes half of a secret any more
         text = f"{text[:REASON_CHARS].rpartition(' ')[0]} ..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

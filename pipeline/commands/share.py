@@ -30,7 +30,11 @@ def _part_options(command: _Command) -> _Command:
             ),
             click.option("--build-log", is_flag=True, help="Move build-log.json too: it names hosts and paths."),
             click.option(
-                "--workers", type=click.IntRange(min=1, max=256), default=8, show_default=True, help="Files at once."
+                "--workers",
+                type=click.IntRange(min=1, max=256),
+                default=8,
+                show_default=True,
+                help="Files at once; pushed to the Hub, or moved from and to its buckets, its client chooses.",
             ),
             as_json_option,
             storage_option,

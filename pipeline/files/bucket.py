@@ -18,6 +18,7 @@ from fsspec.callbacks import Callback
 from curriculum.remote.byte_ranges import Span
 from curriculum.remote.failures import http_status
 from curriculum.remote.store import Identity, Store
+from pipeline.files.bounded_index import bounded_client
 
 BEST_IDENTITY = (
     "ETag",
@@ -39,6 +40,11 @@ SLOWEST_BYTES_PER_SECOND = 1 << 20
 
 class Bucket(Store):
     """A folder in a store that a build writes."""
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        """As of `Store`."""
+        is_web = url.partition("://")[0] in ("http", "https")
+        super().__init__(url, {"get_client": bounded_client, **options} if is_web else options)
 
     @property
     def root(self) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 from curriculum.errors import ConfigError
+from curriculum.printable import without_user
 
 MIN_SECRET_CHARS = 4
 """Shorter values are words like "us" or "true", which would turn messages into riddles."""
@@ -40,7 +41,8 @@ class StorageOptions:
         return storage_options(_merged(below.values(), self.values()))
 
     def conceal(self, message: str) -> str:
-        """The message without any text that these options hold, but for addresses and regions."""
+        """The message without any text that these options hold, but for addresses and regions; and without users of
+        addresses, which may come from the environment."""
         secrets = {
             written
             for secret in _secrets(self.values())
@@ -48,7 +50,7 @@ class StorageOptions:
         }
         for written in sorted(secrets, key=len, reverse=True):
             message = message.replace(written, "***")
-        return message
+        return without_user(message)
 
 
 NO_OPTIONS = StorageOptions()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from curriculum.errors import BuildError, ConfigError, CurriculumError
+from curriculum.printable import without_user
 from pipeline.hub.names import DEFAULT_REVISION, HubName
 
 Kind = Literal["dataset", "model"]
@@ -77,7 +78,8 @@ def resolve(name: HubName, kind: Kind) -> Resolved:
 def hub_error(error: Exception, name: HubName, kind: Kind) -> CurriculumError | None:
     """The error to raise in place of one that a client raised; None if it does not come from the Hub."""
     errors = client().errors
-    page = f"{client().constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{name.repository}"
+    endpoint = without_user(client().constants.ENDPOINT)
+    page = f"{endpoint}/{'datasets/' if kind == 'dataset' else ''}{name.repository}"
     chain = tuple(_chain(error))
 
     def holds(*kinds: type[BaseException]) -> bool:
@@ -110,7 +112,7 @@ def hub_error(error: Exception, name: HubName, kind: Kind) -> CurriculumError | 
         return BuildError(f"{name}: the Hub answers with HTTP {status}. Run the same command again later.")
     if any(isinstance(one, ConnectionError | TimeoutError) or _is_network(one) for one in chain):
         return BuildError(
-            f"{name}: the Hub cannot be reached at {client().constants.ENDPOINT} ({first_line(chain[-1])}). Run the "
+            f"{name}: the Hub cannot be reached at {endpoint} ({first_line(chain[-1])}). Run the "
             f"same command again when the network is there."
         )
     return None
@@ -132,8 +134,8 @@ def unexpected(error: Exception, name: HubName) -> BuildError:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a message that may have many, at most 200 characters of it."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    """The first line of a message that may have many, at most 200 characters of it; without passwords."""
+    lines = without_user(str(error)).strip().splitlines() or [type(error).__name__]
     return lines[0].strip()[:200]
 
 

@@ -113,7 +113,8 @@ def _refuse_other_columns(error: Exception, split: Split, number: int) -> None:
     if text.startswith("Couldn't cast"):
         raise BuildError(
             f"{split.name}#{split.shards[number].name}: its columns, or their types, differ from those of "
-            f"{split.shards[0].name}, so `datasets` reads none of it ({text}). Give it the same columns, or make it a .jsonl."
+            f"{split.shards[0].name}, so `datasets` reads none of it ({text}). Give it the same columns, or make it a "
+            f".jsonl."
         ) from error
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from curriculum.errors import ConfigError
-from pipeline.hub.access import client, hub_error, unexpected
+from curriculum.errors import ConfigError, CurriculumError
+from pipeline.hub.access import client, hub_error, resolve, unexpected
 from pipeline.hub.names import DEFAULT_REVISION, HubName, is_hub_name, parse_hub_tokenizer
 
 FILE = "tokenizer.json"
@@ -62,9 +62,18 @@ def tokenizer_file(name: HubName) -> Path:
 
 def _refusal(error: Exception, name: HubName) -> Exception:
     errors = client().errors
-    if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
+    missing = isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError)
+    if missing or (isinstance(error, errors.RepositoryNotFoundError) and _is_there_without_it(name)):
         return ConfigError(
             f"--tokenizer {name}: the repository has no {FILE}, and only fast tokenizers are read: save one with "
             f"AutoTokenizer.from_pretrained({name.repository!r}).save_pretrained(FOLDER), and give that folder."
         )
     return hub_error(error, name, "model") or unexpected(error, name)
+
+
+def _is_there_without_it(name: HubName) -> bool:
+    """Of a missing file some mirrors of the Hub say that there is no repository."""
+    try:
+        return FILE not in resolve(name, "model").files
+    except CurriculumError:
+        return False

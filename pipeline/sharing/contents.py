@@ -18,7 +18,7 @@ from typing import Literal
 import orjson
 
 from curriculum.errors import DataError
-from curriculum.manifest import Manifest, ShardEntry
+from curriculum.manifest import FORMAT, Manifest, ShardEntry, parse_manifest
 from pipeline.layout import LOG_NAME, SIGNATURE_NAME
 
 CARD = "README.md"
@@ -68,6 +68,20 @@ def require_movable(manifest: Manifest, where: str) -> None:
         inside = next((n for n in range(2, len(parts)) if "/".join(parts[:n]) in seen), None)
         if inside is not None:
             raise DataError(f"{where}: the shard {path[:80]!r} lies inside another. Do not trust this dataset.")
+
+
+def parse_replaceable(text: bytes, where: str, *, overwrite: bool) -> Manifest | None:
+    """The manifest of what is there already; None of a damaged or newer one, if it may go.
+
+    Raises:
+        DataError: it is damaged or newer, and may not go; or it is no manifest of ours.
+    """
+    try:
+        return parse_manifest(text, where)
+    except DataError:
+        if overwrite and f'"{FORMAT}"'.encode() in text:
+            return None
+        raise
 
 
 def relation(new: Manifest, old: Manifest) -> Relation:

@@ -19,11 +19,11 @@ from pathlib import Path
 from curriculum.shard_format import COMPRESSED
 from pipeline.progress import Advance, Progress
 from pipeline.publish import make_folder
-from pipeline.sharing.batches import batches
+from pipeline.sharing.batches import batches, do_each
 from pipeline.sharing.contents import damaged
 from pipeline.sharing.counting import from_threads, share
 from pipeline.sharing.digests import digest_of, size_of
-from pipeline.sharing.place import Place
+from pipeline.sharing.place import Place, unflushed
 from pipeline.sharing.selection import Selected
 
 CHECKED_AT_ONCE = 4
@@ -55,15 +55,9 @@ class Departures:
             DataError: one is damaged.
         """
         total = sum(each.entry.num_bytes for each in shards)
-        with progress.stage("check", total=total, unit="B") as advance, ThreadPoolExecutor(CHECKED_AT_ONCE) as threads:
+        with progress.stage("check", total=total, unit="B") as advance:
             counted = from_threads(advance)
-            jobs = [threads.submit(self._check, each, counted) for each in shards]
-            try:
-                for job in jobs:
-                    job.result()
-            finally:
-                for job in jobs:
-                    job.cancel()
+            do_each(lambda each: self._check(each, counted), shards, CHECKED_AT_ONCE)
 
     def send(self, shards: Sequence[Selected], progress: Progress) -> None:
         """All of them.
@@ -94,7 +88,7 @@ class Departures:
         if self._ending:
             from pipeline.sharing.frames import compress_file
 
-            make_folder((self._made / name).parent, lambda folder: None)
+            make_folder((self._made / name).parent, unflushed)
             found: str | None = compress_file(path, self._made / name, advance)
         else:
             found = digest_of(path, advance, follow=True)

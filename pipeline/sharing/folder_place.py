@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from curriculum.errors import BuildError, DataError
 from pipeline.lock import locked
 from pipeline.progress import Advance
 from pipeline.publish import Aside, make_folder, remove, remove_empty, sync_folder
+from pipeline.sharing.batches import do_each
 from pipeline.sharing.place import AT_ONCE
 
 BATCH_BYTES = 1 << 30
@@ -101,7 +101,7 @@ class FolderPlace:
         def copy(name: str) -> None:
             _copy(self.folder / name, folder / name, aside, sizes[name], advance, changed.add)
 
-        self._all(copy, list(sizes))
+        do_each(copy, list(sizes), self._at_once)
         remove(aside)
 
     def expect(self, names: Sequence[str]) -> None:
@@ -115,7 +115,7 @@ class FolderPlace:
         def copy(name: str) -> None:
             _copy(folder / name, self.folder / name, aside, None, advance, changed.add)
 
-        self._all(copy, names)
+        do_each(copy, names, self._at_once)
         for path in sorted(changed):
             sync_folder(path)
         remove(aside)
@@ -132,16 +132,6 @@ class FolderPlace:
                 remove_empty(empty)
         if self.folder.is_dir():
             sync_folder(self.folder)
-
-    def _all(self, do: Callable[[str], None], names: Sequence[str]) -> None:
-        with ThreadPoolExecutor(self._at_once) as threads:
-            jobs = [threads.submit(do, name) for name in names]
-            try:
-                for job in jobs:
-                    job.result()
-            finally:
-                for job in jobs:
-                    job.cancel()
 
 
 def _copy(

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from curriculum.errors import BuildError, DataError
-from curriculum.manifest import FILE_NAME, FORMAT, Manifest, parse_manifest
+from curriculum.errors import BuildError
+from curriculum.manifest import FILE_NAME, Manifest
 from curriculum.shard_format import COMPRESSED
 from pipeline.sharing.contents import (
     CARD,
@@ -33,6 +33,7 @@ from pipeline.sharing.contents import (
     MAX_MANIFEST_BYTES,
     is_of_a_dataset,
     is_shard_name,
+    parse_replaceable,
     relation,
     shards_of,
 )
@@ -84,7 +85,9 @@ def look(place: Place, manifest: Manifest, *, overwrite: bool) -> Holding:
     sizes = place.sizes()
     text = place.read(FILE_NAME, MAX_MANIFEST_BYTES) if FILE_NAME in sizes else None
     marker = _marked(place) if MARKER in sizes else None
-    before = None if text is None else _parse(text, place.where, overwrite=overwrite)
+    before = (
+        None if text is None else parse_replaceable(text, f"{place.where.rstrip('/')}/{FILE_NAME}", overwrite=overwrite)
+    )
     if text is None:
         _require_ours(place.where, sizes, marker, overwrite=overwrite)
     how = None if before is None else relation(manifest, before)
@@ -145,16 +148,6 @@ def _marked(place: Place) -> _Marker:
     if not isinstance(value, dict):
         return _Marker(id="", anew=False)
     return _Marker(id=str(value.get("id", ""))[:80], anew=value.get("anew") is True)
-
-
-def _parse(text: bytes, where: str, *, overwrite: bool) -> Manifest | None:
-    """The manifest of a place; None of a damaged or newer one that may go."""
-    try:
-        return parse_manifest(text, f"{where.rstrip('/')}/{FILE_NAME}")
-    except DataError:
-        if overwrite and f'"{FORMAT}"'.encode() in text:
-            return None
-        raise
 
 
 def _require_ours(where: str, sizes: dict[str, int], marker: _Marker | None, *, overwrite: bool) -> None:

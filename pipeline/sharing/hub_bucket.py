@@ -2,8 +2,8 @@
 
 In:  hf://buckets/ORG/NAME[/folder], and options `token` and `endpoint`.   Out: `Place`.
 Guarantee: a bucket has no commits; what is sent appears when a batch of it ends, and replaces what was there. Files
-come and go by Xet, which sends only what the Hub does not have. A bucket that is missing is created by a push,
-private unless asked otherwise.
+come and go by Xet, which sends only what the Hub does not have, and chooses itself how many at once. A bucket that is
+missing is created by a push, private unless asked otherwise.
 
     HubBucket(hub_address("hf://buckets/org/scratch/books")).sizes()     {"manifest.json": 4211, ...}
 """
@@ -27,6 +27,7 @@ from pipeline.sharing.counting import uncounted
 from pipeline.sharing.hub_address import HubAddress
 from pipeline.sharing.hub_client import hub_api, quiet
 from pipeline.sharing.hub_failures import ask, is_not_there
+from pipeline.sharing.place import unflushed
 
 T = TypeVar("T")
 BATCH_BYTES = 1 << 30
@@ -117,7 +118,7 @@ class HubBucket:
     def fetch(self, sizes: Mapping[str, int], folder: Path, advance: Advance) -> None:
         """Several at once, each moved into place when it is whole."""
         aside = folder / ASIDE
-        make_folder(aside, _leave)
+        make_folder(aside, unflushed)
 
         def attempt() -> None:
             infos = {info.path: info for info in self._infos(list(sizes))}
@@ -137,7 +138,7 @@ class HubBucket:
             for name, num_bytes in sizes.items():
                 if (aside / name).stat().st_size != num_bytes:
                     raise DataError(f"{self.where}: {name} came with another size than {num_bytes:,}. Do not trust it.")
-                move_into_place(aside / name, folder / name, _leave)
+                move_into_place(aside / name, folder / name, unflushed)
                 advance(num_bytes)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -217,7 +218,3 @@ class _Leasable:
 
     def remove_object(self, name: str, patience: Patience) -> None:
         self._bucket.remove([name])
-
-
-def _leave(folder: Path) -> None:
-    """Names of files that were fetched need not survive a power cut before they are checked."""

@@ -28,7 +28,7 @@ from pipeline.sharing.hub_commits import MOST_OF_A_COMMIT, HubCommits
 from pipeline.sharing.hub_download import download
 from pipeline.sharing.hub_limits import check_counts
 from pipeline.sharing.hub_repository import HubRepository
-from pipeline.sharing.place import AT_ONCE, BEGUN
+from pipeline.sharing.place import AT_ONCE, BEGUN, unflushed
 
 PUSH_BYTES = 2 << 30
 """One commit, after which progress moves on: 500 of them for a terabyte."""
@@ -110,7 +110,7 @@ class HubPlace:
         for left in (folder / BEGUN).glob("*"):
             if left != aside:
                 shutil.rmtree(left, ignore_errors=True)
-        make_folder(aside, _leave)
+        make_folder(aside, unflushed)
         paths = {self._address.path(name): num_bytes for name, num_bytes in sizes.items()}
         arrivals = Arrivals(advance, sum(sizes.values()))
 
@@ -128,7 +128,7 @@ class HubPlace:
 
         self._repository.ask(attempt, "read")
         for name in sizes:
-            move_into_place(aside / self._address.path(name), folder / name, _leave)
+            move_into_place(aside / self._address.path(name), folder / name, unflushed)
         arrivals.end()
         shutil.rmtree(folder / BEGUN, ignore_errors=True)
 
@@ -177,7 +177,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError as error:
         raise BuildError(f"{path}: cannot be read: {error.strerror}. Repair that and run again.") from error
-
-
-def _leave(folder: Path) -> None:
-    """Names of files that were fetched need not survive a power cut before they are checked."""

@@ -93,6 +93,11 @@ class Offer:
         first = missing[0].entry
         more = f" (the first of {len(missing):,} such shards)" if len(missing) > 1 else ""
         size = self.sizes.get(first.path)
+        if size is not None and size < 0:
+            return (
+                f"{self.where}: the server does not say how many bytes {first.path} has{more}. Have it send its files "
+                f"as they are, with their lengths."
+            )
         if size is not None:
             return (
                 f"{self.where}: {first.path} has {size:,} bytes, the manifest says {first.num_bytes:,}{more}. The copy "

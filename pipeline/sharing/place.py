@@ -24,6 +24,10 @@ BEGUN = ".begun"
 """Below a folder that is fetched into: what a place keeps for the call that continues one that was killed."""
 
 
+def unflushed(folder: Path) -> None:
+    """For `flush_names` of `pipeline.publish`: files that were fetched are yet to be checked, and may be lost."""
+
+
 class Place(Protocol):
     """Where a dataset is pushed to, or pulled from."""
 

@@ -35,7 +35,8 @@ def of_push(holding: Holding, sent: Sequence[Selected], beside: Collection[str],
     """
     ending = COMPRESSED if compress else ""
     coming = {each.entry.path + ending for each in sent}
-    names = [name for name in holding.doubtful if name not in coming]
+    marks = not holding.marked and (sent or not holding.same)
+    names = [name for name in holding.doubtful if marks and name not in coming]  # the marker would vouch for them
     names += superseded(sent, holding.sizes, compress=compress)
     if not holding.same or MARKER in holding.sizes:
         names += holding.strangers

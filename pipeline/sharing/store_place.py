@@ -9,8 +9,7 @@ size that the store then has; a file is fetched in ranges, and never more of it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -20,8 +19,9 @@ from pipeline.files.retries import FIRST_CONTACT
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.progress import Advance
 from pipeline.publish import Aside
+from pipeline.sharing.batches import do_each
 from pipeline.sharing.counting import share
-from pipeline.sharing.place import AT_ONCE
+from pipeline.sharing.place import AT_ONCE, unflushed
 
 BATCH_BYTES = 1 << 30
 ASIDE = ".push"
@@ -78,7 +78,7 @@ class StorePlace:
         def fetch(name: str) -> None:
             num_bytes = sizes[name]
             block = memoryview(bytearray(min(RANGE_BYTES, num_bytes)))
-            with Aside(folder / ASIDE, folder / name, flush_names=_leave) as file:
+            with Aside(folder / ASIDE, folder / name, flush_names=unflushed) as file:
                 for start in range(0, num_bytes, RANGE_BYTES):
                     wanted = min(RANGE_BYTES, num_bytes - start)
                     if self._files.read_into(name, start, block[:wanted]) != wanted:
@@ -86,7 +86,7 @@ class StorePlace:
                     file.write(block[:wanted])
                     advance(wanted)
 
-        self._all(fetch, list(sizes))
+        do_each(fetch, list(sizes), self._at_once)
 
     def expect(self, names: Sequence[str]) -> None:
         """A store takes any number."""
@@ -103,29 +103,14 @@ class StorePlace:
             with share(advance, num_bytes, num_bytes) as seen:
                 self._files.upload(name, path, num_bytes, seen=seen)
 
-        self._all(send, names)
+        do_each(send, names, self._at_once)
 
     def remove(self, names: Sequence[str]) -> None:
         """One request each."""
-        self._all(self._files.remove_object, names)
-
-    def _all(self, do: Callable[[str], None], names: Sequence[str]) -> None:
-        """Several at once; after one that fails, no other is begun."""
-        with ThreadPoolExecutor(self._at_once) as threads:
-            jobs = [threads.submit(do, name) for name in names]
-            try:
-                for job in jobs:
-                    job.result()
-            finally:
-                for job in jobs:
-                    job.cancel()
+        do_each(self._files.remove_object, names, self._at_once)
 
     def _other_size(self, name: str, num_bytes: int) -> DataError:
         return DataError(
             f"{self._files.address(name)}: had {num_bytes:,} bytes and is shorter now: it was replaced while it was "
             f"read. Run the same command again."
         )
-
-
-def _leave(folder: Path) -> None:
-    """Names of files that were fetched need not survive a power cut before they are checked."""

@@ -18,11 +18,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from curriculum.errors import BuildError, DataError
-from curriculum.manifest import FILE_NAME, FORMAT, Manifest, parse_manifest
+from curriculum.errors import BuildError
+from curriculum.manifest import FILE_NAME, Manifest
 from pipeline.files.own_folders import require_own_folders
 from pipeline.layout import REQUEST_NAME
-from pipeline.sharing.contents import MAX_MANIFEST_BYTES, relation, shards_of
+from pipeline.sharing.contents import MAX_MANIFEST_BYTES, parse_replaceable, relation, shards_of
 from pipeline.sharing.digests import size_of
 
 WORK = ".pull"
@@ -109,9 +109,4 @@ def _read(path: Path, *, overwrite: bool) -> Manifest | None:
     if num_bytes is None:
         return None
     text = path.read_bytes() if num_bytes <= MAX_MANIFEST_BYTES else b""
-    try:
-        return parse_manifest(text, str(path))
-    except DataError:
-        if overwrite and f'"{FORMAT}"'.encode() in text:
-            return None
-        raise
+    return parse_replaceable(text, str(path), overwrite=overwrite)

@@ -47,6 +47,12 @@ def test_a_cut_reason_ends_with_a_whole_word() -> None:
     assert reason(OSError("token=hunter2" * 30)) == "OSError:  ..."
 
 
+def test_a_reader_does_not_repeat_the_password_of_an_endpoint() -> None:
+    """HF_ENDPOINT=http://me:s3cret@mirror is nobody's option; an address on the Hub has an @ of its own."""
+    said = reason(OSError("no answer of http://me:s3cret@mirror:80/api for hf://gpt2@main/x"))
+    assert said == "OSError: no answer of http://mirror:80/api for hf://gpt2@main/x"
+
+
 @pytest.mark.parametrize("address", ["http://u:hunter22@host", "http://u:p@host", "https://host/?sig=hunter22"])
 def test_a_password_in_the_address_of_a_proxy_is_concealed(address: str) -> None:
     options = parse_storage_options([f"client_kwargs.proxy_url={address}", "region=us"])

@@ -260,7 +260,7 @@ def test_a_killed_build_goes_on_and_a_branch_that_moved_is_told(
     ("variable", "value", "sentence"),
     [
         ("HF_HUB_OFFLINE", "1", "the Hub is not asked, since HF_HUB_OFFLINE is set"),
-        ("HF_ENDPOINT", "http://127.0.0.1:9", "the Hub cannot be reached at http://127.0.0.1:9"),
+        ("HF_ENDPOINT", "http://me:s3cret@127.0.0.1:9", "the Hub cannot be reached at http://127.0.0.1:9"),
     ],
 )
 def test_without_the_hub_a_sentence_says_what_to_do(
@@ -270,6 +270,7 @@ def test_without_the_hub_a_sentence_says_what_to_do(
     (failed,) = run([build(tmp_path / "out", "hf:books/lines")], {**hub.variables(tmp_path), variable: value})
     assert (failed.code, failed.stderr.count("\n")) == (1, 1), failed
     assert sentence in failed.stderr
+    assert "s3cret" not in failed.stderr
 
 
 def test_a_folder_of_that_name_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def test_a_name_is_the_file_with_its_origin(
 
 @pytest.fixture(scope="module")
 def slow(hub: HubServer) -> str:
-    """A repository with a tokenizer of another kind, at its commit: of a branch, olah says that it does not exist.
+    """A repository with a tokenizer of another kind, at its commit; of a branch, olah says that it does not exist.
 
     Beside it one for members only, played by a stub before the server.
     """
@@ -109,6 +109,7 @@ def slow(hub: HubServer) -> str:
 def test_what_cannot_be_used_is_said_in_one_sentence(hub: HubServer, slow: str, corpus: Path, tmp_path: Path) -> None:
     refusals = {
         slow: (2, "the repository has no tokenizer.json, and only fast tokenizers are read"),
+        "hf:odd/slow": (2, "the repository has no tokenizer.json, and only fast tokenizers are read"),
         "hf:odd/gated": (1, "access to it has to be asked for"),
         "hf:odd/missing": (2, "there is no such model repository on the Hub, or it is private"),
         "hf:odd/slow:train": (2, "is no name of a repository on the Hub"),

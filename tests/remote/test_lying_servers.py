@@ -40,8 +40,12 @@ class Liar:
                 self.do_GET()
 
             def do_GET(self) -> None:
-                name = self.path.removeprefix("/ds/")
-                if name.endswith(held.liar):
+                name = self.path.removeprefix("/ds").lstrip("/")
+                if name == "" and held.liar != "index":
+                    self.index()
+                elif name == "":
+                    self.lie()
+                elif held.liar and name.endswith(held.liar):
                     held.requests += self.command == "GET"
                     self.lie()
                 elif name not in held.files:
@@ -55,6 +59,14 @@ class Liar:
                     self.send_header("Content-Length", str(len(data)))
                     self.end_headers()
                     self.wfile.write(b"" if self.command == "HEAD" else data)
+
+            def index(self) -> None:
+                page = b'<a href="manifest.json">'
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.send_header("Content-Length", str(len(page)))
+                self.end_headers()
+                self.wfile.write(b"" if self.command == "HEAD" else page)
 
             def lie(self) -> None:
                 self.close_connection = True
@@ -130,3 +142,12 @@ def test_a_range_that_does_not_end(liar: Liar, tmp_path: Path) -> None:
         Reader(RemoteStorage(liar.url, verify="shard", cache_dir=tmp_path, timeout_seconds=9.0))[0]
     assert liar.bytes_sent < 64 << 20  # what the sockets hold
     assert len(Store(liar.url, {}).read("x.arrow", Span(10, 20), 20.0)) == 11
+
+
+def test_a_list_of_files_that_does_not_end(liar: Liar) -> None:
+    """A pull asks for it."""
+    assert StorePlace(liar.url).sizes() == {"manifest.json": len(liar.files["manifest.json"])}
+    liar.liar = "index"
+    with pytest.raises(BuildError, match="the list of its files has more than"):
+        StorePlace(liar.url).sizes()
+    assert liar.bytes_sent < 128 << 20

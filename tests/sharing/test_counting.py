@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,8 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curriculum.errors import BuildError
 from curriculum.manifest import load_manifest
 from pipeline.progress import Advance
+from pipeline.sharing.batches import do_each
 from pipeline.sharing.contents import shards_of
 from pipeline.sharing.counting import from_threads, share
 from pipeline.sharing.folder_place import FolderPlace
@@ -109,3 +113,26 @@ def test_threads_lose_nothing() -> None:
         for _ in range(8_000):
             threads.submit(tell, 1)
     assert watching.done == 4_000
+
+
+def test_after_one_that_fails_no_other_is_begun() -> None:
+    """Not even while an earlier one goes on: an upload of a terabyte ends when the first is refused."""
+    begun: list[int] = []
+    failed = threading.Event()
+
+    def do(item: int) -> None:
+        begun.append(item)
+        if item == 1:
+            failed.set()
+            raise BuildError("refused.")
+        if item == 0:
+            failed.wait()
+            time.sleep(0.5)
+        time.sleep(0.001)
+
+    with pytest.raises(BuildError, match="refused"):
+        do_each(do, range(1000), 2)
+    assert len(begun) < 200
+    done: list[int] = []
+    do_each(done.append, range(100), 3)
+    assert sorted(done) == list(range(100))

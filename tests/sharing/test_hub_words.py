@@ -188,7 +188,7 @@ def test_secrets_are_not_told() -> None:
     """Tokens and signed addresses, in sentences that are final and in those of patience that ran out."""
     token = "hf_aVeryLongTokenOfSomebody"
     options = storage_options({"token": "anotherKindOfToken"})
-    url = f"https://s3.example.com/bucket/{token}?X-Amz-Signature=0123abcd&x=anotherKindOfToken"
+    url = f"https://me:p@s3.example.com/bucket/{token}?X-Amz-Signature=0123abcd&x=anotherKindOfToken"
     for status in (410, 503):
 
         def attempt(status: int = status) -> None:
@@ -198,7 +198,7 @@ def test_secrets_are_not_told() -> None:
         with pytest.raises(BuildError) as refused:
             ask(attempt, "hf://datasets/org/x", "written", impatient, options)
         assert "s3.example.com/bucket/***?***" in str(refused.value)
-        for secret in (token, "0123abcd", "anotherKindOfToken"):
+        for secret in (token, "0123abcd", "anotherKindOfToken", "me:p"):
             assert secret not in str(refused.value)
 
 

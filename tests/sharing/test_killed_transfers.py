@@ -63,7 +63,7 @@ def test_what_a_killed_push_had_packed_does_not_stay(tiny: Path, tmp_path: Path)
         "import pipeline.sharing.departures as departures\n"
         "from travels import push\n"
         "if sys.argv[3] == 'dies':\n"
-        "    done = lambda ready: [each.result() for each in ready]\n"
+        "    done = lambda ready: [name.result() for _, name in ready]\n"
         "    departures.Departures._send = lambda *given: done(given[1]) and os.kill(os.getpid(), signal.SIGKILL)\n"
         "push(Path(sys.argv[1]), Path(sys.argv[2]), compress=True)\n"
     )

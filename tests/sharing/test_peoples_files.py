@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from curriculum.errors import BuildError, DataError
 from curriculum.manifest import load_manifest
-from pipeline.sharing.contents import is_shard_name
+from pipeline.sharing.contents import is_shard_name, shards_of
 from pipeline.sharing.moved import report
 from travels import Broken, content, pull, push, travelling
 
@@ -156,3 +157,25 @@ def test_a_dry_run_names_what_goes_beside_the_shards(tiny: Path, tmp_path: Path)
         told = report(run(tiny, tmp_path / "end", dry_run=True))
         for name in ("README.md", "schedule.svg", "tokenizer.json", "manifest.json"):
             assert f"  {name}: " in told
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_what_is_told_is_what_goes_whatever_lay_there(tiny: Path, tmp_path: Path, compress: bool) -> None:
+    """Broken shards in and beside the part that is pushed, an interrupted push, both forms of one."""
+    paths = [shard.path for shard in shards_of(load_manifest(tiny))]
+    cases = itertools.product((paths[0], next(path for path in paths if "/00001" in path), None), *2 * [(False, True)])
+    for case, (broken, marker, two) in enumerate(cases):
+        there = tmp_path / str(case)
+        push(tiny, there)
+        if broken is not None:
+            (there / broken).write_bytes(b"cut")
+        if marker:
+            (there / ".push.json").write_text(json.dumps({"id": load_manifest(tiny).id}))
+        if two:
+            (there / f"{paths[1]}.zst").write_bytes(b"x" * 100)
+        before = set(content(there))
+        asked: dict[str, Any] = {"phases": "0", "compress": compress}
+        told = push(tiny, there, dry_run=True, **asked)
+        done = push(tiny, there, **asked)
+        assert told.removed == done.removed
+        assert set(told.removed) == before - set(content(there)) - {".push.json"}

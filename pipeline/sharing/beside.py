@@ -67,18 +67,28 @@ def read_build_log(place: Place, offer: Offer) -> bytes:
     return text
 
 
-def write_beside(place: Place, offer: Offer, files: DiskFiles, names: Sequence[str], log: bytes | None) -> None:
-    """What is missing; `log` is the build log, if that was asked for."""
-    if TOKENIZER in names:
-        text = place.read(TOKENIZER, MAX_TOKENIZER_BYTES)
-        expected = offer.manifest.tokenizer.sha256
-        if text is None or hashlib.sha256(text).hexdigest() != expected:
-            found = "is not there" if text is None else f"has the sha256 {hashlib.sha256(text).hexdigest()}"
-            raise DataError(
-                f"{place.where}: {TOKENIZER} {found}, the manifest says {expected}. Have the dataset pushed again; "
-                f"what was pulled of it stays."
-            )
-        write_bytes(files, TOKENIZER, text)
+def read_tokenizer(place: Place, offer: Offer) -> bytes:
+    """Before the first shard moves, too.
+
+    Raises:
+        DataError: it is not that of the manifest.
+    """
+    text = place.read(TOKENIZER, MAX_TOKENIZER_BYTES)
+    expected = offer.manifest.tokenizer.sha256
+    if text is None or hashlib.sha256(text).hexdigest() != expected:
+        found = "is not there" if text is None else f"has the sha256 {hashlib.sha256(text).hexdigest()}"
+        raise DataError(
+            f"{place.where}: {TOKENIZER} {found}, the manifest says {expected}. Have the dataset pushed again."
+        )
+    return text
+
+
+def write_beside(
+    offer: Offer, files: DiskFiles, names: Sequence[str], tokenizer: bytes | None, log: bytes | None
+) -> None:
+    """What is missing; tokenizer and build log as they were read, None if they stay away."""
+    if tokenizer is not None:
+        write_bytes(files, TOKENIZER, tokenizer)
     for name, data in explanations(offer.manifest).items():
         if name in names:
             write_bytes(files, name, data)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from pipeline.progress import Advance
 from pipeline.publish import make_folder, move_into_place
 from pipeline.sharing.counting import uncounted
 from pipeline.sharing.hub_address import HubAddress
-from pipeline.sharing.hub_client import hub_api, quiet
+from pipeline.sharing.hub_client import hub_api, quiet, quiet_beside
 from pipeline.sharing.hub_failures import ask, is_not_there
 from pipeline.sharing.place import unflushed
 
@@ -60,6 +61,7 @@ class HubBucket:
         self._address, self._options, self._pushing, self._private = address, options, pushing, private
         self._patience, self._first_contact = patience, first_contact
         self._exists = False
+        self._quiet = quiet
         self._api: Any = hub_api(options)
         if not all(hasattr(self._api, name) for name in NEEDED):
             from huggingface_hub import __version__
@@ -82,7 +84,9 @@ class HubBucket:
     def held(self) -> Iterator[None]:
         """A lease, as builds have it in stores; a bucket that is missing is created before."""
         self._require_bucket()
-        with leased(_Leasable(self)):
+        beside = copy(self)
+        beside._quiet = quiet_beside  # a lease that waited for an upload would look abandoned
+        with leased(_Leasable(beside)):
             yield
 
     def sizes(self) -> dict[str, int]:
@@ -151,12 +155,16 @@ class HubBucket:
         if not names:
             return
         self._require_bucket()
-        require_held(self.where)
         files = [(folder / name, self._address.path(name)) for name in names]
         for path, _ in files:
             if not path.is_file():
                 raise BuildError(f"{path}: is not there any more. Put it back and run the same command again.")
-        self._ask(lambda: self._api.batch_bucket_files(self._address.name, add=files), "written")
+
+        def attempt() -> None:
+            require_held(self.where)  # before each attempt
+            self._api.batch_bucket_files(self._address.name, add=files)
+
+        self._ask(attempt, "written")
         advance(sum(path.stat().st_size for path, _ in files))
 
     def remove(self, names: Sequence[str]) -> None:
@@ -197,7 +205,7 @@ class HubBucket:
 
     def _ask(self, attempt: Callable[[], T], doing: str, patience: Patience | None = None) -> T:
         def once() -> T:
-            with quiet():
+            with self._quiet():
                 return attempt()
 
         return ask(once, self.where, doing, patience or self._patience, self._options)

@@ -70,3 +70,16 @@ def quiet() -> Iterator[None]:
             library.set_verbosity(verbosity)
             if drew:
                 enable_progress_bars()
+
+
+@contextmanager
+def quiet_beside() -> Iterator[None]:
+    """The same for a small request that cannot wait for another thread: while that is in its block, all is silent."""
+    if _LOCK.acquire(blocking=False):
+        try:
+            with quiet():
+                yield
+        finally:
+            _LOCK.release()
+    else:
+        yield

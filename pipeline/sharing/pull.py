@@ -2,7 +2,8 @@
 
 In:  a place and a folder.   Out: the dataset there, as far as it was asked for; `Moved`.
 Guarantee: the manifest is read first and written last; a shard appears in the folder after its plain bytes have the
-sha256 of the manifest, by a rename. Nothing else than the manifest names is fetched; the card is made from the
+sha256 of the manifest, by a rename. Another dataset that is replaced goes when all shards of the new one have arrived,
+if the disk has room for both. Nothing else than the manifest names is fetched; the card is made from the
 manifest. Run again, it hashes what is there and fetches what is missing or broken.
 
     pull(open_place("s3://bucket/my-dataset"), Path("my-dataset"), Wish(phases="0-3"), Terminal())
@@ -16,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from curriculum.errors import BuildError
 from curriculum.manifest import FILE_NAME
 from pipeline.files.disk import DiskFiles
 from pipeline.layout import write_bytes
@@ -24,11 +24,12 @@ from pipeline.lock import locked
 from pipeline.progress import Progress
 from pipeline.publish import remove, sync_folder
 from pipeline.sharing.arrivals import Arrivals
-from pipeline.sharing.beside import made_here, missing_beside, read_build_log, write_beside
+from pipeline.sharing.beside import made_here, missing_beside, read_build_log, read_tokenizer, write_beside
 from pipeline.sharing.contents import (
     BUILD_LOG,
     FOLDERS,
     SIGNATURE,
+    TOKENIZER,
     is_shard_name,
     shards_of,
 )
@@ -39,11 +40,10 @@ from pipeline.sharing.offer import Offer, Source, read_offer
 from pipeline.sharing.place import Place
 from pipeline.sharing.removals import of_pull
 from pipeline.sharing.selection import Selected, all_shards, select
-from pipeline.sharing.target import WORK, WORK_MANIFEST, Target, examine, free_bytes
+from pipeline.sharing.staging import arrived_aside, aside_of, fits_beside, move_from_aside
+from pipeline.sharing.target import WORK, WORK_MANIFEST, Target, examine
 
 HASHED_AT_ONCE = 4
-SPARE_BYTES = 64 << 20
-"""Room for all that is no shard: manifest, tokenizer, card."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,20 +110,20 @@ def _pull(
         return _moved(offer, folder, wanted, sources, beside, present, (), dry_run=False)
     strangers = _strangers(target, offer, present, wanted)
     removed = _removed(target, strangers, beside)
-    _require_space(folder, sources, strangers)
+    aside = fits_beside(folder / WORK, folder, sources, strangers) and target.replaces
+    tokenizer = read_tokenizer(place, offer) if TOKENIZER in beside else None
     log = read_build_log(place, offer) if BUILD_LOG in beside else None
     files = DiskFiles(folder=str(folder), aside=f"{WORK}/aside")
     write_bytes(files, WORK_MANIFEST, offer.text)
-    if target.replaces:
-        files.remove(SIGNATURE)
-        files.remove(FILE_NAME)
-        files.flush()  # no longer a dataset, before the first shard goes
-    if not target.same:
-        for name in strangers:
-            files.remove(name)
-    arrivals = Arrivals(place, folder, folder / WORK, offer.other_form)
-    arrivals.fetch(sources, progress)
-    write_beside(place, offer, files, beside, log)
+    ready = arrived_aside(folder / WORK, sources)
+    if not aside:
+        _clear(target, strangers, files)
+    arrivals = Arrivals(place, aside_of(folder / WORK) if aside else folder, folder / WORK, offer.other_form)
+    arrivals.fetch([source for source in sources if source not in ready], progress)
+    if aside:
+        _clear(target, strangers, files)
+    move_from_aside(folder / WORK, folder, sources if aside else ready)
+    write_beside(offer, files, beside, tokenizer, log)
     if not target.same:
         files.remove(SIGNATURE)  # of what was there: none is better than another's
         write_bytes(files, FILE_NAME, offer.text)
@@ -134,6 +134,17 @@ def _pull(
     remove(folder / WORK)
     sync_folder(folder)
     return _moved(offer, folder, wanted, sources, beside, present, removed, dry_run=False)
+
+
+def _clear(target: Target, strangers: Sequence[str], files: DiskFiles) -> None:
+    """Make room: from here on the folder holds no other dataset."""
+    if target.replaces:
+        files.remove(SIGNATURE)
+        files.remove(FILE_NAME)
+        files.flush()  # no longer a dataset, before the first shard goes
+    if not target.same:
+        for name in strangers:
+            files.remove(name)
 
 
 def _removed(target: Target, strangers: Sequence[str], beside: Sequence[str]) -> tuple[str, ...]:
@@ -167,19 +178,6 @@ def _strangers(target: Target, offer: Offer, present: _Present, wanted: Sequence
     replaced = {each.entry.path for each in wanted}
     found = [name for folder in FOLDERS for name in files.names(folder) if is_shard_name(name) or name in named]
     return [name for name in found if name not in named or (name in present.wrong and name not in replaced)]
-
-
-def _require_space(folder: Path, sources: Sequence[Source], strangers: Sequence[str]) -> None:
-    plain = sum(source.wanted.entry.num_bytes for source in sources)
-    aside = max((source.num_bytes for source in sources if source.compressed), default=0)
-    there = sum(size_of(path) or 0 for path in (folder / WORK).rglob("*"))
-    needed = plain + aside + SPARE_BYTES - there
-    free = free_bytes(folder) + sum(size_of(folder / name) or 0 for name in strangers)
-    if needed > free:
-        raise BuildError(
-            f"{folder}: {needed:,} bytes are needed, {free:,} are free. Free space, give a folder on another disk, or "
-            f"pull a part by --phases or --steps."
-        )
 
 
 def _moved(

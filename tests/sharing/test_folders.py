@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from curriculum.errors import BuildError, CurriculumError, DataError
-from curriculum.manifest import load_manifest
+from curriculum.manifest import ShardEntry, load_manifest
 from curriculum.reader import Reader
 from pipeline.sharing.contents import shards_of
 from pipeline.sharing.moved import report
@@ -159,7 +159,7 @@ def test_a_wrong_tokenizer_is_refused_both_ways(tiny: Path, tmp_path: Path) -> N
     flip(there / "tokenizer.json")
     with pytest.raises(DataError, match=r"tokenizer.json has the sha256 [0-9a-f]{64}, the manifest says"):
         pull(there, tmp_path / "back")
-    assert "manifest.json" not in content(tmp_path / "back")
+    assert content(tmp_path / "back") == {}
     shutil.copytree(tiny, tmp_path / "copy")
     flip(tmp_path / "copy" / "tokenizer.json")
     with pytest.raises(DataError, match=r"tokenizer.json: it has the sha256"):
@@ -194,12 +194,17 @@ def test_another_dataset_is_not_replaced(tiny: Path, other: Path, tmp_path: Path
         assert content(target) == travelling(other)
 
 
+def only_in(dataset: Path, another: Path) -> list[ShardEntry]:
+    """Shards that differ, so that they have to move."""
+    shared = {shard.sha256 for shard in shards_of(load_manifest(another))}
+    return [shard for shard in shards_of(load_manifest(dataset)) if shard.sha256 not in shared]
+
+
 def test_a_damaged_dataset_replaces_nothing(tiny: Path, other: Path, tmp_path: Path) -> None:
     """Found after the other one was removed, it would have cost a dataset for nothing."""
     there, damaged = tmp_path / "there", tmp_path / "damaged"
     push(tiny, there)
-    shared = {shard.sha256 for shard in shards_of(load_manifest(tiny))}
-    for shard in [shard for shard in shards_of(load_manifest(other)) if shard.sha256 not in shared][::4]:
+    for shard in only_in(other, tiny)[::4]:
         shutil.copytree(other, damaged)
         flip(damaged / shard.path)
         for compress in (False, True):
@@ -207,6 +212,44 @@ def test_a_damaged_dataset_replaces_nothing(tiny: Path, other: Path, tmp_path: P
                 push(damaged, there, overwrite=True, compress=compress)
             assert content(there) == travelling(tiny)
         shutil.rmtree(damaged)
+
+
+def test_a_pull_that_fails_replaces_nothing(tiny: Path, other: Path, tmp_path: Path) -> None:
+    """A shard that is damaged at the place costs nobody the dataset in the folder; then it goes on."""
+    there, back = tmp_path / "there", tmp_path / "back"
+    push(other, there)
+    pull(tiny, back)
+    *others, last = only_in(other, tiny)
+    flip(there / last.path)
+    with pytest.raises(DataError, match=last.path):
+        pull(there, back, overwrite=True)
+    assert {name: data for name, data in content(back).items() if not name.startswith(".pull/")} == travelling(tiny)
+    shutil.copy(other / last.path, there / last.path)
+    for shard in others:
+        flip(there / shard.path)  # what has arrived is not fetched again
+    pull(there, back, overwrite=True)
+    assert content(back) == travelling(other)
+
+
+def test_without_room_for_both_the_one_before_goes_first(
+    tiny: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that holds one of them is no reason to refuse; what has arrived stays if the rest fails."""
+    there, back = tmp_path / "there", tmp_path / "back"
+    push(other, there)
+    pull(tiny, back)
+    part = [shard for shard in only_in(other, tiny) if shard.path.startswith("phases/00001")]
+    needed = sum(entry.num_bytes for entry in part) + (64 << 20)
+    monkeypatch.setattr("pipeline.sharing.staging.free_bytes", lambda folder: needed - 1)
+    flip(there / part[1].path)
+    with pytest.raises(DataError, match=part[1].path):
+        pull(there, back, overwrite=True, phases="1")
+    assert "manifest.json" not in content(back)
+    assert content(back)[part[0].path] == (other / part[0].path).read_bytes()
+    shutil.copy(other / part[1].path, there / part[1].path)
+    pull(there, back, phases="1")
+    pull(there, back)
+    assert content(back) == travelling(other)
 
 
 def test_a_part_of_another_dataset_leaves_nothing_of_the_one_before(tiny: Path, other: Path, tmp_path: Path) -> None:
@@ -310,7 +353,7 @@ def test_two_pulls_into_one_folder(tiny: Path, tmp_path: Path) -> None:
 
 def test_a_disk_without_room_is_found_before(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both numbers are named."""
-    monkeypatch.setattr("pipeline.sharing.pull.free_bytes", lambda folder: 1234)
+    monkeypatch.setattr("pipeline.sharing.staging.free_bytes", lambda folder: 1234)
     with pytest.raises(BuildError, match=r"[0-9,]+ bytes are needed, 1,234 are free"):
         pull(tiny, tmp_path / "back")
     assert content(tmp_path / "back") == {}

@@ -7,6 +7,8 @@ push and pull work with a place that answers as the client's documentation says.
 from __future__ import annotations
 
 import inspect
+import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,6 +181,24 @@ def test_a_bucket_is_held_by_who_pushes_to_it(
             lose(change)
         assert hub.objects.pop(f"a/{LEASE_NAME}") == b'{"owner": "other"}'
     assert hub.objects == before
+
+
+def test_a_lease_moves_on_while_a_batch_is_sent(hub: FakeHub, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gibibyte takes longer than another one would watch: he would take over from who is at work."""
+    monkeypatch.setattr(lease, "PACE", Pace(renew=0.02, settle=0.0))
+    send, counts = hub.batch_bucket_files, []
+
+    def slow(name: str, **changes: Any) -> None:
+        if any(path.endswith(".arrow") for _, path in changes.get("add", ())):
+            assert hub.objects is not None
+            for _ in range(2):
+                counts.append(json.loads(hub.objects[f"a/{LEASE_NAME}"])["count"])
+                time.sleep(0.5)
+        send(name, **changes)
+
+    monkeypatch.setattr(hub, "batch_bucket_files", slow)
+    push(tiny, place(pushing=True))
+    assert counts[1] > counts[0]
 
 
 def test_a_shard_that_broke_in_the_bucket(hub: FakeHub, small_dataset: Path, tmp_path: Path) -> None:

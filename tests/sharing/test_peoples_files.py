@@ -51,8 +51,11 @@ def test_they_are_no_dataset(tiny: Path, tmp_path: Path) -> None:
         assert content(end) == before
 
 
-def test_they_do_not_hinder_what_goes_on(tiny: Path, other: Path, tmp_path: Path) -> None:
+def test_they_do_not_hinder_what_goes_on(
+    tiny: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Interrupted after the manifest of the one before was removed: the same command is not refused because of them."""
+    monkeypatch.setattr("pipeline.sharing.pull.fits_beside", lambda *args: False)  # a pull removes it at once then
     for run in (push, pull):
         end = tmp_path / run.__name__
         run(tiny, end)

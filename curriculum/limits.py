@@ -12,6 +12,7 @@ from curriculum.errors import PlanError
 
 MAX_SEQ_LEN = 2**31 - 1
 MAX_TOTAL = 2**62  # steps or tokens; offsets are uint64 and sums of two totals must stay below 2**63
+MAX_RUNS = 2**20  # of steps of one length in an order: 15 MB of a manifest, some seconds to read
 MAX_LENGTHS = 65_536  # a folder per phase: beyond this a plan is a mistake, and refusing beats hanging
 
 

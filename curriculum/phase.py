@@ -10,10 +10,10 @@ the runs of a phase add up to its steps, and there is one way to write an order,
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 from curriculum.budget import require_step_fits
 from curriculum.errors import PlanError
+from curriculum.limits import MAX_RUNS, MAX_TOTAL
 from curriculum.schedule import MAX_SEQ_LEN, require_int
 
 EXTENSIONS = "extensions"
@@ -78,22 +78,26 @@ def require_order(
     phases: tuple[Phase, ...], order: tuple[tuple[int, int], ...], *, separate: bool = False, extensions: int = 0
 ) -> None:
     """The one canonical form: phases numbered by first visit, neighbouring runs of different phases."""
+    if len(order) > MAX_RUNS:
+        raise PlanError(f"order has {len(order):,} runs, at most {MAX_RUNS:,} are possible; use a larger batch.")
     last = [index for index, _ in order[len(order) - extensions :]] if extensions else []
     if last != list(range(len(phases) - extensions, len(phases))):
         raise PlanError(f"the plan has {extensions} extensions, but order does not end with a visit to each of them.")
     if separate and len(order) != len(phases):
         raise PlanError(f"order has {len(order)} runs; {len(phases)} phases that are separate are visited once each.")
     steps = [0] * len(phases)
-    visited = 0
+    visited, before = 0, -1
     for index, num_steps in order:
         if not 0 <= index <= min(visited, len(phases) - 1):
             raise PlanError(f"order visits phase {index} where at most {min(visited, len(phases) - 1)} can follow.")
-        require_int("a number of steps in order", num_steps)
-        visited = max(visited, index + 1)
-        steps[index] += num_steps
-    for (before, _), (after, _) in pairwise(order):
-        if before == after:
+        if type(num_steps) is not int or not 1 <= num_steps <= MAX_TOTAL:  # a call for each of a million runs
+            require_int("a number of steps in order", num_steps)
+        if index == before:
             raise PlanError(f"order lists phase {before} twice in a row; make it one run.")
+        if index == visited:
+            visited += 1
+        steps[index] += num_steps
+        before = index
     for index, (phase, num_steps) in enumerate(zip(phases, steps, strict=True)):
         if phase.num_steps != num_steps:
             raise PlanError(f"order gives phase {index} {num_steps} steps, but the phase has {phase.num_steps}.")

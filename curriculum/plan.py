@@ -87,23 +87,27 @@ class Plan:
     def _cumulate(self) -> Iterator[_Run]:
         step = tokens = consumed = 0
         next_row = [0] * len(self.phases)
+        # A million runs: what belongs to a phase is asked once.
+        of_phase = [
+            (phase.rows_per_step, phase.tokens_per_step, phase.rows_per_step * self.consumed_per_row(index))
+            for index, phase in enumerate(self.phases)
+        ]
         for index, num_steps in self.order:
-            phase = self.phases[index]
-            consumed_step = phase.rows_per_step * self.consumed_per_row(index)
+            rows_per_step, tokens_per_step, consumed_per_step = of_phase[index]
             yield _Run(
-                phase=index,
-                first_step=step,
-                first_row=next_row[index],
-                rows_per_step=phase.rows_per_step,
-                tokens_before=tokens,
-                tokens_per_step=phase.tokens_per_step,
-                consumed_before=consumed,
-                consumed_per_step=consumed_step,
+                index,
+                step,
+                next_row[index],
+                rows_per_step,
+                tokens,
+                tokens_per_step,
+                consumed,
+                consumed_per_step,
             )
             step += num_steps
-            next_row[index] += num_steps * phase.rows_per_step
-            tokens += num_steps * phase.tokens_per_step
-            consumed += num_steps * consumed_step
+            next_row[index] += num_steps * rows_per_step
+            tokens += num_steps * tokens_per_step
+            consumed += num_steps * consumed_per_step
 
     @property
     def total_steps(self) -> int:

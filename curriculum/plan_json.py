@@ -11,11 +11,13 @@ and sums that do not add up are refused with a `DataError` that names the place.
 """
 
 import re
+from itertools import chain
 from typing import Any, NamedTuple
 
 from curriculum.errors import DataError, PlanError
 from curriculum.explicit_phases import SEPARATE
 from curriculum.json_object import JsonObject
+from curriculum.limits import MAX_RUNS
 from curriculum.phase import EXTENSIONS
 from curriculum.printable import shown
 from curriculum.request import shaped_warmup
@@ -59,7 +61,7 @@ def read_plan_fields(obj: object) -> PlanFields:
         max_seq_len=plan.integer("max_seq_len", least=1, most=MAX_SEQ_LEN),
         schedule=_read_schedule(plan.value("schedule")),
         phases=tuple(_read_phase(phase) for phase in plan.objects("phases", most=MAX_PHASES)),
-        order=tuple(_read_run(run, f"plan: order[{i}]") for i, run in enumerate(plan.array("order"))),
+        order=_read_order(plan.array("order")),
     )
     plan.no_others()
     return fields
@@ -90,6 +92,16 @@ def _read_phase(phase: JsonObject) -> tuple[int, int, int]:
     )
     phase.no_others()
     return fields
+
+
+def _read_order(runs: list[Any]) -> tuple[tuple[int, int], ...]:
+    if len(runs) > MAX_RUNS:
+        raise DataError(f"plan: order has {len(runs):,} runs, expected {MAX_RUNS:,} at most. {REMEDY}")
+    if set(map(type, runs)) <= {list} and set(map(len, runs)) <= {2}:
+        numbers = list(chain.from_iterable(runs))
+        if set(map(type, numbers)) <= {int} and (not numbers or 0 <= min(numbers) <= max(numbers) <= MAX_TOTAL):
+            return tuple(zip(numbers[::2], numbers[1::2], strict=True))  # a million at once
+    return tuple(_read_run(run, f"plan: order[{i}]") for i, run in enumerate(runs))
 
 
 def _read_run(value: object, where: str) -> tuple[int, int]:
@@ -161,6 +173,8 @@ def _paced(entries: dict[str, Any], runs: Runs) -> tuple[Runs, dict[str, int | s
 
 def require_same_numbers(found: object, expected: object, where: str = "plan") -> None:
     """Both are plan objects whose values have the right types; the first number that differs is named."""
+    if found == expected:
+        return
     if isinstance(found, dict) and isinstance(expected, dict):
         for key, value in expected.items():
             require_same_numbers(found[key], value, f"{where}: {key}")

@@ -17,13 +17,25 @@ from curriculum.errors import BuildError, DataError
 from curriculum.manifest import FILE_NAME, Manifest
 from pipeline.card import explanations
 from pipeline.files.local_copies import cannot_keep
-from pipeline.sharing.contents import BUILD_LOG, EXPLANATIONS, MAX_LOG_BYTES, SIGNATURE, TOKENIZER, damaged, tells_of
+from pipeline.sharing.contents import (
+    BUILD_LOG,
+    EXPLANATIONS,
+    MAX_LOG_BYTES,
+    MAX_TOKENIZER_BYTES,
+    SIGNATURE,
+    TOKENIZER,
+    damaged,
+    tells_of,
+)
 from pipeline.sharing.counting import uncounted
 from pipeline.sharing.digests import digest_of, size_of
 from pipeline.sharing.folder_place import FolderPlace
 from pipeline.sharing.holding import Holding
 from pipeline.sharing.place import Place
 from pipeline.sharing.signature import is_signature, sign
+
+MAX_CARD_BYTES = 64 << 20
+"""Of a card or a picture: the card of as many phases as a plan can have comes to half of that."""
 
 
 def differing(
@@ -88,6 +100,8 @@ def make(path: Path, data: bytes) -> Path:
 
 def _tokenizer(folder: Path, manifest: Manifest) -> Path:
     path, expected = folder / TOKENIZER, manifest.tokenizer.sha256
+    if (num_bytes := size_of(path, follow=True) or 0) > MAX_TOKENIZER_BYTES:
+        raise damaged(path, f"it has {num_bytes:,} bytes, expected {MAX_TOKENIZER_BYTES:,} at most")
     found = digest_of(path, uncounted, follow=True)
     if found != expected:
         said = "is missing" if found is None else f"has the sha256 {found}"
@@ -108,15 +122,24 @@ def _build_log(folder: Path, manifest: Manifest) -> Path:
 
 def _explanations(folder: Path, made: Path, manifest: Manifest) -> dict[str, Path]:
     """Card and picture as they are in the folder, where somebody may have added to them; else made anew."""
-    absent = [name for name in EXPLANATIONS if size_of(folder / name) is None]
+    sizes = {name: size_of(folder / name) for name in EXPLANATIONS}
+    absent = [name for name, num_bytes in sizes.items() if num_bytes is None]
+    for name, num_bytes in sizes.items():
+        if (num_bytes or 0) > MAX_CARD_BYTES:
+            raise DataError(
+                f"{folder / name}: {num_bytes:,} bytes, expected {MAX_CARD_BYTES:,} at most of what explains a "
+                f"dataset. Remove it: push makes it of the manifest."
+            )
     own = explanations(manifest) if absent else {}
     return {name: make(made / name, own[name]) if name in absent else folder / name for name in EXPLANATIONS}
 
 
 def _has(place: Place, holding: Holding, name: str, path: Path) -> bool:
     """Whether a place has a small file as it is here."""
+    if holding.sizes.get(name) != size_of(path, follow=True):
+        return False  # of a large one without reading it
     try:
         data = path.read_bytes()
     except OSError as error:
         raise BuildError(f"{path}: cannot be read: {error.strerror}. Make it readable.") from error
-    return holding.sizes.get(name) == len(data) and place.read(name, len(data)) == data
+    return place.read(name, len(data)) == data

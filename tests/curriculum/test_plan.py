@@ -246,3 +246,12 @@ def test_a_plan_travels_to_workers_as_one_text() -> None:
     one, two = pickle.loads(pickle.dumps(plan)), pickle.loads(pickle.dumps(plan))
     assert (one, one.digest()) == (plan, plan.digest())
     assert one is two
+
+
+def test_an_order_of_more_runs_than_a_reader_takes_is_not_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or else the dataset would be built for days, and then refused."""
+    pacing, batch = parse_phases("8:1,16:1,8:1,16:1"), Batch(rows=4)
+    assert len(compile_plan(pacing=pacing, warmup=None, batch=batch, budget=Budget()).order) == 4
+    monkeypatch.setattr("curriculum.phase.MAX_RUNS", 3)
+    with pytest.raises(PlanError, match=r"order has 4 runs, at most 3 are possible; use a larger batch\.$"):
+        compile_plan(pacing=pacing, warmup=None, batch=batch, budget=Budget())

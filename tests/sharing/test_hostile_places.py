@@ -233,6 +233,16 @@ def test_from_a_web_server_with_an_index(tiny: Path, tmp_path: Path) -> None:
     assert content(tmp_path / "back") == travelling(tiny)
 
 
+@pytest.mark.parametrize("name", ["README.md", "schedule.svg", "tokenizer.json"])
+def test_a_sparse_file_in_a_folder_takes_no_memory(tiny: Path, tmp_path: Path, name: str) -> None:
+    """20 GB that take no room on a disk: a push would read them whole, or send them for hours."""
+    folder = shutil.copytree(tiny, tmp_path / "theirs")
+    os.truncate(folder / name, 20 << 30)
+    with pytest.raises(DataError, match=f"{name}: .*21,474,836,480 bytes, expected [0-9,]+ at most"):
+        push(folder, tmp_path / "there")
+    assert not (tmp_path / "there" / "manifest.json").exists()
+
+
 @pytest.mark.parametrize("name", ["README.md", "schedule.svg", "manifest.json.sig", "build-log.json"])
 def test_links_in_a_folder_send_no_secret(tiny: Path, tmp_path: Path, name: str) -> None:
     """Somebody pushes on what a stranger gave him as a folder: these files have no digest, so no link is followed."""

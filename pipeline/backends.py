@@ -60,13 +60,12 @@ class ReferenceEncoder:
 
     def __init__(self, path: str) -> None:
         self.version = version("tokenizers")
-        self._tokenizer = load_reference(path)
+        self._path, self._tokenizer = path, load_reference(path)
 
     def encode(self, texts: list[str]) -> tuple[IdArray, LengthArray]:
         arrays: list[IdArray] = [np.empty(0, np.uint32)]
         for group in _groups(texts, REFERENCE_BATCH_CHARS):
-            encodings = self._tokenizer.encode_batch_fast(group, add_special_tokens=False)
-            arrays += [np.array(encoding.ids, np.uint32) for encoding in encodings]
+            arrays += [np.array(ids, np.uint32) for ids in reference_ids(self._tokenizer, group, self._path)]
         lengths = np.fromiter((len(array) for array in arrays[1:]), np.int64, len(texts))
         return np.concatenate(arrays), lengths
 
@@ -189,6 +188,23 @@ def load_reference(path: str) -> Tokenizer:
         raise ConfigError(
             f"{path} cannot be loaded by `tokenizers` {version('tokenizers')}: {_first_line(error)}. "
             "Give a tokenizer.json written by the Hugging Face tokenizers library."
+        ) from error
+
+
+def reference_ids(tokenizer: Tokenizer, texts: list[str], path: str) -> list[list[int]]:
+    """The ids of each text.
+
+    Raises:
+        BuildError: it cannot: a compiled map of its normalizer may point outside of itself, say, which is a panic.
+    """
+    try:
+        return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    except BaseException as error:
+        if not is_backend_failure(error):
+            raise
+        raise BuildError(
+            f"{path}: `tokenizers` {version('tokenizers')} cannot encode a text with it: {_first_line(error)}. Give "
+            f"another tokenizer."
         ) from error
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from curriculum.errors import ConfigError
 from curriculum.manifest import HubOrigin
 from curriculum.shard_format import token_dtype
-from pipeline.backends import load_reference
+from pipeline.backends import load_reference, reference_ids
 from pipeline.hub.names import is_hub_name, looks_like_repository, parse_hub_tokenizer
 
 if TYPE_CHECKING:
@@ -269,8 +269,7 @@ def _refuse_special_from_text(file: Path, tokenizer: Tokenizer, special: set[str
     for token in sorted(special - {unknown}):
         token_id = tokenizer.token_to_id(token)
         contexts = [token, f" {token}", f"a {token} b", f"a{token}b"]
-        encodings = tokenizer.encode_batch_fast(contexts, add_special_tokens=False)
-        if any(token_id in encoding.ids for encoding in encodings):
+        if any(token_id in ids for ids in reference_ids(tokenizer, contexts, str(file))):
             kind = type(tokenizer.model).__name__
             raise ConfigError(
                 f"{file}: the text {token!r} in a document would become the special token {token_id}, "

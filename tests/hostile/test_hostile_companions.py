@@ -16,14 +16,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from curriculum.errors import ConfigError
+from curriculum.errors import BuildError, ConfigError
 from curriculum.manifest import load_manifest
 from hostile_dataset import ESCAPE, fit_tokenizer, is_sentence, run_limited
-from pipeline.backends import load_reference
+from pipeline.backends import load_reference, open_encoder
 from pipeline.built_streams import own_store
 from pipeline.cli import main
 from pipeline.files.address import dataset_files
 from pipeline.foreign_tokenizer import entries_of
+from pipeline.tokenizer import byte_tokenizer, load_tokenizer
 from pipeline.tokenizer_limits import require_loadable
 
 BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
@@ -151,6 +152,22 @@ def test_a_build_refuses_it_before_it_is_loaded(tmp_path: Path, name: str) -> No
         load_reference(str(path))
     assert words in str(refusal.value)
     assert is_sentence(str(refusal.value))
+
+
+def test_a_map_that_points_outside_of_itself_is_a_sentence(tmp_path: Path) -> None:
+    """It is as long as it says, so only a text shows it: a panic of Rust, which is no `Exception`."""
+    tree = base64.b64encode((1024).to_bytes(4, "little") + b"\x7b\x5a\x3c\x19" * 256 + b"abc\0").decode()
+    top = json.loads(byte_tokenizer())
+    top["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": tree}
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(top))
+    for use in (
+        lambda: load_tokenizer(str(path), eos=None, bos="none"),
+        lambda: open_encoder(str(path), "tokenizers").encode(["text"]),
+    ):
+        with pytest.raises(BuildError, match="cannot encode a text with it: index out of bounds") as refusal:
+            use()
+        assert is_sentence(str(refusal.value))
 
 
 def test_what_tools_write_is_within_the_limits() -> None:

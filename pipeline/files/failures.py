@@ -76,7 +76,7 @@ def refusal(error: BaseException, what: str, doing: str, options: StorageOptions
     if is_forbidden(error):
         return BuildError(
             f"{begin}: the store refuses access ({why}). Check the address, and the credentials, which come from the "
-            f"environment or from --storage-option: a build lists, reads, writes and deletes there."
+            f"environment or from --storage-option: a build or a push lists, reads, writes and deletes there."
         )
     if is_missing(error):
         missing = "no such bucket" if doing in ("written", "listed") else "no such object or bucket"

@@ -26,6 +26,7 @@ import curriculum
 from curriculum.errors import BuildError, ConfigError, DataError
 from curriculum.manifest import Manifest, load_manifest
 from curriculum.storage import HELD_OUT
+from forged_shards import Columns, forge_shard
 from packed_dataset import GOLDEN, write_and_open, write_packed_dataset
 from pipeline.cli import main
 from pipeline.export import Export, ExportReport, export_dataset
@@ -229,6 +230,23 @@ def test_a_damaged_dataset_is_not_exported(small_dataset: Path, tmp_path: Path) 
     export(dataset, tmp_path / "npy")
     export(small_dataset, tmp_path / "fresh")
     assert digests(tmp_path / "npy") == digests(tmp_path / "fresh"), "what was refused continues after the repair"
+
+
+def test_an_id_beyond_the_vocabulary_is_not_exported(small_dataset: Path, tmp_path: Path) -> None:
+    """A stranger's digests fit whatever he wrote, and no other format knows the vocabulary. Others can be had."""
+    dataset = shutil.copytree(small_dataset, tmp_path / "dataset")
+    victim = load_manifest(dataset).phases[3].shards[0].path
+
+    def id_beyond(columns: Columns) -> None:
+        columns.tokens[-1, 2] = 60_000
+
+    forge_shard(dataset, victim, id_beyond)
+    for to in FORMATS:
+        said = rf"{victim}: row \d+, position 2 holds the id 60000, expected one below the vocab_size 257\. Copy"
+        with pytest.raises(DataError, match=said):
+            export(dataset, tmp_path / to, to)
+        assert not (tmp_path / to / "export.json").exists()
+    export(dataset, tmp_path / "others", phases="4-", validation=False)
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from huggingface_hub import DatasetCard
 from hypothesis import given
 from hypothesis import strategies as st
 
 import curriculum
+from curriculum.about_entry import About
 from curriculum.errors import BuildError, ConfigError, DataError
 from curriculum.manifest import Manifest, load_manifest
 from curriculum.storage import HELD_OUT
@@ -167,6 +170,28 @@ def test_workers_and_a_second_time_give_the_same_bytes(small_dataset: Path, to: 
     again = export(small_dataset, tmp_path / "one", to, phases="6-")
     assert (again.was_there, again.num_bytes) == (True, first.num_bytes)
     assert not (tmp_path / "one" / ".export").exists()
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_licence_and_languages_go_along(small_dataset: Path, to: str, tmp_path: Path) -> None:
+    """An export that is shared is bound by them too; the language no is Norwegian. What was not said is not there."""
+    silent = load_manifest(small_dataset)
+    spoken = replace(silent, about=About(license="cc-by-4.0", language=("no", "deu")))
+    shutil.copytree(small_dataset, tmp_path / "dataset")
+    (tmp_path / "dataset" / "manifest.json").write_text(json.dumps(spoken.to_json()))
+    export(tmp_path / "dataset", tmp_path / "spoken", to, phases="7")
+    export(small_dataset, tmp_path / "silent", to, phases="7")
+    words = "- licence: `cc-by-4.0`\n- languages: `no`, `deu`\n"
+    readme, before = (((tmp_path / name / "README.md").read_text("utf-8")) for name in ("spoken", "silent"))
+    assert words in readme
+    front = 'license: "cc-by-4.0"\nlanguage:\n- "no"\n- "deu"\n' if to == "parquet" else ""
+    assert readme.replace(words, "").replace(front, "").replace(spoken.id, silent.id) == before
+    if to == "parquet":
+        data = DatasetCard(readme).data
+        assert (data.license, data.language) == ("cc-by-4.0", ["no", "deu"])
+    said, unsaid = (json.loads((tmp_path / name / "export.json").read_text()) for name in ("spoken", "silent"))
+    assert said.pop("about") == {"license": "cc-by-4.0", "language": ["no", "deu"]}
+    assert {**said, "request": {**said["request"], "dataset": silent.id}} == unsaid
 
 
 @pytest.mark.parametrize("to", [*FORMATS])

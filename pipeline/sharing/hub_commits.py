@@ -2,7 +2,7 @@
 
 In:  files of a folder, or paths.   Out: commits, of a thousand files at most each.
 Guarantee: a repository that is missing is created, and so is a branch, which then begins at the first commit of
-`main`. A commit is made on top of the one that was seen last: a branch that somebody else moved meanwhile is not
+`main`; one that somebody else created and filled meanwhile is not added to. A commit is made on top of the one that was seen last: a branch that somebody else moved meanwhile is not
 added to, also not when a failed attempt is repeated. If commits were made since the last one that was seen, all must
 say that they are of this run: then an answer was lost, not the work.
 
@@ -19,6 +19,8 @@ from pipeline.files.local_copies import new_local_folder
 from pipeline.sharing.hub_failures import overtaken
 from pipeline.sharing.hub_repository import Branch, HubRepository
 
+OF_THE_HUB = ".gitattributes"
+"""The Hub puts it into what is created, and needs it; it is no file of a dataset."""
 MOST_OF_A_COMMIT = 1_000
 """Files; the Hub answers larger commits too late."""
 
@@ -49,9 +51,10 @@ class HubCommits:
         """The repository and the branch, where they are missing.
 
         Raises:
-            BuildError: it may not be created.
+            BuildError: it may not be created, or somebody else has filled it meanwhile.
         """
-        if self.branch.exists:
+        before = self.branch
+        if before.exists:
             return
         api, name, revision = self._repository.api, self._repository.name, self._repository.revision
 
@@ -67,7 +70,14 @@ class HubCommits:
                 raise ConnectionError("it was created and is not seen yet")
             return branch
 
-        self._seen = self._repository.ask(attempt, "created")
+        now = self._repository.ask(attempt, "created")
+        if before.head is None:
+            empty = now.head is None or self._repository.listing(now.head).keys() <= {OF_THE_HUB}
+        else:
+            empty = now.head == before.head
+        if not empty:
+            raise overtaken(self._repository.address.at(self._repository.revision), "written")
+        self._seen = now
 
     def upload(self, files: Mapping[str, Path]) -> None:
         """Add files, or replace them, in one commit (the library may make a few).

@@ -24,7 +24,7 @@ from pipeline.publish import make_folder, move_into_place
 from pipeline.sharing.counting import uncounted
 from pipeline.sharing.hub_address import HubAddress
 from pipeline.sharing.hub_arrivals import Arrivals
-from pipeline.sharing.hub_commits import MOST_OF_A_COMMIT, HubCommits
+from pipeline.sharing.hub_commits import MOST_OF_A_COMMIT, OF_THE_HUB, HubCommits
 from pipeline.sharing.hub_download import download
 from pipeline.sharing.hub_limits import check_counts
 from pipeline.sharing.hub_repository import HubRepository
@@ -34,8 +34,6 @@ PUSH_BYTES = 2 << 30
 """One commit, after which progress moves on: 500 of them for a terabyte."""
 PULL_BYTES = 8 << 30
 """Each call lists the repository, and ends when its slowest file is there."""
-OF_THE_HUB = ".gitattributes"
-"""The Hub puts it there and needs it; it is no file of a dataset."""
 
 
 class HubPlace:

@@ -208,6 +208,20 @@ def test_two_who_push_at_once(stub: HubStub, few_shards: Path) -> None:
         other.send(["build-log.json"], few_shards, _nobody)
 
 
+def test_two_first_pushes(stub: HubStub, few_shards: Path) -> None:
+    """Both saw no repository, or no such branch: the second one does not replace what the first one made of it."""
+    for address in ("hf://datasets/org/new", "hf://datasets/org/new@v2"):
+        one = place(stub.endpoint, address, pushing=True)
+        assert one.sizes() == {}
+        if address.endswith("@v2"):
+            assert subjects(stub, "org/new") == ["a commit", "Add README.md"]
+        place(stub.endpoint, address, pushing=True).send(["README.md"], few_shards, _nobody)
+        with pytest.raises(BuildError, match="somebody else changed the branch at the same time"):
+            one.send(["tokenizer.json"], few_shards, _nobody)
+    assert subjects(stub, "org/new") == ["a commit", "Add README.md"]
+    assert subjects(stub, "org/new", "v2") == ["a commit", "Add README.md"]
+
+
 @pytest.mark.parametrize("sent", ["tokenizer.json", "README.md"], ids=["new file", "file that is there"])
 @pytest.mark.parametrize("after", ["a failure", "a pause"])
 def test_one_who_was_overtaken_does_not_go_on(

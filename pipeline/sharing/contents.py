@@ -32,7 +32,7 @@ MARKER = ".push.json"
 FOLDERS = ("phases", "validation")
 _SHARD = re.compile(r"(phases/[0-9]{5,}-len[0-9]{7,}|validation)/shard-[0-9]{6,}\.arrow(\.zst)?")
 FRESH = frozenset({".gitattributes", ".gitignore", "LICENSE", "LICENSE.md"})
-"""What a new repository of the Hub may hold; its README.md too if it has one of these."""
+"""What a new repository may hold. No push touches them."""
 MAX_MANIFEST_BYTES = 256 << 20
 MAX_TOKENIZER_BYTES = 256 << 20
 MAX_SIGNATURE_BYTES = 64 << 10

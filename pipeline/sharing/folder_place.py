@@ -44,6 +44,11 @@ class FolderPlace:
         """A gibibyte."""
         return BATCH_BYTES
 
+    @property
+    def begins_with_card(self) -> bool:
+        """No: a README.md there is somebody's."""
+        return False
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """A lock of the operating system on the folder; one that is made for it goes again if nothing gets there."""

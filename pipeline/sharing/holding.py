@@ -13,6 +13,7 @@ may not be whole. Looking changes nothing.
     manifest.json, another                      refused, unless --overwrite
     .push.json, no manifest.json                an interrupted push: it goes on if it was of this dataset
     .push.json that says "anew"                 an interrupted push that was to send all again: so does this one
+    README.md alone, in a repository of the Hub  replaced, and told: its commits keep it
     anything else                               refused
 """
 
@@ -49,6 +50,8 @@ class Holding:
     sizes: dict[str, int]
     manifest_text: bytes | None
     """of the manifest there"""
+    new: bool
+    """no push has been there"""
     same: bool
     """it is that of the dataset that is pushed"""
     replaces: bool
@@ -89,7 +92,7 @@ def look(place: Place, manifest: Manifest, *, overwrite: bool) -> Holding:
         None if text is None else parse_replaceable(text, f"{place.where.rstrip('/')}/{FILE_NAME}", overwrite=overwrite)
     )
     if text is None:
-        _require_ours(place.where, sizes, marker, overwrite=overwrite)
+        _require_ours(place, sizes, marker, overwrite=overwrite)
     how = None if before is None else relation(manifest, before)
     ancestors = {manifest.id, *(entry.parent for entry in manifest.build.extensions)}
     if not overwrite:
@@ -124,6 +127,7 @@ def look(place: Place, manifest: Manifest, *, overwrite: bool) -> Holding:
         marked=marker == _Marker(id=manifest.id, anew=anew),
         trusted=frozenset(trusted),
         doubtful=tuple(doubtful),
+        new=text is None and marker is None,
         strangers=tuple(name for name in sizes if is_shard_name(name) and name not in own),
     )
 
@@ -150,19 +154,19 @@ def _marked(place: Place) -> _Marker:
     return _Marker(id=str(value.get("id", ""))[:80], anew=value.get("anew") is True)
 
 
-def _require_ours(where: str, sizes: dict[str, int], marker: _Marker | None, *, overwrite: bool) -> None:
+def _require_ours(place: Place, sizes: dict[str, int], marker: _Marker | None, *, overwrite: bool) -> None:
     """A place without a manifest: empty, a new repository, or an interrupted push, which may have begun anywhere."""
     if marker is not None:
         return
     names = set(sizes) - FRESH
-    if names < set(sizes):
+    if place.begins_with_card:
         names -= {CARD}
     foreign = sorted(name for name in names if not overwrite or not is_of_a_dataset(name))
     if foreign:
         hint = "" if any(not is_of_a_dataset(name) for name in names) else " --overwrite replaces it."
         raise BuildError(
-            f"{where}: holds {foreign[0][:80]!r} and is not a curriculum dataset, so nothing there is touched. Give an "
-            f"empty or new place.{hint}"
+            f"{place.where}: holds {foreign[0][:80]!r} and is not a curriculum dataset, so nothing there is touched. "
+            f"Give an empty or new place.{hint}"
         )
 
 

@@ -80,6 +80,11 @@ class HubBucket:
         """A gibibyte."""
         return BATCH_BYTES
 
+    @property
+    def begins_with_card(self) -> bool:
+        """No: a README.md there is somebody's."""
+        return False
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """A lease, as builds have it in stores; a bucket that is missing is created before."""

@@ -75,6 +75,11 @@ class HubPlace:
         """Eight gibibytes of a pull; two of a push, which makes a commit of them."""
         return PUSH_BYTES if self._pushing else PULL_BYTES
 
+    @property
+    def begins_with_card(self) -> bool:
+        """Of a whole repository: people write one on its page before there is anything else."""
+        return not self._address.folder
+
     def held(self) -> AbstractContextManager[None]:
         """Nothing: a commit names the one before, and is refused if the branch has moved."""
         return nullcontext()

@@ -51,6 +51,8 @@ class Moved:
     """names of what was there and goes"""
     kept: tuple[str, ...] = ()
     """names of what is another file there, and stays"""
+    replaced: tuple[str, ...] = ()
+    """names of what somebody else had written there"""
     dry_run: bool
     complete: bool
     """every shard of the dataset is where it was to go, or would be"""
@@ -80,6 +82,7 @@ class Moved:
             "moved_bytes": self.num_bytes,
             "removed": list(self.removed),
             "kept": list(self.kept),
+            "replaced": list(self.replaced),
             "phases": [
                 {"phase": "validation" if phase == HELD_OUT else phase, "shards": count, "bytes": num_bytes}
                 for phase, count, num_bytes in per_phase(shards)
@@ -123,6 +126,9 @@ def report(moved: Moved) -> str:
     if moved.removed:
         verb = "would remove" if moved.dry_run else "removed"
         lines.append(f"  {verb} {len(moved.removed):,} files of what was there: {_some(moved.removed)}")
+    if moved.replaced:
+        verb = "would replace" if moved.dry_run else "replaced"
+        lines.append(f"  {verb} {' and '.join(moved.replaced)}; the commits before have what was there")
     lines.append(f"{moved.dataset_id}{'' if moved.complete else ' (in part)'}")
     return "\n".join(lines) + signed
 

@@ -39,6 +39,10 @@ class Place(Protocol):
     def batch_bytes(self) -> int:
         """How much one call of `fetch` or `send` is best asked for: several files at once, and few commits."""
 
+    @property
+    def begins_with_card(self) -> bool:
+        """Whether a new one may have a README.md, and keeps it in its history when a push replaces it."""
+
     def held(self) -> AbstractContextManager[None]:
         """Hold the place while it is pushed to: of two pushes one is refused, or fails before it has done harm.
 

@@ -22,6 +22,7 @@ from pipeline.files.local_copies import new_local_folder
 from pipeline.progress import Progress
 from pipeline.sharing.contents import (
     BUILD_LOG,
+    CARD,
     MARKER,
     MAX_MANIFEST_BYTES,
     SIGNATURE,
@@ -197,6 +198,7 @@ def _moved(
         files=tuple(files),
         removed=tuple(removed),
         kept=kept,
+        replaced=tuple(name for name in (CARD,) if holding.new and name in beside and name in holding.sizes),
         dry_run=offering.dry_run,
         complete=all(each.entry.path in there for each in every),
     )

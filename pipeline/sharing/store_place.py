@@ -44,6 +44,11 @@ class StorePlace:
         """A gibibyte."""
         return BATCH_BYTES
 
+    @property
+    def begins_with_card(self) -> bool:
+        """No: a README.md there is somebody's."""
+        return False
+
     def held(self) -> AbstractContextManager[None]:
         """A lease, as builds have it."""
         return self._files.held()

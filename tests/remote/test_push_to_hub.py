@@ -16,6 +16,7 @@ import pytest
 
 from curriculum.errors import BuildError, ConfigError
 from pipeline.files.retries import Patience
+from pipeline.sharing.moved import report
 from remote.hub_clients import place
 from remote.hub_stub import TOKEN, Fault, HubStub
 from remote.reading_process import ROOT
@@ -252,6 +253,23 @@ def test_one_who_was_overtaken_does_not_go_on(
     with pytest.raises(BuildError, match="somebody else changed the branch at the same time"):
         one.send([sent], few_shards, _nobody)
     assert subjects(stub, name) == ["a commit", "Add schedule.svg", "Add README.md"]
+
+
+def test_a_card_written_on_the_page_of_a_new_repository(stub: HubStub, few_shards: Path, tmp_path: Path) -> None:
+    """It hinders no push, which tells that it is replaced; in a folder of a repository it is somebody's."""
+    (tmp_path / "README.md").write_text("# Soon")
+    place(stub.endpoint, "hf://datasets/org/page", pushing=True).send(["README.md"], tmp_path, _nobody)
+    place(stub.endpoint, "hf://datasets/org/page/a", pushing=True).send(["README.md"], tmp_path, _nobody)
+    with pytest.raises(BuildError, match=r"holds 'README.md' and is not a curriculum dataset"):
+        push(few_shards, place(stub.endpoint, "hf://datasets/org/page/a", pushing=True))
+    place(stub.endpoint, "hf://datasets/org/page/a", pushing=True).remove(["README.md"])
+    told = push(few_shards, place(stub.endpoint, "hf://datasets/org/page", pushing=True), dry_run=True)
+    assert told.replaced == ("README.md",)
+    assert "would replace README.md; the commits before have what was there" in report(told)
+    done = push(few_shards, place(stub.endpoint, "hf://datasets/org/page", pushing=True))
+    assert done.to_json()["replaced"] == ["README.md"]
+    assert stub.repositories["org/page"].git("show", "main~5:README.md") == "# Soon"
+    assert push(few_shards, place(stub.endpoint, "hf://datasets/org/page", pushing=True)).replaced == ()
 
 
 def test_files_that_the_hub_ignores_are_missed(stub: HubStub, few_shards: Path) -> None:

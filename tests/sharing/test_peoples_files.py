@@ -51,6 +51,16 @@ def test_they_are_no_dataset(tiny: Path, tmp_path: Path) -> None:
         assert content(end) == before
 
 
+def test_a_card_beside_a_licence_is_no_dataset(tiny: Path, tmp_path: Path) -> None:
+    """What a new repository of the Hub holds is somebody's work in a folder, which keeps no history."""
+    (tmp_path / "LICENSE").write_text("mine")
+    push(tiny, tmp_path, dry_run=True)  # a licence alone hinders nobody
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(BuildError, match=r"holds 'README.md' and is not a curriculum dataset"):
+        push(tiny, tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
 def test_they_do_not_hinder_what_goes_on(
     tiny: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,8 @@ may not be whole. Looking changes nothing.
     manifest.json, of which it is an extension  the new shards are sent; it stays what it is until they are there
     manifest.json, another                      refused, unless --overwrite
     .push.json, no manifest.json                an interrupted push: it goes on if it was of this dataset
-    .push.json that says "anew"                 an interrupted push that was to send all again: so does this one
+    .push.json that says "anew"                 an interrupted push that was to send all again: so does this one, also
+                                                if it is of an extension
     anything else                               refused
 """
 
@@ -101,10 +102,11 @@ def look(place: Place, manifest: Manifest, *, overwrite: bool) -> Holding:
                 f"interrupted; this one is {manifest.id}. Let it end, give --overwrite to replace it, or another place."
             )
     replaces = text is not None and how not in ("same", "extension")
-    there = {} if before is None else {shard.path: shard.sha256 for shard in shards_of(before)}
+    # With --overwrite what is there counts for nothing: it may be damaged.
+    there = {} if before is None or overwrite else {shard.path: shard.sha256 for shard in shards_of(before)}
     ours = marker is not None and marker.id == manifest.id
-    unfinished = marker is not None and ours and marker.anew
-    anew = unfinished or (overwrite and how == "same")  # what is there may be damaged
+    unfinished = marker is not None and marker.anew and marker.id in ancestors
+    anew = unfinished or (overwrite and how in ("same", "extension"))
     trusted, doubtful = set(), []
     for shard in shards_of(manifest):
         known = not anew and (ours or there.get(shard.path) == shard.sha256)

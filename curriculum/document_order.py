@@ -25,11 +25,11 @@ from itertools import groupby
 from struct import pack
 
 from curriculum.errors import PlanError
-from curriculum.limits import MAX_RUNS, MAX_SEQ_LEN, require_int
+from curriculum.limits import MAX_SEQ_LEN, require_int
 from curriculum.schedule import DOCUMENT_CURRICULA
 
 MAX_SEED = 2**63 - 1
-MAX_ORDER_STEPS = MAX_RUNS  # a shuffled order is written run by run
+MAX_ORDER_STEPS = 2**22  # hashed and sorted one by one; how many runs they come to is limited by `Plan`
 
 Steps = Mapping[int, int]  # seq_len -> num_steps
 

@@ -96,7 +96,10 @@ def _read_phase(phase: JsonObject) -> tuple[int, int, int]:
 
 def _read_order(runs: list[Any]) -> tuple[tuple[int, int], ...]:
     if len(runs) > MAX_RUNS:
-        raise DataError(f"plan: order has {len(runs):,} runs, expected {MAX_RUNS:,} at most. {REMEDY}")
+        raise DataError(
+            f"plan: order has {len(runs):,} runs, this release reads {MAX_RUNS:,} at most. Install a newer release, or "
+            f"build the dataset again with a larger batch."
+        )
     if set(map(type, runs)) <= {list} and set(map(len, runs)) <= {2}:
         numbers = list(chain.from_iterable(runs))
         if set(map(type, numbers)) <= {int} and (not numbers or 0 <= min(numbers) <= max(numbers) <= MAX_TOTAL):

@@ -1,7 +1,7 @@
 """The dataset card: README.md of a dataset.
 
 In:  the manifest, also that of a stranger.   Out: Markdown with front matter, so that
-`datasets.load_dataset(DATASET, name)` works, and what people ask: what it is, how to read, check and rebuild it.
+`datasets.load_dataset(DATASET, name)` works, and what people ask: what it is, how to get, read, check, rebuild it.
 Guarantee: made from manifest fields alone, so rebuilds are byte-identical. Text that nobody checked is shown only where
 it is a plain identifier: no Markdown, HTML or line break of a stranger's gets into it.
 
@@ -25,6 +25,14 @@ from pipeline.source_use import MixtureUse, use_of
 
 CARD_NAME = "README.md"
 IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
+_GETTING = (
+    "    pip install 'seqlen-curriculum[hf]'     # or [s3], [gs]: the client of the store",
+    "    curriculum pull ADDRESS my-dataset      # hf://datasets/ORG/NAME, s3://bucket/my-dataset, gs://...",
+    "",
+    "`pull` compares every shard with its sha256, and unpacks shards that end in `.zst`, which nothing else here",
+    "reads. From an address, or by `load_dataset`, only plain shards (`.arrow`) are read: else pull first.",
+)
+"""The same on every card, since a card does not know in which form its shards lie: a push may compress them."""
 
 
 def dataset_card(manifest: Manifest) -> str:
@@ -56,11 +64,13 @@ def _body(manifest: Manifest) -> Iterator[str]:
     yield f"{tokens.trained_tokens:,} tokens; mode `{plan.mode}`, seed {manifest.seed}."
     yield from ("", f"![{schedule_in_words(plan)}]({PICTURE_NAME})", "")
     yield from _identity(manifest)
+    yield from ("", "## Get it", "", *_GETTING)
     yield from ("", "## Read it", "", *_reading(manifest))
-    yield from ("", "## Check it", "", "    curriculum verify PATH", "")
-    yield "recomputes digests, rows, their order and the accounting from the files, and notes a card or picture that is"
-    yield "another one than the manifest gives. Claims of whoever built it are where the texts come from, licence and"
-    yield f"languages{'' if manifest.tokenizer.hub is None else ', and the name of the tokenizer on the Hub'}."
+    yield from ("", "## Check it", "", "    curriculum verify my-dataset", "")
+    yield "reads a folder on a disk, so pull first. It recomputes digests, rows, their order and the accounting from"
+    yield "the files, and notes a card or picture that is another one than the manifest gives. Claims of whoever built"
+    hub = "" if manifest.tokenizer.hub is None else ", and the name of the tokenizer on the Hub"
+    yield f"it are where the texts come from, licence and languages{hub}."
     yield from ("", "## Where it came from", "", *_sources(manifest, use))
     yield from ("", "## Build it again", "", *_rebuilding(manifest))
     yield from ("", "## Where every token went", "", *_accounting(manifest))
@@ -92,7 +102,7 @@ def _reading(manifest: Manifest) -> Iterator[str]:
     targets = "batch.labels" if manifest.packed else "batch.targets"
     first = config_name(0, manifest.plan.phases[0].seq_len)
     yield from ("```python", "import curriculum  # pip install seqlen-curriculum", "")
-    yield 'reader = curriculum.open("PATH")  # a folder, or hf://, s3:// or gs://'
+    yield 'reader = curriculum.open("PATH")  # a folder, or plain shards at hf://, s3:// or gs://'
     yield from ("for batch in reader.steps(start=0, rank=0, world_size=1):",)
     yield f"    batch.inputs, {targets}  # [rows, seq_len], targets are shifted already"
     yield from ("```", "", "Without it, one phase at a time:", "", "```python", "import datasets", "")

@@ -16,6 +16,7 @@ from curriculum.document_order import (
     steps_of_sub_cycles,
 )
 from curriculum.errors import PlanError
+from curriculum.limits import MAX_RUNS
 
 Runs = tuple[tuple[int, int], ...]
 
@@ -174,6 +175,13 @@ def test_hundreds_of_thousands_of_steps_are_quick() -> None:
     assert process_time() - started < 5
 
 
+def test_more_steps_than_an_order_may_have_runs() -> None:
+    """10 T tokens at 4 M a step are 2.5 M steps; most of one length, they come to few runs, and those are limited."""
+    runs = document_runs({256: 3, 8192: 1_050_000}, name="natural", seed=0)
+    assert sum(num_steps for _, num_steps in runs) == 1_050_003
+    assert len(runs) <= 7 < MAX_RUNS < 1_050_003
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -185,7 +193,7 @@ def test_hundreds_of_thousands_of_steps_are_quick() -> None:
         ({"seed": -1}, "seed is -1; choose a whole number from 0"),
         ({"seed": 2**63}, "seed is 9223372036854775808"),
         ({"steps_by_length": {8: 0}}, "a document curriculum of 0 steps has no order"),
-        ({"steps_by_length": {8: MAX_ORDER_STEPS + 1}}, "of 1048577 steps has no order .* a larger batch or a budget"),
+        ({"steps_by_length": {8: MAX_ORDER_STEPS + 1}}, "of 4194305 steps has no order .* a larger batch or a budget"),
         ({"steps_by_length": {8: -1}}, "the number of steps of length 8 is -1"),
         ({"steps_by_length": {8: True}}, "the number of steps of length 8 is True"),
     ],

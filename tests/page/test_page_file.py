@@ -144,6 +144,14 @@ def test_what_is_missing_is_said(pages: dict[str, MadePage]) -> None:
     assert "counted in the token store" in pages["plain"].html
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_says_how_to_get_what_was_pushed_compressed(pages: dict[str, MadePage], name: str) -> None:
+    """There a reader and `load_dataset` find no shard, and `verify` wants a folder; `pull` gives one."""
+    page = pages[name].html
+    assert "<pre><code>curriculum pull ADDRESS my-dataset\ncurriculum verify my-dataset</code></pre>" in page
+    assert "From an address, or by <code>load_dataset</code>, only plain shards (<code>.arrow</code>) are read." in page
+
+
 def test_extensions_are_told(pages: dict[str, MadePage]) -> None:
     """Which steps are new, and the id of the dataset before: a run that began with that one may go on here."""
     made = pages["mixture"]

@@ -136,12 +136,26 @@ def test_the_card_says_what_the_manifest_says(small_dataset: Path, manifest: Man
         f"- tokenizer: `tokenizer.json`, 257 entries, sha256 `{manifest.tokenizer.sha256}`",
         f"| trained tokens | {accounting.trained_tokens:,} | {share} |",
         f"| `corpus` | 121 | {accounting.corpus_tokens:,} | `{manifest.sources[0].fingerprint}` |",
-        "    curriculum verify PATH",
+        "    curriculum verify my-dataset",
         'datasets.load_dataset("PATH", "phase-00000-len0000008", split="train")',
         f"![{manifest.plan.total_steps} steps in 8 phases: 8 to 64 tokens per row, growing](schedule.svg)",
     ):
         assert f"\n{line}\n" in card
     assert (small_dataset / "schedule.svg").read_bytes() == schedule_picture(manifest.plan)
+
+
+def test_the_card_says_how_to_get_what_was_pushed_compressed(manifest: Manifest, cyclic: Manifest) -> None:
+    """It is the only text at the place: there `verify`, a reader and `load_dataset` find no shard; `pull` does."""
+    for card in (dataset_card(manifest), dataset_card(cyclic)):
+        titles = [line for line in card.splitlines() if line.startswith("## ")]
+        assert titles[:3] == ["## Get it", "## Read it", "## Check it"]
+        get, read, check = card.split("\n## ")[1:4]
+        assert "    curriculum pull ADDRESS my-dataset " in get
+        said = " ".join(get.split())
+        assert "compares every shard with its sha256, and unpacks shards that end in `.zst`" in said
+        assert "From an address, or by `load_dataset`, only plain shards (`.arrow`) are read: else pull first." in said
+        assert 'curriculum.open("PATH")  # a folder, or plain shards at hf://, s3:// or gs://' in read
+        assert "reads a folder on a disk, so pull first." in check
 
 
 def test_the_card_of_packed_rows_shows_which_inputs_have_a_target(

@@ -17,7 +17,7 @@ from curriculum.accounting import NO_SHARE
 from curriculum.manifest import Manifest
 from curriculum.phase import EXTENSIONS
 from curriculum.shard_format import config_name
-from pipeline.card_front_matter import front_matter, pretty_name
+from pipeline.card_front_matter import about_in_words, front_matter, pretty_name
 from pipeline.lineage import extended_by
 from pipeline.rebuild_command import rebuild
 from pipeline.schedule_picture import PICTURE_NAME, schedule_in_words, schedule_picture
@@ -78,12 +78,9 @@ def _body(manifest: Manifest) -> Iterator[str]:
 
 
 def _identity(manifest: Manifest) -> Iterator[str]:
-    tokenizer, about = manifest.tokenizer, manifest.about
+    tokenizer = manifest.tokenizer
     yield f"- id: `{manifest.id}`"
-    if about.license is not None:
-        yield f"- licence: `{about.license}`"
-    if about.language:
-        yield f"- languages: {', '.join(f'`{code}`' for code in about.language)}"
+    yield from about_in_words(manifest.about)
     schedule = {key: value for key, value in manifest.plan.schedule.items() if key != EXTENSIONS}
     yield f"- schedule: {', '.join(f'{_shown(key)} {_shown(value)}' for key, value in schedule.items())}"
     yield f"- tokenizer: `tokenizer.json`, {tokenizer.vocab_size:,} entries, sha256 `{tokenizer.sha256}`"

@@ -1,6 +1,6 @@
-"""The front matter of a dataset card: what the Hub and `datasets` read of it.
+"""The front matter of a dataset card: what the Hub and `datasets` read of it; licence and languages for people too.
 
-In:  a manifest, also that of a stranger.   Out: lines of YAML.
+In:  a manifest, also that of a stranger.   Out: lines of YAML, and of Markdown.
 Guarantee: every value is a number, one of our own words or an identifier that was checked when the manifest was read,
 in double quotes where YAML could take it for something else: the language `no` is Norwegian, not false.
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from curriculum.about_entry import About
 from curriculum.manifest import Manifest
 from curriculum.shard_format import config_name, phase_folder
 
@@ -29,12 +30,7 @@ SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 
 def front_matter(manifest: Manifest) -> Iterator[str]:
     """Lines of YAML, without the dashes around them."""
-    about = manifest.about
-    if about.license is not None:
-        yield f'license: "{about.license}"'
-    if about.language:
-        yield "language:"
-        yield from (f'- "{code}"' for code in about.language)
+    yield from about_in_yaml(manifest.about)
     yield f'pretty_name: "{pretty_name(manifest)}"'
     rows = sum(entry.num_rows for entry in manifest.entries)
     yield from ("size_categories:", f'- "{size_category(rows)}"')
@@ -42,6 +38,23 @@ def front_matter(manifest: Manifest) -> Iterator[str]:
     yield from ("tags:", *(f"- {tag}" for tag in TAGS))
     yield "configs:"
     yield from _configs(manifest)
+
+
+def about_in_yaml(about: About) -> Iterator[str]:
+    """Licence and languages, if they were said: also of an export, which is as bound by them as the dataset."""
+    if about.license is not None:
+        yield f'license: "{about.license}"'
+    if about.language:
+        yield "language:"
+        yield from (f'- "{code}"' for code in about.language)
+
+
+def about_in_words(about: About) -> Iterator[str]:
+    """The same for people: lines of a list."""
+    if about.license is not None:
+        yield f"- licence: `{about.license}`"
+    if about.language:
+        yield f"- languages: {', '.join(f'`{code}`' for code in about.language)}"
 
 
 def pretty_name(manifest: Manifest) -> str:

@@ -33,7 +33,7 @@ from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 from pipeline.lock import locked
 from pipeline.progress import Progress
 
-WRITER = 1
+WRITER = 2
 """Raised when the bytes of an export change."""
 
 

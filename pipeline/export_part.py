@@ -1,7 +1,9 @@
 """One part of an export: rows of one shard, as a task of a worker.
 
 In:  the dataset, the part, where it goes.   Out: files, and a record that they are there.
-Guarantee: the shard's bytes have the digest of the manifest; a record exists only when what it tells of is on the disk.
+Guarantee: the shard's bytes have the digest of the manifest, and every id is in the vocabulary, which a digest that
+somebody else wrote does not tell; they are looked at in blocks. A record exists only when what it tells of is on the
+disk.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from curriculum.errors import DataError
+from curriculum.manifest import ShardEntry
 from curriculum.storage import HELD_OUT, LocalStorage, Place, Storage
 from pipeline.export_folder import write_object
 from pipeline.exporters import exporter
@@ -19,7 +22,7 @@ from pipeline.exporters.selection import Part
 from pipeline.exporters.work_folder import WorkFolder
 from pipeline.files.address import is_url
 from pipeline.files.storage_options import StorageOptions
-from pipeline.shard_checks import check_digest
+from pipeline.shard_checks import check_digest, check_ids
 
 CACHE_BYTES = 1 << 30
 """Of shards of a store, in each worker: each is read once."""
@@ -48,6 +51,8 @@ def export_part(source: Source, work: WorkFolder, to: str, target: Target, part:
         _check_shard(storage, part)
     # Not `shard`: that of a store would read ahead what other workers take.
     _, shard = next(storage.stream(iter([Place(part.phase, part.shard, part.start, part.stop)])))
+    where = f"{source.dataset.rstrip('/')}/{_entry(storage, part).path}"
+    check_ids(where, shard, storage.manifest.tokenizer.vocab_size, part.start, part.stop)
     said = exporter(to).write(work, target, part, shard)
     write_object(work, record_path(work, number), said)
     return said
@@ -80,11 +85,15 @@ def _opened(source: Source) -> Storage:
     return storage
 
 
-def _check_shard(storage: LocalStorage, part: Part) -> None:
-    """A storage on a disk compares no digests."""
+def _entry(storage: Storage, part: Part) -> ShardEntry:
     entry = storage.manifest.validation if part.phase == HELD_OUT else storage.manifest.phases[part.phase]
     assert entry is not None
-    shard = entry.shards[part.shard]
+    return entry.shards[part.shard]
+
+
+def _check_shard(storage: LocalStorage, part: Part) -> None:
+    """A storage on a disk compares no digests."""
+    shard = _entry(storage, part)
     path = storage.root / shard.path
     if not path.is_file() or path.stat().st_size != shard.num_bytes:
         return  # what the storage says of it is more to the point

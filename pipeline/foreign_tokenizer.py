@@ -5,8 +5,9 @@ Guarantee: time and memory are bounded, and a tokenizer that fails is a sentence
 decoder are used: its model and whatever else prepares text for encoding is never built, which would take minutes or
 end the process (a Unigram model recurses once per character of its longest entry). A decoder may replace text by more
 text, one after the other, or search it with an expression that takes for ever: such are refused before they decode.
+An id without an entry is shown as such: a row never looks shorter than it is.
 
-    open_tokenizer(files, manifest).decode([104, 105])      "hi"
+    open_tokenizer(files, manifest).decode([104, 105, 60000])      "hi<id 60000>"
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from curriculum.errors import DataError
@@ -55,12 +57,13 @@ class ForeignTokenizer:
     where: str
     """of the file, for messages"""
 
-    def id_to_token(self, id: int) -> str | None:
-        """The entry of the vocabulary; None for an id beyond it."""
-        return self.entries.get(id)
+    def id_to_token(self, id: int) -> str:
+        """The entry of the vocabulary, or `<id 60000>` where there is none."""
+        entry = self.entries.get(id)
+        return f"<id {id}>" if entry is None else entry
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
-        """The text of some ids; those beyond the vocabulary have none.
+        """The text of some ids, `<id 60000>` of one without an entry.
 
         Args:
             ids: all in the range of uint32.
@@ -70,13 +73,21 @@ class ForeignTokenizer:
             DataError: it would be absurdly long, or the tokenizer cannot.
         """
         left_out = self.special if skip_special_tokens else ()
-        entries = [self.entries[id] for id in ids if id in self.entries and id not in left_out]
+        ids = [id for id in ids if id not in left_out]
+        entries = [self.id_to_token(id) for id in ids]
         if sum(map(len, entries)) * self.growth > MAX_CHARACTERS:
             raise self._unusable(f"a row could have more than {MAX_CHARACTERS:,} characters")
         if self.decoder is None:
             return " ".join(entries)
         try:
-            return self.decoder.decode(entries)
+            if all(id in self.entries for id in ids):
+                return self.decoder.decode(entries)
+            stretches = groupby(zip(ids, entries, strict=True), key=lambda pair: pair[0] in self.entries)
+            return "".join(
+                self.decoder.decode(texts) if is_known else "".join(texts)  # no decoder touches `<id 60000>`
+                for is_known, pairs in stretches
+                for texts in ([entry for _, entry in pairs],)
+            )
         except BaseException as error:
             if not is_backend_failure(error):
                 raise

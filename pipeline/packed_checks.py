@@ -61,7 +61,7 @@ def check_packed_shard(root: Path, place: ShardPlace, rules: TokenRules, shortes
     path, shard = root / place.entry.path, open_place(root, place)
     check_digest(path, place.entry.sha256)
     facts = read_pieces(path, shard)
-    check_ids(path, shard, rules)
+    check_ids(path, shard, rules.vocab_size)
     if shortest_row is not None:
         _check_rows_of_documents(path, facts, place.seq_len, shortest_row, rules)
     _check_padding(path, shard, rules)

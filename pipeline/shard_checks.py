@@ -87,7 +87,7 @@ def check_shard(root: Path, place: ShardPlace, rules: TokenRules, offsets: IntAr
     check_digest(path, place.entry.sha256)
     rows, positions = _doc_starts(shard)
     _check_positions(path, rows, positions, place.seq_len)
-    check_ids(path, shard, rules)
+    check_ids(path, shard, rules.vocab_size)
     _check_tokens_at_starts(path, shard, rows, positions, rules)
     if rules.eos_only_ends:
         _check_every_eos(path, shard, rows, positions, rules)
@@ -151,21 +151,22 @@ def _check_positions(path: Path, rows: IntArray, positions: IntArray, seq_len: i
         )
 
 
-def row_blocks(shard: Shard) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+def row_blocks(shard: Shard, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
     """(first row, tokens [rows, seq_len + 1]) of consecutive rows, about `BLOCK_TOKENS` at a time."""
     rows = max(1, BLOCK_TOKENS // shard.tokens.shape[1])
-    for first in range(0, len(shard.tokens), rows):
-        yield first, shard.tokens[first : first + rows]
+    stop = len(shard.tokens) if stop is None else stop
+    for first in range(start, stop, rows):
+        yield first, shard.tokens[first : min(first + rows, stop)]
 
 
-def check_ids(path: Path, shard: Shard, rules: TokenRules) -> None:
-    """Refuse an id beyond the vocabulary."""
-    for first, block in row_blocks(shard):
-        if int(block.max()) >= rules.vocab_size:
-            row, column = divmod(int(np.argmax(block >= rules.vocab_size)), block.shape[1])
+def check_ids(path: Path | str, shard: Shard, vocab_size: int, start: int = 0, stop: int | None = None) -> None:
+    """Refuse an id beyond the vocabulary in some rows, all by default."""
+    for first, block in row_blocks(shard, start, stop):
+        if int(block.max()) >= vocab_size:
+            row, column = divmod(int(np.argmax(block >= vocab_size)), block.shape[1])
             raise DataError(
                 f"{path}: row {first + row}, position {column} holds the id {block[row, column]}, expected one below "
-                f"the vocab_size {rules.vocab_size}. {REPAIR}"
+                f"the vocab_size {vocab_size}. {REPAIR}"
             )
 
 

@@ -17,8 +17,9 @@ MAX_ENTRY = 4096
 """Characters. The longest of GPT-2, Llama 3 and DeepSeek are runs of 128 to 256 spaces or signs."""
 MAX_TREE = 1 << 23
 """Characters of all entries of a Unigram model: those of 250,000 entries come to 2 million."""
-MAX_ADDED = 1 << 16
-"""Added tokens, which take more than proportional time: 20,000 take 0.2 s, 300,000 take 5 s."""
+MAX_ADDED = 1 << 17
+"""Added tokens, which may take more than proportional time: 131,072 take 0.5 s, 300,000 took 5 s. Models of speech add
+65,536 codes to a base that has 256 of its own."""
 _MAP = "precompiled_charsmap"
 
 

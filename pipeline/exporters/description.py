@@ -1,8 +1,9 @@
 """What an export says of itself: export.json for programs, README.md for people.
 
 In:  manifest, selection, targets, request, the files that were written.   Out: a JSON object; Markdown.
-Guarantee: made from these alone, so an export that is repeated has the same bytes. `order` of export.json is all that a
-trainer needs to visit the rows in the order of the steps: it takes the next `rows_per_step` rows of the phase named.
+Guarantee: made from these alone, so an export that is repeated has the same bytes. Licence and languages are those of
+the dataset. `order` of export.json is all that a trainer needs to visit the rows in the order of the steps: it takes
+the next `rows_per_step` rows of the phase named.
 
     {"order": [[0, 0, 17], [17, 1, 18]], ...}      17 steps of the first phase from step 0, then 18 of the second
 """
@@ -15,6 +16,7 @@ from typing import Any
 
 from curriculum.manifest import Manifest
 from curriculum.storage import HELD_OUT
+from pipeline.card_front_matter import about_in_words, about_in_yaml
 from pipeline.exporters import exporter
 from pipeline.exporters.contract import Target
 from pipeline.exporters.selection import Selection
@@ -46,6 +48,7 @@ def describe(
         "vocab_size": manifest.tokenizer.vocab_size,
         "eos_id": manifest.tokenizer.eos_id,
         "bos_id": manifest.tokenizer.bos_id,
+        **({"about": manifest.about.to_json()} if manifest.about else {}),
         "phases": [_entry(manifest, target, files[target.name]) for target in phases],
         "order": [[run.first_step, place[run.phase], run.num_steps] for run in selection.runs],
         "validation": None if held_out is None else _entry(manifest, held_out, files[held_out.name]),
@@ -90,7 +93,7 @@ def to_bytes(description: Mapping[str, Any]) -> bytes:
 def readme(manifest: Manifest, request: Request, targets: Sequence[Target], selection: Selection) -> str:
     """The text of README.md; of a parquet export also what `load_dataset` and the Hub read."""
     format_ = exporter(request["to"])
-    front = _front_matter(targets) if request["to"] == "parquet" else ""
+    front = _front_matter(manifest, targets) if request["to"] == "parquet" else ""
     first = targets[0]
     code = format_.READ_PACKED if first.packed else format_.READ
     split = "validation" if first.phase == HELD_OUT else "train"
@@ -101,6 +104,7 @@ def readme(manifest: Manifest, request: Request, targets: Sequence[Target], sele
         f"| {target.num_rows:,} |"
         for target in targets
     )
+    about = "".join(f"{line}\n" for line in about_in_words(manifest.about))
     return f"""{front}# Rows of a sequence-length curriculum, as {request["to"]}
 
 {selection.num_steps:,} of {manifest.plan.total_steps:,} steps of the dataset `{manifest.id}`,
@@ -120,13 +124,13 @@ as many as it has rows per step. `order` in `{FILE_NAME}` says which steps are o
 | --- | --: | --: | --: | --: |
 {table}
 
-- tokenizer: `tokenizer.json`, {manifest.tokenizer.vocab_size:,} entries, sha256 `{manifest.tokenizer.sha256}`
+{about}- tokenizer: `tokenizer.json`, {manifest.tokenizer.vocab_size:,} entries, sha256 `{manifest.tokenizer.sha256}`
 - tokens: `{manifest.dtype}`, EOS {manifest.tokenizer.eos_id}
 """
 
 
-def _front_matter(targets: Sequence[Target]) -> str:
-    lines = ["tags:", "- sequence-length-warmup", "- pre-tokenized", "configs:"]
+def _front_matter(manifest: Manifest, targets: Sequence[Target]) -> str:
+    lines = [*about_in_yaml(manifest.about), "tags:", "- sequence-length-warmup", "- pre-tokenized", "configs:"]
     for target in targets:
         split = "validation" if target.phase == HELD_OUT else "train"
         lines += [f"- config_name: {target.name}", "  data_files:", f"  - split: {split}"]

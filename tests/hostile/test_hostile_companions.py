@@ -14,16 +14,17 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 
 from curriculum.errors import BuildError, ConfigError
 from curriculum.manifest import load_manifest
+from forged_shards import Columns, forge_shard
 from hostile_dataset import ESCAPE, fit_tokenizer, is_sentence, run_limited
 from pipeline.backends import load_reference, open_encoder
 from pipeline.built_streams import own_store
 from pipeline.cli import main
 from pipeline.files.address import dataset_files
-from pipeline.foreign_tokenizer import entries_of
+from pipeline.foreign_tokenizer import ForeignTokenizer, entries_of
 from pipeline.tokenizer import byte_tokenizer, load_tokenizer
 from pipeline.tokenizer_limits import require_loadable
 
@@ -118,7 +119,7 @@ DEADLY: dict[str, tuple[dict[str, Any], str]] = {
     "a map that is none": ({"normalizer": {**CHARSMAP, "precompiled_charsmap": "%"}}, "is not base64"),
     "added tokens that take half a minute": (
         {"added_tokens": [{"id": n, "content": f"t{n}", "special": True} for n in range(300_000)]},
-        "it has 300,000 added tokens, at most 65,536 are possible",
+        "it has 300,000 added tokens, at most 131,072 are possible",
     ),
 }
 """Parts of a tokenizer.json that end the process, or keep it busy, while `tokenizers` loads them."""
@@ -171,11 +172,12 @@ def test_a_map_that_points_outside_of_itself_is_a_sentence(tmp_path: Path) -> No
 
 
 def test_what_tools_write_is_within_the_limits() -> None:
-    """The longest entries of real vocabularies have 256 characters; a compiled map is as long as it says."""
+    """Entries have 256 characters at most, a map is as long as it says, speech adds 65,536 codes to 256 tokens."""
     charsmap = base64.b64encode((8).to_bytes(4, "little") + b"12345678" + b"text\0").decode()
     normalizer = {"type": "Sequence", "normalizers": [{"type": "Precompiled", "precompiled_charsmap": charsmap}]}
     vocab = [[f"{n}{' ' * 256}", -1.0] for n in range(10_000)]
     require_loadable({"model": {"type": "Unigram", "vocab": vocab}, "normalizer": normalizer, "added_tokens": None})
+    require_loadable({"model": BARE, "added_tokens": [{"content": f"<{n}>"} for n in range(65_536 + 256)]})
 
 
 @given(
@@ -201,6 +203,27 @@ def test_ids_mean_what_they_mean_to_tokenizers(
     assert [entries.get(id) for id in range(25)] == [theirs.id_to_token(id) for id in range(25)]
     ours = "".join(entries[id] for id in sorted(entries) if id not in special)
     assert ours == theirs.decode(sorted(entries), skip_special_tokens=True).replace(" ", "")
+
+
+def test_an_id_without_an_entry_is_seen(dataset: Path, tmp_path: Path) -> None:
+    """Or else a row would look shorter than it is, and right."""
+    shard = load_manifest(dataset).phases[0].shards[0].path
+
+    def put(columns: Columns) -> None:
+        columns.tokens[0, :4] = [104, 60_000, 60_001, 105]
+
+    forge_shard(dataset, shard, put)
+    assert "h<id 60000><id 60001>i" in cat(dataset).stdout
+    page = tmp_path / "page.html"
+    assert CliRunner().invoke(main, ["report", str(dataset), "--out", str(page)]).exit_code == 0
+    assert "h&lt;id 60000&gt;&lt;id 60001&gt;i" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(("decoder", "text"), [(None, "a <id 1> b <id 7>"), (decoders.ByteLevel(), "a<id 1>b<id 7>")])
+def test_an_id_in_a_gap_of_the_vocabulary_is_seen(decoder: decoders.ByteLevel | None, text: str) -> None:
+    tokenizer = ForeignTokenizer(entries={0: "a", 2: "b"}, special=frozenset(), decoder=decoder, growth=1, where="")
+    assert tokenizer.decode([0, 1, 2, 7]) == text
+    assert (tokenizer.id_to_token(2), tokenizer.id_to_token(1)) == ("b", "<id 1>")
 
 
 def test_another_tokenizer_than_the_manifest_says_decodes_nothing(dataset: Path) -> None:

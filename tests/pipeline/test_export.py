@@ -13,19 +13,23 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from huggingface_hub import DatasetCard
 from hypothesis import given
 from hypothesis import strategies as st
 
 import curriculum
+from curriculum.about_entry import About
 from curriculum.errors import BuildError, ConfigError, DataError
 from curriculum.manifest import Manifest, load_manifest
 from curriculum.storage import HELD_OUT
+from forged_shards import Columns, forge_shard
 from packed_dataset import GOLDEN, write_and_open, write_packed_dataset
 from pipeline.cli import main
 from pipeline.export import Export, ExportReport, export_dataset
@@ -168,6 +172,28 @@ def test_workers_and_a_second_time_give_the_same_bytes(small_dataset: Path, to: 
     assert not (tmp_path / "one" / ".export").exists()
 
 
+@pytest.mark.parametrize("to", FORMATS)
+def test_licence_and_languages_go_along(small_dataset: Path, to: str, tmp_path: Path) -> None:
+    """An export that is shared is bound by them too; the language no is Norwegian. What was not said is not there."""
+    silent = load_manifest(small_dataset)
+    spoken = replace(silent, about=About(license="cc-by-4.0", language=("no", "deu")))
+    shutil.copytree(small_dataset, tmp_path / "dataset")
+    (tmp_path / "dataset" / "manifest.json").write_text(json.dumps(spoken.to_json()))
+    export(tmp_path / "dataset", tmp_path / "spoken", to, phases="7")
+    export(small_dataset, tmp_path / "silent", to, phases="7")
+    words = "- licence: `cc-by-4.0`\n- languages: `no`, `deu`\n"
+    readme, before = (((tmp_path / name / "README.md").read_text("utf-8")) for name in ("spoken", "silent"))
+    assert words in readme
+    front = 'license: "cc-by-4.0"\nlanguage:\n- "no"\n- "deu"\n' if to == "parquet" else ""
+    assert readme.replace(words, "").replace(front, "").replace(spoken.id, silent.id) == before
+    if to == "parquet":
+        data = DatasetCard(readme).data
+        assert (data.license, data.language) == ("cc-by-4.0", ["no", "deu"])
+    said, unsaid = (json.loads((tmp_path / name / "export.json").read_text()) for name in ("spoken", "silent"))
+    assert said.pop("about") == {"license": "cc-by-4.0", "language": ["no", "deu"]}
+    assert {**said, "request": {**said["request"], "dataset": silent.id}} == unsaid
+
+
 @pytest.mark.parametrize("to", [*FORMATS])
 def test_killed_or_failing_at_any_effect_on_the_disk(to: str, tmp_path: Path) -> None:
     """A preempted node, a full disk: the rerun gives the same bytes, and export.json is never there too early."""
@@ -229,6 +255,23 @@ def test_a_damaged_dataset_is_not_exported(small_dataset: Path, tmp_path: Path) 
     export(dataset, tmp_path / "npy")
     export(small_dataset, tmp_path / "fresh")
     assert digests(tmp_path / "npy") == digests(tmp_path / "fresh"), "what was refused continues after the repair"
+
+
+def test_an_id_beyond_the_vocabulary_is_not_exported(small_dataset: Path, tmp_path: Path) -> None:
+    """A stranger's digests fit whatever he wrote, and no other format knows the vocabulary. Others can be had."""
+    dataset = shutil.copytree(small_dataset, tmp_path / "dataset")
+    victim = load_manifest(dataset).phases[3].shards[0].path
+
+    def id_beyond(columns: Columns) -> None:
+        columns.tokens[-1, 2] = 60_000
+
+    forge_shard(dataset, victim, id_beyond)
+    for to in FORMATS:
+        said = rf"{victim}: row \d+, position 2 holds the id 60000, expected one below the vocab_size 257\. Copy"
+        with pytest.raises(DataError, match=said):
+            export(dataset, tmp_path / to, to)
+        assert not (tmp_path / to / "export.json").exists()
+    export(dataset, tmp_path / "others", phases="4-", validation=False)
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,20 @@
 In:  files of a folder, or paths.   Out: commits, of a thousand files at most each.
 Guarantee: a repository that is missing is created, and so is a branch, which then begins at the first commit of
 `main`. A commit is made on top of the one that was seen last: a branch that somebody else moved meanwhile is not
-added to. Only after an attempt that failed is it made on top of what is there: its answer may have been lost, not its
-work.
+added to, also not when a failed attempt is repeated. If commits were made since the last one that was seen, all must
+say that they are of this run: then an answer was lost, not the work.
 
     commits.upload({"8k/shard.arrow": Path("my-dataset/shard.arrow")})       the branch has it
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.files.local_copies import new_local_folder
+from pipeline.sharing.hub_failures import overtaken
 from pipeline.sharing.hub_repository import Branch, HubRepository
 
 MOST_OF_A_COMMIT = 1_000
@@ -31,6 +33,8 @@ class HubCommits:
         """
         self._repository, self._private = repository, private
         self._seen: Branch | None = None
+        self._own = f"push {secrets.token_hex(16)}"
+        self._known: set[str | None] = set()
         self.made: str | None = None
         """the last commit that was made here"""
 
@@ -83,6 +87,7 @@ class HubCommits:
                     repo_id=self._repository.name,
                     folder_path=str(links),
                     commit_message=_message("Add", list(files)),
+                    commit_description=self._own,
                     repo_type="dataset",
                     revision=self._repository.revision,
                     parent_commit=parent,
@@ -106,6 +111,7 @@ class HubCommits:
                 self._repository.name,
                 [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in still],
                 commit_message=_message("Remove", still),
+                commit_description=self._own,
                 repo_type="dataset",
                 revision=self._repository.revision,
                 parent_commit=parent,
@@ -115,13 +121,30 @@ class HubCommits:
             self._commit(attempt, "removed")
 
     def _commit(self, attempt: Callable[[str | None], str | None], doing: str) -> None:
-        parents = iter([self.branch.head])
+        parent = self.branch.head
+        self._known.add(parent)
 
         def once() -> str | None:
-            return attempt(next(parents, None) or self._repository.look().head)
+            head = self._repository.look().head
+            if head in self._known:  # an answer may be older than the last commit: the Hub compares the parent, too
+                return attempt(parent)
+            if not self._all_ours(parent, head):
+                raise overtaken(self._repository.address.at(self._repository.revision), doing)
+            return attempt(head)
 
         self.made = self._repository.ask(once, doing)
         self._seen = Branch(head=self.made, exists=True)
+
+    def _all_ours(self, parent: str | None, head: str | None) -> bool:
+        """Whether every commit after one, up to another, was made by this run."""
+        if head is None:
+            return False
+        for commit in self._repository.api.list_repo_commits(self._repository.name, repo_type="dataset", revision=head):
+            if commit.commit_id == parent:
+                return True
+            if self._own not in commit.message:
+                return False
+        return parent is None
 
 
 def _message(verb: str, paths: Sequence[str]) -> str:

@@ -113,13 +113,18 @@ def final(error: BaseException, what: str, doing: str, options: StorageOptions) 
         right = "read" if doing in ("read", "listed") else "write to"
         return BuildError(f"{begin}: your token may not {right} it {because}. Use a token with that permission.")
     if status in (409, 412):
-        return BuildError(
-            f"{begin}: somebody else changed the branch at the same time {because}. Look at what is there now, and run "
-            f"the same command again."
-        )
+        return overtaken(what, doing, f" {because}")
     if passes(_cause(error)):
         return None
     return BuildError(f"{begin} {because}. Correct that, then run the same command again.")
+
+
+def overtaken(what: str, doing: str, because: str = "") -> BuildError:
+    """The sentence where a branch holds commits of another push."""
+    return BuildError(
+        f"{what}: cannot be {doing}: somebody else changed the branch at the same time{because}. Look at what is there "
+        f"now, and run the same command again."
+    )
 
 
 def is_missing(error: BaseException) -> bool:

@@ -142,7 +142,7 @@ class HubStub:
         if header.get("parentCommit", head) != head:
             return 412, {"error": "A commit has happened since. Please refresh and try again."}
         there = self._objects(name, revision)
-        message = header["summary"].encode()
+        message = f"{header['summary']}\n\n{header['description']}".encode()
         stream = b"commit refs/heads/%b\ncommitter test <test@example.com> now\ndata %d\n%b\nfrom %b\n" % (
             revision.encode(),
             len(message),
@@ -170,10 +170,11 @@ class HubStub:
 
     def commits(self, name: str, revision: str) -> tuple[int, Any]:
         """All of them, the newest first; olah's answer lacks the names that the client looks for."""
-        log = self.repositories[name].git("log", "--format=%H %s", revision)
+        log = self.repositories[name].git("log", "--format=%H%x00%s%x00%b%x01", revision)
+        commits = [entry.strip().split("\0") for entry in log.split("\1") if entry.strip()]
         return 200, [
-            {"id": line[:40], "title": line[41:], "message": "", "authors": [], "date": "2026-01-01T00:00:00.000Z"}
-            for line in log.splitlines()
+            {"id": commit, "title": title, "message": text, "authors": [], "date": "2026-01-01T00:00:00.000Z"}
+            for commit, title, text in commits
         ]
 
     def _stored(self, name: str, oid: str) -> Any:

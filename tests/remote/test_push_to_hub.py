@@ -208,6 +208,38 @@ def test_two_who_push_at_once(stub: HubStub, few_shards: Path) -> None:
         other.send(["build-log.json"], few_shards, _nobody)
 
 
+@pytest.mark.parametrize("sent", ["tokenizer.json", "README.md"], ids=["new file", "file that is there"])
+@pytest.mark.parametrize("after", ["a failure", "a pause"])
+def test_one_who_was_overtaken_does_not_go_on(
+    stub: HubStub, few_shards: Path, monkeypatch: pytest.MonkeyPatch, sent: str, after: str
+) -> None:
+    """Else the repository would hold one dataset's manifest with shards of the other, and both would succeed."""
+    name = f"org/overtaken-{sent[0]}-{after[2:]}"
+    one = place(stub.endpoint, f"hf://datasets/{name}", pushing=True)
+    one.send(["schedule.svg"], few_shards, _nobody)
+    api, tried = one._repository.api, 0
+    upload = api.upload_folder
+
+    def overtake() -> None:
+        place(stub.endpoint, f"hf://datasets/{name}", pushing=True).send(["README.md"], few_shards, _nobody)
+
+    def dropped(**arguments: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            overtake()
+            raise ConnectionError("dropped")
+        return upload(**arguments)
+
+    if after == "a failure":
+        monkeypatch.setattr(api, "upload_folder", dropped)
+    else:
+        overtake()
+    with pytest.raises(BuildError, match="somebody else changed the branch at the same time"):
+        one.send([sent], few_shards, _nobody)
+    assert subjects(stub, name) == ["a commit", "Add schedule.svg", "Add README.md"]
+
+
 def test_files_that_the_hub_ignores_are_missed(stub: HubStub, few_shards: Path) -> None:
     """A .gitignore of the repository drops files from a commit, and the client says nothing."""
     stub.ignored.add("tokenizer.json")

@@ -8,6 +8,7 @@ command began stays ignored: `nohup curriculum build` outlives its terminal.
 
     kill -TERM PID           "interrupted by SIGTERM. Run the same command again to continue.", exit code 143
     Ctrl-C                   the same with SIGINT, exit code 130; once more: exit code 130 at once
+    interrupt_main(error)    from another thread: what the error says, exit code 1, also where the block does not end
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from curriculum.printable import printable_text
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_SECONDS = 5.0
 """A tokenizer may be busy in native code for so long that no exception reaches it."""
 SAME_SIGNAL_SECONDS = 0.3
 """`timeout` and many wrappers send a signal to the process and to its group: the second copy is no second wish."""
 _BLOCK_ENDED = 0
+_reason: Exception | None = None
+"""Why this process interrupts itself."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -46,12 +51,21 @@ class Interrupted(KeyboardInterrupt):
         return f"interrupted by {signal.Signals(self.number).name}. Run the same command again to continue."
 
 
+def interrupt_main(error: Exception) -> None:
+    """Interrupt the main thread, which is to raise the error; if it does not in time, its sentence is the last word."""
+    global _reason
+    _reason = error
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
     """Raise `Interrupted` in the block at the first signal; elsewhere than in the main thread nothing is done."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    global _reason
+    _reason = None
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     watch = threading.Thread(target=_watch, args=(read_end,), name="signals", daemon=True)
@@ -108,6 +122,8 @@ def _watch(read_end: int) -> None:
 
 def _end_at_once(number: int) -> None:
     show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a bar hides it
+    reason, exit_code = (Interrupted(number), 128 + number) if _reason is None else (_reason, 1)
+    sentence = printable_text(str(reason))  # the names in it may be somebody else's
     with suppress(OSError):
-        os.write(2, f"{show_cursor}curriculum: {Interrupted(number)}\n".encode())
-    os._exit(128 + number)
+        os.write(2, f"{show_cursor}curriculum: {sentence}\n".encode())
+    os._exit(exit_code)

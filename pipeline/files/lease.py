@@ -19,7 +19,6 @@ import logging
 import os
 import platform
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ import orjson
 
 from curriculum.errors import BuildError, CurriculumError
 from pipeline.files.retries import FIRST_CONTACT, PATIENT, Patience
+from pipeline.interruption import interrupt_main
 
 LEASE_NAME = ".curriculum-lease.json"
 JOIN_SECONDS = 10.0
@@ -207,7 +207,7 @@ def _renew(held: _Held, stop: threading.Event) -> None:
         except BuildError as error:
             if not stop.is_set():
                 _LOST[held.place.where] = error
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                interrupt_main(error)
             return
 
 

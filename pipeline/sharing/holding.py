@@ -12,8 +12,9 @@ may not be whole. Looking changes nothing.
     manifest.json, of which it is an extension  the new shards are sent; it stays what it is until they are there
     manifest.json, another                      refused, unless --overwrite
     .push.json, no manifest.json                an interrupted push: it goes on if it was of this dataset
-    .push.json that says "anew"                 an interrupted push that was to send all again: so does this one
-    README.md alone, in a repository of the Hub  replaced, and told: its commits keep it
+    .push.json that says "anew"                 an interrupted push that was to send all again: so does this one, also
+                                                if it is of an extension
+    README.md, in a new repository of the Hub   replaced, and told: its commits keep it
     anything else                               refused
 """
 
@@ -50,8 +51,8 @@ class Holding:
     sizes: dict[str, int]
     manifest_text: bytes | None
     """of the manifest there"""
-    new: bool
-    """no push has been there"""
+    fresh_card: bool
+    """its README.md is what people wrote on the page of a new repository"""
     same: bool
     """it is that of the dataset that is pushed"""
     replaces: bool
@@ -104,10 +105,11 @@ def look(place: Place, manifest: Manifest, *, overwrite: bool) -> Holding:
                 f"interrupted; this one is {manifest.id}. Let it end, give --overwrite to replace it, or another place."
             )
     replaces = text is not None and how not in ("same", "extension")
-    there = {} if before is None else {shard.path: shard.sha256 for shard in shards_of(before)}
+    # With --overwrite what is there counts for nothing: it may be damaged.
+    there = {} if before is None or overwrite else {shard.path: shard.sha256 for shard in shards_of(before)}
     ours = marker is not None and marker.id == manifest.id
-    unfinished = marker is not None and ours and marker.anew
-    anew = unfinished or (overwrite and how == "same")  # what is there may be damaged
+    unfinished = marker is not None and marker.anew and marker.id in ancestors
+    anew = unfinished or (overwrite and how in ("same", "extension"))
     trusted, doubtful = set(), []
     for shard in shards_of(manifest):
         known = not anew and (ours or there.get(shard.path) == shard.sha256)
@@ -127,7 +129,7 @@ def look(place: Place, manifest: Manifest, *, overwrite: bool) -> Holding:
         marked=marker == _Marker(id=manifest.id, anew=anew),
         trusted=frozenset(trusted),
         doubtful=tuple(doubtful),
-        new=text is None and marker is None,
+        fresh_card=text is None and marker is None and place.begins_with_card and CARD in sizes,
         strangers=tuple(name for name in sizes if is_shard_name(name) and name not in own),
     )
 

@@ -3,8 +3,9 @@
 In:  files of a folder, or paths.   Out: commits, of a thousand files at most each.
 Guarantee: a repository that is missing is created, and so is a branch, which then begins at the first commit of
 `main`; one that somebody else created and filled meanwhile is not added to. A commit is made on top of the one that
-was seen last: a branch that somebody else moved meanwhile is not added to, also not when a failed attempt is repeated. If commits were made since the last one that was seen, all must
-say that they are of this run: then an answer was lost, not the work.
+was seen last: a branch that somebody else moved meanwhile is not added to, also not when a failed
+attempt is repeated. If commits were made since the last one that was seen, all must say that they are of this run:
+then an answer was lost, not the work.
 
     commits.upload({"8k/shard.arrow": Path("my-dataset/shard.arrow")})       the branch has it
 """

@@ -198,7 +198,7 @@ def _moved(
         files=tuple(files),
         removed=tuple(removed),
         kept=kept,
-        replaced=tuple(name for name in (CARD,) if holding.new and name in beside and name in holding.sizes),
+        replaced=(CARD,) if holding.fresh_card and CARD in beside else (),
         dry_run=offering.dry_run,
         complete=all(each.entry.path in there for each in every),
     )

@@ -104,6 +104,47 @@ def test_a_signal_reaches_a_process_that_is_in_native_code(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize("busy", [True, False])
+def test_who_lost_its_place_says_so_also_where_an_upload_cannot_be_stopped(tmp_path: Path, busy: bool) -> None:
+    """It is no wish of anybody that the process ends: exit code 1 and why, not "interrupted by SIGINT"; the lease of the
+    other one stays. Uploads that run are waited for, here by a block that ends after the grace or at once."""
+    script = tmp_path / "overtaken.py"
+    script.write_text(
+        "import sys, threading, time\n"
+        "import pipeline.files.lease as lease\n"
+        "from curriculum.errors import BuildError\n"
+        "from pipeline import interruption\n"
+        "interruption.GRACE_SECONDS = 0.3\n"
+        "lease.PACE = lease.Pace(renew=0.05, settle=0.0)\n"
+        "class Place:\n"
+        "    where = 's3://bucket/d\\x1b'\n"
+        "    data = None\n"
+        "    def read(self, name, patience): return self.data\n"
+        "    def write_small(self, name, data, patience): self.data = data\n"
+        "    def remove_object(self, name, patience): print('removed')\n"
+        "place = Place()\n"
+        "with interruption.ending_on_signals():\n"
+        "    try:\n"
+        "        with lease.leased(place):\n"
+        '            place.data = b\'{"owner": "other", "pid": 1, "host": "n"}\'\n'
+        "            try:\n"
+        "                threading.Event().wait(10)\n"
+        "            finally:\n"
+        f"                time.sleep({20 if busy else 0})\n"
+        "    except BuildError as error:\n"
+        "        sys.exit(f'tidily: {error}')\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, timeout=10
+    )
+    said = ended.stderr.decode()
+    assert (ended.returncode, ended.stdout) == (1, b"")
+    if busy:
+        assert said.startswith("curriculum: s3://bucket/d\\x1b: another build or push has taken this place")
+    else:
+        assert said.startswith("tidily: s3://bucket/d\x1b: another build or push has taken this place")
+
+
 def test_a_signal_that_was_ignored_stays_ignored_and_a_copy_is_no_second_one(place: Path, built: Path) -> None:
     """`nohup` outlives its terminal; `timeout` signals the command and then its group."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does

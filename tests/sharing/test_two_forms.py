@@ -90,6 +90,32 @@ def test_a_part_leaves_the_rest_of_such_a_repair_to_another(tiny: Path, tmp_path
     assert content(there) == travelling(tiny)
 
 
+def test_an_extension_goes_on_with_such_a_repair(tiny: Path, longer: Path, tmp_path: Path) -> None:
+    """The damaged shards of the one before are its own too: it sends all, and takes itself for a repair if it dies."""
+    there = tmp_path / "there"
+    push(tiny, there)
+    flip(there / shards_of(load_manifest(tiny))[0].path)
+    with pytest.raises(_Died):
+        push(tiny, Dying(there, 1), overwrite=True)
+    with pytest.raises(_Died):
+        push(longer, Dying(there, 1))
+    push(longer, there)
+    assert content(there) == travelling(longer)
+
+
+@pytest.mark.parametrize("names", [("tiny", "longer"), ("longer", "tiny"), ("tiny", "tiny")])
+def test_overwrite_trusts_no_shard_that_is_there(
+    names: tuple[str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The two datasets share the damaged shard, and the manifest there calls it right."""
+    before, after = (request.getfixturevalue(name) for name in names)
+    there = tmp_path / "there"
+    push(before, there)
+    flip(there / shards_of(load_manifest(before))[0].path)
+    assert push(after, there, overwrite=True).complete
+    assert content(there) == travelling(after)
+
+
 def test_two_forms_become_one(tiny: Path, tmp_path: Path) -> None:
     """Nobody knows which of them is whole, so the one that is asked for is sent."""
     for compress in (False, True):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from curriculum.errors import BuildError
-from pipeline.publish import make_folder
+from pipeline.publish import make_folder, remove_empty
 
 
 @contextmanager
@@ -26,10 +26,11 @@ def locked(folder: Path, others: str = "--out and --store") -> Iterator[None]:
         others: how people give other folders, for messages.
 
     Raises:
-        BuildError: another process holds it.
+        BuildError: another process holds it, or nobody can; a folder that was made for it is gone again.
     """
     if folder.exists() and not folder.is_dir():
         raise BuildError(f"{folder}: is a file. Give a folder, or a name that is free.")
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     make_folder(folder)
     try:
         handle = os.open(folder, os.O_RDONLY)
@@ -45,9 +46,12 @@ def locked(folder: Path, others: str = "--out and --store") -> Iterator[None]:
                 f"{folder}: another process is writing there. Wait until it ends, or give another {others}."
             ) from None
         except OSError as error:
+            with suppress(BuildError):  # somebody may have written there meanwhile
+                for each in made:
+                    remove_empty(each)
             raise BuildError(
-                f"{folder}: cannot be locked ({error.strerror}): this file system may have no locks. Give "
-                f"{others} on one that has."
+                f"{folder}: cannot be locked ({error.strerror}): this file system may have no locks. Give another "
+                f"{others}, on a file system that has them."
             ) from None
         yield
     finally:

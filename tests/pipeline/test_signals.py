@@ -106,8 +106,8 @@ def test_a_signal_reaches_a_process_that_is_in_native_code(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("busy", [True, False])
 def test_who_lost_its_place_says_so_also_where_an_upload_cannot_be_stopped(tmp_path: Path, busy: bool) -> None:
-    """It is no wish of anybody that the process ends: exit code 1 and why, not "interrupted by SIGINT"; the lease of the
-    other one stays. Uploads that run are waited for, here by a block that ends after the grace or at once."""
+    """Nobody wished that the process ends: exit code 1 and why, not "interrupted by SIGINT"; the lease of the other one
+    stays. Uploads that run are waited for, here by a block that ends long after the grace, or at once."""
     script = tmp_path / "overtaken.py"
     script.write_text(
         "import sys, threading, time\n"

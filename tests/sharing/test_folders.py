@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -349,6 +350,27 @@ def test_two_pulls_into_one_folder(tiny: Path, tmp_path: Path) -> None:
         pytest.raises(BuildError, match=r"another process is writing there.*another folder"),
     ):
         pull(tiny, tmp_path / "back")
+
+
+@pytest.mark.parametrize(("run", "noun"), [(push, "place"), (pull, "folder")])
+def test_a_file_system_without_locks(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[[Path, Path], object], noun: str
+) -> None:
+    """Said in a sentence that tells what to give instead; folders that were made for it do not stay."""
+
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("pipeline.lock.fcntl.flock", refuse)
+    (tmp_path / "mine").mkdir()
+    for end in (tmp_path / "mine", tmp_path / "new" / "end"):
+        with pytest.raises(BuildError) as refusal:
+            run(tiny, end)
+        assert str(refusal.value) == (
+            f"{end}: cannot be locked (No locks available): this file system may have no locks. Give another {noun}, "
+            "on a file system that has them."
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_a_disk_without_room_is_found_before(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

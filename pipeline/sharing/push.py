@@ -75,6 +75,25 @@ def push(folder: Path, place: Place, offering: Offering, progress: Progress) -> 
         return _push(folder, place, offering, text, manifest, wanted, progress)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Errand:
+    """One push to a place that was looked at: what goes there, and what goes away."""
+
+    folder: Path
+    place: Place
+    offering: Offering
+    manifest: Manifest
+    wanted: tuple[Selected, ...]
+    holding: Holding
+    todo: tuple[Selected, ...]
+    """the shards that are not there"""
+    beside: dict[str, Path]
+    """other files, by their names there; the manifest last"""
+    removed: tuple[str, ...]
+    kept: tuple[str, ...]
+    """files that somebody edited there"""
+
+
 def _push(
     folder: Path,
     place: Place,
@@ -84,9 +103,9 @@ def _push(
     wanted: tuple[Selected, ...],
     progress: Progress,
 ) -> Moved:
-    """Look, and send: of a place that is held."""
+    """Look, and send: to a place that is held."""
     holding = look(place, manifest, overwrite=offering.overwrite)
-    todo = [each for each in wanted if each.entry.path not in holding.trusted]
+    todo = tuple(each for each in wanted if each.entry.path not in holding.trusted)
     _require_there(folder, todo)
     with new_local_folder() as made:
         beside = differing(
@@ -101,29 +120,36 @@ def _push(
         )
         kept = edited_there(beside, holding, overwrite=offering.overwrite)
         beside = {name: path for name, path in beside.items() if name not in kept}
-        ending = COMPRESSED if offering.compress else ""
-        removed = of_push(holding, todo, beside, compress=offering.compress)
-        place.expect([each.entry.path + ending for each in todo] + list(beside))
+        errand = _Errand(
+            folder=folder,
+            place=place,
+            offering=offering,
+            manifest=manifest,
+            wanted=wanted,
+            holding=holding,
+            todo=todo,
+            beside=beside,
+            removed=of_push(holding, todo, beside, compress=offering.compress),
+            kept=kept,
+        )
+        place.expect([*_names(errand), *beside])
         sent: dict[str, int] = {}
         if not offering.dry_run and (todo or beside or MARKER in holding.sizes):
             departures = Departures(folder, place, made, compress=offering.compress)
-            _send(departures, place, made, manifest, holding, todo, beside, removed, progress)
+            _send(errand, departures, made, progress)
             sent = departures.sent
-        return _moved(folder, place, manifest, wanted, todo, beside, removed, kept, sent, holding, offering)
+        return _moved(errand, sent)
 
 
-def _send(
-    departures: Departures,
-    place: Place,
-    made: Path,
-    manifest: Manifest,
-    holding: Holding,
-    todo: Sequence[Selected],
-    beside: dict[str, Path],
-    removed: Sequence[str],
-    progress: Progress,
-) -> None:
+def _names(errand: _Errand) -> list[str]:
+    """Of the shards that are sent, as they will lie there."""
+    ending = COMPRESSED if errand.offering.compress else ""
+    return [each.entry.path + ending for each in errand.todo]
+
+
+def _send(errand: _Errand, departures: Departures, made: Path, progress: Progress) -> None:
     """At every line the place holds what it held, a push that goes on, or the dataset."""
+    place, holding, todo, beside = errand.place, errand.holding, errand.todo, errand.beside
     gone = set()
     if holding.replaces:
         departures.check(todo, progress)  # else a damaged dataset would have cost the one that is there
@@ -133,21 +159,21 @@ def _send(
         if holding.doubtful:
             place.remove(holding.doubtful)  # before the marker, which vouches for what is there
             gone.update(holding.doubtful)
-        make(made / MARKER, marker_of(manifest, anew=holding.anew))
+        make(made / MARKER, marker_of(errand.manifest, anew=holding.anew))
         place.send([MARKER], made, uncounted)
     departures.send(todo, progress)
-    early = [name for name in beside if name != FILE_NAME]
-    of_the_one_before = [name for name in (SIGNATURE, BUILD_LOG) if name in removed and name not in gone]
+    of_the_one_before = [name for name in (SIGNATURE, BUILD_LOG) if name in errand.removed and name not in gone]
     if of_the_one_before:
         place.remove(of_the_one_before)
         gone.update(of_the_one_before)
+    early = [name for name in beside if name != FILE_NAME]
     for folder in dict.fromkeys(beside[name].parent for name in early):
         place.send([name for name in early if beside[name].parent == folder], folder, uncounted)
     if FILE_NAME in beside:
         place.send([FILE_NAME], beside[FILE_NAME].parent, uncounted)
-    superfluous = [name for name in removed if name not in gone]
+    superfluous = [name for name in errand.removed if name not in gone]
     marked = [MARKER] if MARKER in holding.sizes or (made / MARKER).exists() else []
-    if holding.unfinished and len(todo) < len(all_shards(manifest)):
+    if holding.unfinished and len(todo) < len(all_shards(errand.manifest)):
         marked = []  # of the others nothing is known yet
     if superfluous or marked:
         place.remove([*superfluous, *marked])
@@ -166,39 +192,26 @@ def _require_there(folder: Path, todo: Sequence[Selected]) -> None:
             raise damaged(path, f"{size:,} bytes, the manifest says {each.entry.num_bytes:,}")
 
 
-def _moved(
-    folder: Path,
-    place: Place,
-    manifest: Manifest,
-    wanted: tuple[Selected, ...],
-    todo: Sequence[Selected],
-    beside: dict[str, Path],
-    removed: Sequence[str],
-    kept: tuple[str, ...],
-    sent: dict[str, int],
-    holding: Holding,
-    offering: Offering,
-) -> Moved:
-    every = all_shards(manifest)
-    ending = COMPRESSED if offering.compress else ""
-    names = [each.entry.path + ending for each in todo]
+def _moved(errand: _Errand, sent: dict[str, int]) -> Moved:
+    """What went, or would go; `sent` has the bytes of shards that were sent."""
+    every = all_shards(errand.manifest)
     files = [
         FileToMove(name=name, num_bytes=sent.get(name, each.entry.num_bytes), phase=each.phase)
-        for name, each in zip(names, todo, strict=True)
+        for name, each in zip(_names(errand), errand.todo, strict=True)
     ]
-    files += [FileToMove(name=name, num_bytes=path.stat().st_size) for name, path in beside.items()]
-    there = holding.trusted | {each.entry.path for each in wanted}
+    files += [FileToMove(name=name, num_bytes=path.stat().st_size) for name, path in errand.beside.items()]
+    there = errand.holding.trusted | {each.entry.path for each in errand.wanted}
     return Moved(
         action="push",
-        where=place.where,
-        dataset=str(folder),
-        dataset_id=manifest.id,
-        wanted=wanted,
+        where=errand.place.where,
+        dataset=str(errand.folder),
+        dataset_id=errand.manifest.id,
+        wanted=errand.wanted,
         num_shards=len(every),
         files=tuple(files),
-        removed=tuple(removed),
-        kept=kept,
-        replaced=(CARD,) if holding.fresh_card and CARD in beside else (),
-        dry_run=offering.dry_run,
+        removed=errand.removed,
+        kept=errand.kept,
+        replaced=(CARD,) if errand.holding.fresh_card and CARD in errand.beside else (),
+        dry_run=errand.offering.dry_run,
         complete=all(each.entry.path in there for each in every),
     )

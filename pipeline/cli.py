@@ -18,7 +18,7 @@ from curriculum.errors import ConfigError, CurriculumError, PlanError
 from curriculum.printable import printable_text
 from pipeline.commands import export, look, make, report, share, train
 from pipeline.commands.parameters import CONCEAL
-from pipeline.interruption import Interrupted, ending_on_signals
+from pipeline.interruption import Interrupted, ending_on_signals, interruption_behind
 
 
 class _Group(click.Group):
@@ -28,9 +28,11 @@ class _Group(click.Group):
         with ending_on_signals():
             try:
                 return super().invoke(ctx)
-            except CurriculumError as error:
-                _end(ctx, str(error), 2 if isinstance(error, PlanError | ConfigError) else 1)
-            except OSError as error:
+            except (CurriculumError, OSError) as error:
+                if (signalled := interruption_behind(error)) is not None:
+                    _end(ctx, str(signalled), signalled.exit_code)
+                if isinstance(error, CurriculumError):
+                    _end(ctx, str(error), 2 if isinstance(error, PlanError | ConfigError) else 1)
                 if error.errno == errno.EPIPE:
                     raise
                 _end(ctx, _os_error(error), 1)

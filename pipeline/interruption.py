@@ -58,6 +58,17 @@ def interrupt_main(error: Exception) -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
+def interruption_behind(error: BaseException) -> Interrupted | None:
+    """The signal that an error hides: `shutil.rmtree`, interrupted while it closes a file, closes it twice and fails.
+
+    None if this process interrupted itself: then the error says why.
+    """
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, Interrupted):
+        behind = behind.__cause__ or behind.__context__
+    return None if _reason is not None else behind
+
+
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
     """Raise `Interrupted` in the block at the first signal; elsewhere than in the main thread nothing is done."""

@@ -10,7 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from curriculum.errors import BuildError
+from pipeline.cli import main
+from pipeline.interruption import Interrupted
 from running_build import ROOT, dataset_bytes, end, finish, start, wait_for, workers_of, write_slow_corpus
 
 TIDY_SECONDS = 5.0
@@ -159,3 +163,18 @@ def test_a_signal_that_was_ignored_stays_ignored_and_a_copy_is_no_second_one(pla
     os.killpg(build.pid, signal.SIGTERM)
     code, said = end(build)
     assert (code, said.count("interrupted by SIGTERM")) == (143, 1)
+
+
+def test_an_error_that_hides_a_signal_is_told_as_the_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`shutil.rmtree`, interrupted while it closes a folder, says "Bad file descriptor": no disk is broken."""
+
+    def interrupted(*_: object) -> None:
+        try:
+            raise Interrupted(signal.SIGTERM)
+        finally:
+            raise BuildError("out/.build/aside: cannot be written: Bad file descriptor.")
+
+    monkeypatch.setattr("pipeline.build.build", interrupted)
+    result = CliRunner().invoke(main, ["build"])
+    assert result.exit_code == 143
+    assert result.stderr == "curriculum: interrupted by SIGTERM. Run the same command again to continue.\n"

@@ -122,11 +122,6 @@ class ProbeLog:
         """Of a validation; infinite or NaN where the loss is so; None on a line without either."""
         perplexity = self._number(entry, "validation_perplexity")
         if perplexity is not None:
-            if perplexity <= 0:
-                raise BuildError(
-                    f"{self.where}: line {self.num_lines}: validation_perplexity is {perplexity}; the exponential of a "
-                    f"loss is above 0."
-                )
             return perplexity
         loss = self._number(entry, "validation_loss")
         if loss is None:

@@ -137,9 +137,9 @@ time.sleep(60)
         ("pass", "log.jsonl has no whole line"),
         (TEN_STEPS.replace("validation_loss", "val"), "log.jsonl has 10 lines with step, loss, val, and no validation"),
         (TEN_STEPS.replace("range(int(sys.argv[2]))", "range(7)"), "ended without an error, but with 7 of 10 steps"),
-        ("log.write('step 0, loss 5\\n')", "log.jsonl: line 1 is 'step 0, loss 5', which is no JSON object; it is to"),
-        ("log.write('{\"loss\": 5}\\n')", "line 1: it has ['loss'], and no step; it is to be a line of JSON"),
-        ("log.write('{\"step\": true}\\n')", "line 1: step is True; it is to be"),
+        ("log.write('step 0, loss 5\\n')", "log.jsonl, line 1: not JSON (Expecting value: line 1 column 1"),
+        ("log.write('{\"loss\": 5}\\n')", "line 1: step is None, expected an integer of at least 0. Write a line"),
+        ("log.write('{\"step\": true}\\n')", "line 1: step is True, expected an integer of at least 0. Write a line"),
         ("log.write('{\"step\": 1, \"loss\": \"5\"}\\n')", "line 1: loss is '5', which is no number"),
     ],
 )  # fmt: skip
@@ -268,6 +268,7 @@ def test_a_log_is_read_the_same_however_it_is_cut(cut: int) -> None:
         ('"loss": 5, "validation_loss": "Infinity"', math.inf),
         ('"validation_loss": 1e9', math.inf),
         (f'"validation_loss": {10**400}', math.inf),
+        (f'"validation_loss": {-(10**400)}', math.nan),
         ('"loss": 5, "validation_loss": null', None),
     ],
 )

@@ -124,12 +124,17 @@ def parse_records(content: bytes, where: str) -> Iterator[Record]:
     by_step: dict[int, Record] = {}
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
         if line.strip():
-            record = _parsed(line, f"{where}, line {number}")
+            record = parse_record(line, f"{where}, line {number}")
             by_step[record["step"]] = record
     return (by_step[step] for step in sorted(by_step))
 
 
-def _parsed(line: bytes, where: str) -> Record:
+def parse_record(line: bytes, where: str) -> Record:
+    """The record of one whole line.
+
+    Raises:
+        DataError: it is no JSON object with an integer `step`.
+    """
     try:
         record = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:

@@ -2,7 +2,7 @@
 
 In:  values of a step, by name.   Out: a line; and from a file, the lines again.
 Guarantees: a line is written whole or, by a run that was killed in it, not read; a run that resumes appends, and where
-it writes a step again the later line counts, so the log reads as if the run had never stopped. Strict JSON: what is not
+it trains steps again their first lines go, so the log reads as if the run had never stopped. Strict JSON: what is not
 finite is written as "NaN", "Infinity", "-Infinity". Standard library only.
 
     log = StabilityLog("run/stability.jsonl")
@@ -53,26 +53,20 @@ class StabilityLog:
         Args:
             path: the file; folders above it are made.
             start_step: the step that is written next; lines from there on, of a run that went on after its checkpoint,
-                count no more.
+                are removed.
 
         Raises:
             DataError: what is there is no such log.
         """
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        kept = _lines_before(start_step, self.path) if self.path.exists() else []
         self._ratio = LossRatio()
-        seconds = 0.0
-        whole_bytes = 0
-        if self.path.exists():
-            content = self.path.read_bytes()
-            whole_bytes = content.rfind(b"\n") + 1
-            for record in parse_records(content, str(self.path)):
-                if record["step"] < start_step:
-                    self._ratio.of(record.get("loss"))
-                    seconds = record.get("seconds") or seconds
+        for _, record in kept:
+            self._ratio.of(record.get("loss"))
+        seconds = kept[-1][1].get("seconds", 0.0) if kept else 0.0
         self._began = monotonic() - seconds
-        self._file: IO[bytes] = open(self.path, "ab", buffering=0)  # noqa: SIM115 - one write a line, closed by close()
-        self._file.truncate(whole_bytes)
+        self._file: IO[bytes] = _file_of(self.path, b"".join(line for line, _ in kept))
 
     def write(self, step: int, **values: float | None) -> Record:
         """Append the line of a step; `loss_ratio` and `seconds` are added."""
@@ -87,6 +81,22 @@ class StabilityLog:
     def close(self) -> None:
         """Close the file; every line is in it already."""
         self._file.close()
+
+
+def _lines_before(step: int, path: Path) -> list[tuple[bytes, Record]]:
+    """The whole lines of earlier steps, as they are, with what they say."""
+    lines = path.read_bytes().split(b"\n")[:-1]
+    parsed = [(line + b"\n", _parsed(line, f"{path}, line {number}")) for number, line in enumerate(lines, 1)]
+    return [(line, record) for line, record in parsed if record["step"] < step]
+
+
+def _file_of(path: Path, content: bytes) -> IO[bytes]:
+    """The file open for appending, after it holds just these bytes; a line is one write, and in the file at once."""
+    if not path.exists() or path.read_bytes() != content:
+        aside = path.with_name(f"{path.name}.new")
+        aside.write_bytes(content)
+        aside.replace(path)
+    return open(path, "ab", buffering=0)
 
 
 def read_log(path: str | os.PathLike[str]) -> list[Record]:

@@ -33,8 +33,9 @@ class Setting:
     """a multiple of (max - start) / multiple, so that Composer's double flooring ends its warmup there too"""
     steps: int = 340
     """of the truncating runs; the others train as many tokens"""
-    batch_rows: int = 4
-    tokenizer: str = "train:2048"
+    batch_rows: int = 2
+    tokenizer: str = "bytes"
+    """a small vocabulary, so that the model is layers and not embeddings"""
     few_shapes: tuple[int, ...] = (8, 16)
     layers: int = 2
     width: int = 64
@@ -103,8 +104,12 @@ def deepspeed_schedule(setting: Setting) -> dict[str, Any]:
 
 
 def composer_config(setting: Setting, tokens: int) -> dict[str, Any]:
-    """A run of Composer that makes segments, as many full batches as hold the tokens; a length stays for one batch."""
-    total = -(-tokens // (setting.batch_rows * setting.max_length)) + 1
+    """A run of Composer that makes segments; a length stays for one batch.
+
+    A quarter more batches than the tokens would fill: a batch of so few rows loses much where a length does not divide
+    it (two rows of 1,024 are two segments of 688), and rows of all ways are fewer then.
+    """
+    total = tokens * 5 // 4 // (setting.batch_rows * setting.max_length) + 1
     return {
         "max_duration": f"{total}ba",
         "global_train_batch_size": setting.batch_rows,

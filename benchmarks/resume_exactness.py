@@ -100,7 +100,9 @@ def _digest(*tensors: torch.Tensor) -> str:
     return digest.hexdigest()
 
 
-def resume_deepspeed_sampler(setting: Setting, stop: int, rows_per_epoch: int) -> tuple[str, Resumed, Resumed] | None:
+def resume_deepspeed_sampler(
+    setting: Setting, stop: int, rows_per_epoch: int, rows: int
+) -> tuple[str, Resumed, Resumed] | None:
     """The version, what follows within the epoch, and what from its end on; None where DeepSpeed is not installed.
 
     A sampler gives numbers of rows, and these are compared: nothing is loaded.
@@ -120,7 +122,7 @@ def resume_deepspeed_sampler(setting: Setting, stop: int, rows_per_epoch: int) -
         learning = {"enabled": True, "data_cluster_path": folder, "curriculum_metrics": {"seqlen_truncate": metric}}
         config = {"seed": SEED, "data_sampling": {"num_epochs": 10, "curriculum_learning": learning}}
         group = torch.distributed.group.WORLD
-        return DeepSpeedDataSampler(config, rows_per_epoch, setting.batch_rows, 0, 1, group, 1, 0)
+        return DeepSpeedDataSampler(config, rows_per_epoch, rows, 0, 1, group, 1, 0)
 
     try:
         with TemporaryDirectory() as one, TemporaryDirectory() as other, redirect_stdout(sys.stderr):
@@ -138,7 +140,7 @@ def resume_deepspeed_sampler(setting: Setting, stop: int, rows_per_epoch: int) -
     finally:
         torch.distributed.destroy_process_group()
     assert before == whole[:stop], "two samplers of one seed differ"
-    border = rows_per_epoch // setting.batch_rows
+    border = rows_per_epoch // rows
 
     def compared(begin: int, end: int) -> Resumed:
         pairs = list(zip(whole[begin:end], after[begin - stop : end - stop], strict=True))

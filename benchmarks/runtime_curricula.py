@@ -24,13 +24,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # what compiles is this process and its g++
+SAMPLER_ROWS = 16
+"""A batch of the sampler, of which only numbers are compared: two rows would often come in the same order by chance."""
 PARTS = ("tokens", "train", "compiled", "shapes", "resume")
 QUICK: dict[str, Any] = {
     "max_length": 32,
     "warmup_steps": 6,
     "steps": 10,
-    "batch_rows": 2,
-    "tokenizer": "bytes",
     "few_shapes": (2,),
     "layers": 1,
     "width": 16,
@@ -72,7 +72,7 @@ def measure(
 
 
 def published_tokens() -> dict[str, Any]:
-    """Loaded against trained tokens of published runs, by arithmetic: full rows at every step against the plan."""
+    """Loaded against trained tokens by arithmetic: published runs that truncate, and Composer's defaults."""
     from pipeline.option_sources import load_options
     from pipeline.requested_plan import compile_requested
 
@@ -81,7 +81,27 @@ def published_tokens() -> dict[str, Any]:
         plan = compile_requested(load_options(ROOT / "configs" / f"{name}.toml", {}), None)
         loaded = sum(phase.num_rows for phase in plan.phases) * plan.max_seq_len
         found[name] = {"steps": plan.total_steps, "loaded_tokens": loaded, "trained_tokens": plan.total_tokens}
-    return found
+    return {**found, **_composer_tokens(batches=1000, rows=512)}
+
+
+def _composer_tokens(*, batches: int, rows: int) -> dict[str, Any]:
+    """Its defaults, 8 to 1,024 by 8 over 30 % of the batches; its models predict one token fewer than a row has."""
+    from length_data import Setting
+    from length_ways import seq_len_of_composer
+
+    setting = Setting()
+    every = batches * 3 // 10 // setting.num_changes
+    lengths = [seq_len_of_composer(setting, every, step) for step in range(batches)]
+    loaded = batches * rows * setting.max_length
+    cut = {"truncate": lambda length: rows, "segment": lambda length: rows * setting.max_length // length}
+    return {
+        f"Composer's defaults, {name}, {batches:,} batches of {rows}": {
+            "steps": batches,
+            "loaded_tokens": loaded,
+            "trained_tokens": sum(rows_of(length) * (length - 1) for length in lengths),
+        }
+        for name, rows_of in cut.items()
+    }
 
 
 def trained(setting: Any, paths: dict[str, Path], seq_len: Callable[[int], int]) -> dict[str, Any]:
@@ -120,9 +140,9 @@ def trained_compiled(setting: Any, paths: dict[str, Path], seq_len: Callable[[in
     deepspeed = ways.deepspeed_style(paths["full"], setting, seq_len)
     cases: tuple[tuple[str, Any, dict[str, Any]], ...] = (
         ("DeepSpeed-style, dynamic=None", deepspeed, {"dynamic": None}),
-        ("DeepSpeed-style, dynamic=False", deepspeed, {"dynamic": False}),
         ("compiled, marked", ways.compiled("", paths["truncate"], tells_shapes=True), {"dynamic": None}),
         (f"compiled, {few}, dynamic=False", ways.compiled("", paths[few]), {"dynamic": False}),
+        ("DeepSpeed-style, dynamic=False", deepspeed, {"dynamic": False}),
     )
     found = {}
     for name, way, options in cases:
@@ -132,6 +152,7 @@ def trained_compiled(setting: Any, paths: dict[str, Path], seq_len: Callable[[in
             run = Run(way, setting, vocab_size, {"backend": setting.backends[0], **options})
             run.train_until(total)
         found[name] = _of_run(run)
+        say(f"    {sum(run.clock.wall.values()):.0f} s, CPU {sum(run.clock.cpu.values()):.0f} s: {run.clock.cpu}")
     torch._dynamo.reset()
     return found
 
@@ -159,6 +180,7 @@ def shape_table(setting: Any, paths: dict[str, Path], seq_len: Callable[[int], i
             say(f"compiling {kind}, {told.name} ...")
             one = compiles(setting, _vocab_size(paths), shapes.all, told, setting.backends[1])
             found[f"{kind}: {told.name}"] = asdict(one)
+            say(f"    {one}")
     return found
 
 
@@ -178,8 +200,8 @@ def resumed(setting: Any, paths: dict[str, Path], seq_len: Callable[[int], int])
         "DeepSpeed legacy, user skips": resume.resume_cut(deepspeed, stop, steps, skips=True),
         "Composer, skips by itself": resume.resume_cut(composer, stop, steps, skips=True),
     }
-    rows_per_epoch = setting.steps * 3 // 4 * setting.batch_rows
-    sampler = resume.resume_deepspeed_sampler(setting, stop, rows_per_epoch)
+    rows = SAMPLER_ROWS
+    sampler = resume.resume_deepspeed_sampler(setting, stop, setting.steps * 3 // 4 * rows, rows)
     if sampler is not None:
         version, within, beyond = sampler
         cases[f"DeepSpeedDataSampler {version}, to the end of its epoch"] = within

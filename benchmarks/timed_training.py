@@ -1,8 +1,9 @@
 """One training loop for every way, with a clock for each part of it.
 
-In:  ways, a model's size, and how many tokens to train.   Out: what each loaded, trained and took, by wall and by CPU.
-Guarantee: all models begin with the same weights. The ways take turns, each trains a tenth further, so that whatever
-else the machine does slows all of them. One thread, so that CPU time is that of the work.
+In:  ways, a model's size, and how many tokens to train.   Out: what each loaded, trained and took, by wall and CPU.
+Guarantee: model and optimizer are those of `curriculum train`, with the same weights at the beginning. The ways take
+turns, each trains a tenth further, so that whatever else the machine does slows all of them. One thread, so that CPU
+time is that of the work.
 
     loading     next batch of the loader, widened to int64
     cutting     the length of the step, slices, copies
@@ -22,30 +23,26 @@ import torch
 from length_data import Setting
 from length_ways import Way
 from torch.nn import functional
-from transformers import GPT2Config, GPT2LMHeadModel
+
+from curriculum.training.gpt2 import adamw, gpt2
+from curriculum.training.settings import Settings
 
 PARTS = ("loading", "cutting", "compiling", "computing")
 
 
-def small_gpt2(setting: Setting, vocab_size: int) -> GPT2LMHeadModel:
-    """GPT-2 of transformers without dropout, always with the same weights."""
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=vocab_size,
-        n_positions=setting.max_length,
-        n_embd=setting.width,
-        n_layer=setting.layers,
-        n_head=setting.heads,
-        bos_token_id=None,
-        eos_token_id=None,
-        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
-    )
-    return GPT2LMHeadModel(config)
+def trainer_settings(setting: Setting) -> Settings:
+    """What the reference trainer makes model and optimizer of."""
+    return Settings(dataset="", out="", layers=setting.layers, width=setting.width, heads=setting.heads)
+
+
+def small_gpt2(setting: Setting, vocab_size: int) -> torch.nn.Module:
+    """The model of the reference trainer, always with the same weights."""
+    return gpt2(trainer_settings(setting), vocab_size=vocab_size, max_seq_len=setting.max_length)
 
 
 def loss_of(model: Any, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean over the targets; a row of Composer has one target fewer than inputs."""
-    logits = model(input_ids=inputs, use_cache=False).logits[:, : targets.shape[1]]
+    logits = model(inputs).logits[:, : targets.shape[1]]
     return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
@@ -102,7 +99,7 @@ class Run:
         self._is_compiled = compile_options is not None
         if compile_options is not None:
             self._model = torch.compile(self._plain, **compile_options)
-        self._optimizer = torch.optim.AdamW(self._plain.parameters(), lr=1e-3)
+        self._optimizer = adamw(self._plain, trainer_settings(setting))
         self._batches: Iterator[Any] | None = None
 
     def train_until(self, tokens: int) -> None:
@@ -149,9 +146,13 @@ class Run:
 
 
 def _memory(tensors: Any) -> int:
-    """Bytes below some tensors; two views of one memory count once."""
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-    return sum(storages.values())
+    """Bytes below some tensors; what two views share counts once."""
+    num_bytes = end = 0
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    for start, stop in sorted((each.data_ptr(), each.data_ptr() + each.nbytes()) for each in storages):
+        num_bytes += max(0, stop - max(start, end))
+        end = max(end, stop)
+    return num_bytes
 
 
 def train_in_turns(runs: list[Run], tokens: int, turns: int) -> None:

@@ -113,6 +113,8 @@ def test_run_time_curricula_are_measured(folder: Path, monkeypatch: pytest.Monke
     measured = runtime_curricula.measure(folder, quick=True, parts=("tokens", "train", "resume"), corpus=corpus)
     ways, resumed = measured["train"], measured["resume"]
     assert (ways["DeepSpeed-style"]["loaded_tokens"], ways["DeepSpeed-style"]["trained_tokens"]) == (640, 496)
+    assert ways["DeepSpeed-style"]["int64_bytes_loaded"] == 8 * 10 * 2 * 33
+    assert ways["compiled, truncate"]["int64_bytes_loaded"] == 8 * (496 + 10 * 2), "inputs and labels are one memory"
     for name in ("compiled, truncate", "compiled, segment"):
         assert ways[name]["loaded_tokens"] == ways[name]["trained_tokens"] == 496, name
     assert ways["Composer-style, segment"]["loaded_tokens"] < 640, "it cuts off the rest of a batch, no more"

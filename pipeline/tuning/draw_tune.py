@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib import rc_context, rcdefaults
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from pipeline.tuning.fluctuation import Verdict
 from pipeline.tuning.result import JudgedProbe, TuneResult
@@ -48,6 +49,8 @@ def _perplexities(axes: Axes, result: TuneResult) -> None:
         axes.annotate(str(number), (steps[-1], values[-1]), color=colour, fontsize=8)
     axes.axvline(result.rule.beginning_steps, color="#83878f", linewidth=1, linestyle=":")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.5g}")
+    axes.yaxis.set_minor_formatter(LogFormatter())  # as plain text, and only where one decade is not all
     axes.set_xlim(0, result.rule.probe_steps)
     axes.set_xlabel("step (left of the line: the very beginning)")
     axes.set_title("validation perplexity at full length, of each probe", loc="left", fontsize=10)
@@ -70,10 +73,9 @@ def _candidates(axes: Axes, result: TuneResult) -> None:
     axes.minorticks_off()
     axes.margins(0.1, 0.3)
     axes.set_xlabel("steps of the length warmup")
-    axes.set_title("start length of each candidate, in the order of the numbers", loc="left", fontsize=10)
-    axes.legend(loc="upper right", fontsize=8)
+    axes.set_title("start length of each candidate, as numbered", loc="left", fontsize=10)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, fontsize=8, frameon=False)
 
 
 def _starts(probes: tuple[JudgedProbe, ...]) -> list[int]:
     return sorted({probe.candidate.start_length for probe in probes})
-

@@ -1,6 +1,6 @@
 """What a tune has found: the answer, the probes that it rests on, and what they cost.
 
-In:  the search, its answer, the judged probes, the plan of the full training.   Out: `TuneResult`, for people and programs.
+In:  the search, its answer, the judged probes, the plan of the full training.   Out: `TuneResult`.
 Guarantee: values only. The cost counts every target that a probe trained, also those of probes that were stopped.
 
     start 16, warmup 700 of 3,000 steps; 5 probes trained 1.9 % of the tokens of the full training
@@ -80,8 +80,8 @@ class TuneResult:
         first = self.space.starts[0].length
         return (
             f"Perplexity fluctuates at the very beginning from every start from {first} to {answer.last.start_length}, "
-            f"so a longer start is no cure. Look at the learning rate and its warmup, or at the loss of a run without a "
-            f"curriculum."
+            f"so a longer start is no cure. Look at the learning rate and its warmup, or at the loss of a run without "
+            f"a curriculum."
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What can be said to a tune besides the options of a build: the windows, the rule, and where to search.
 
-In:  the steps of the learning-rate warmup, and whatever else was said.   Out: the rule of judgement, bounds of the search.
+In:  the steps of the learning-rate warmup, and whatever else was said.   Out: the rule, the bounds of the search.
 Guarantee: pure; everything that was not said has a default that follows from the learning-rate warmup.
 
     TuneSettings(lr_warmup_steps=100).rule      beginning_steps=100, probe_steps=300, threshold=1.3

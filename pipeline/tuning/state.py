@@ -1,8 +1,8 @@
 """What a tune has found so far: one small file, written anew after each probe.
 
-In:  what the tune is asked for, and its finished probes.   Out: `tune.json` in its folder; the probes of an earlier run.
-Guarantee: the file appears whole or not at all, so that a tune that was killed has lost the probe it was at, and no other.
-Probes of a tune that was asked for something else are never taken for its own.
+In:  what the tune is asked for, and its finished probes.   Out: `tune.json` in its folder; probes of an earlier run.
+Guarantee: the file appears whole or not at all, so that a tune that was killed has lost the probe it was at, and no
+other. Probes of a tune that was asked for something else are never taken for its own.
 
     {"format": "curriculum-tune", "version": 1, "request": {"lr_warmup_steps": 100, ...}, "probes": [
       {"start_length": 8, "length_warmup_steps": 300, "num_steps": 30, "num_tokens": 1920, "stopped_early": true,

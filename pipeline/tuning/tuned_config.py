@@ -1,8 +1,8 @@
 """The options of a build with the warmup that a tune has found, as a TOML file for `curriculum build --config`.
 
 In:  options, a candidate, lines about it.   Out: TOML text.
-Guarantee: read again, the file gives the same options, wherever it is read: paths of a disk are absolute. Options of the
-client of a store may be secrets and are not written; a comment says that they have to be given again.
+Guarantee: read again, the file gives the same options, wherever it is read: paths of a disk are absolute. Options of
+the client of a store may be secrets and are not written; a comment says that they have to be given again.
 
     # Found by `curriculum tune`: start 16, warmup 700 steps.
     corpus = ["/data/corpus"]

@@ -1,6 +1,6 @@
 """The wiring of a tune: plans from the store, the search, the prober, the state, the files at the end.
 
-In:  the options of a build, settings, something to train with, a folder.   Out: `TuneResult`, and its files in the folder.
+In:  the options of a build, settings, something to train with, a folder.   Out: `TuneResult`, its files in the folder.
 Guarantee: the number of probes is told before the first. After each the state is on the disk, so the same command goes
 on where a tune was killed, and a finished one is shown again without training.
 
@@ -11,7 +11,7 @@ on where a tune was killed, and a finished one is shown again without training.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,10 @@ from pipeline.tuning.result import JudgedProbe, TuneResult
 from pipeline.tuning.search import Answer, Found, NoDuration, Probe, SearchSpace, Start, doubled_starts, next_move
 from pipeline.tuning.settings import MOST_FRAC, TuneSettings, refuse_searched
 from pipeline.tuning.state import FinishedProbe, open_state, save_state, write_text
+from pipeline.tuning.train_with import TrainWith
 from pipeline.tuning.tuned_config import tuned_config
 
-CONFIG_NAME, PLOT_NAME, PROBES_FOLDER = "tuned.toml", "tune.svg", "probes"
+CONFIG_NAME, PLOT_NAME = "tuned.toml", "tune.svg"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,16 +44,11 @@ class TuneRequest:
     options: Options
     settings: TuneSettings
     folder: Path
-    trains: str
-    """what probes are trained with: a tune that was begun with something else is not continued"""
+    trains: TrainWith
     overwrite: bool = False
 
 
-ProberOf = Callable[[Options], Prober]
-"""Makes the prober, of the options that all probes share."""
-
-
-def run_tune(request: TuneRequest, prober_of: ProberOf, progress: Progress) -> TuneResult:
+def run_tune(request: TuneRequest, progress: Progress) -> TuneResult:
     """Search, or go on with a search that was interrupted.
 
     Raises:
@@ -62,11 +58,11 @@ def run_tune(request: TuneRequest, prober_of: ProberOf, progress: Progress) -> T
     refuse_searched(request.options)
     options = tunable(request.options, progress.say)
     starts = doubled_starts(request.settings.first_start(options), pacing_of(options).lengths[-1])
-    prober = prober_of(options)
+    prober = request.trains.prober_of(options)
     with locked(request.folder, others="--out"):
         tokenized = prepare_plan(_longest(options, request.settings, starts[0]), progress)[1]
         corpus = {source.name: source.fingerprint for source in tokenized.sources}
-        asked = _asked(request, options, {"corpus": corpus, "tokenizer": tokenized.tokenizer.sha256})
+        asked = _asked(request, options, {"corpus": corpus, "tokenizer_sha256": tokenized.tokenizer.sha256})
         space = _space(options, request.settings, starts)
         finished = open_state(request.folder, asked, overwrite=request.overwrite)
         answer, probes = _search(request, asked, space, finished, prober, progress)
@@ -76,9 +72,7 @@ def run_tune(request: TuneRequest, prober_of: ProberOf, progress: Progress) -> T
 def _longest(options: Options, settings: TuneSettings, start: int) -> Options:
     """The options with the longest warmup from a start."""
     steps = settings.most_length_warmup_steps
-    return replace(
-        options, start_length=start, length_warmup_steps=steps, frac=MOST_FRAC if steps is None else None
-    )
+    return replace(options, start_length=start, length_warmup_steps=steps, frac=MOST_FRAC if steps is None else None)
 
 
 def _space(options: Options, settings: TuneSettings, starts: tuple[int, ...]) -> SearchSpace:
@@ -102,7 +96,7 @@ def _asked(request: TuneRequest, options: Options, known: Mapping[str, Any]) -> 
         **request.settings.to_json(),
         **known,
         "start_length": first,
-        "trains": request.trains,
+        "trains": request.trains.name,
         "algorithm": ALGORITHM,
     }
 
@@ -151,7 +145,9 @@ def _result(
         space=space,
         full_plan=planned.plan,
     )
-    config, plot, notes = None, None, ()
+    config: Path | None = None
+    plot: Path | None = None
+    notes: tuple[str, ...] = ()
     if isinstance(answer, Found):
         config = request.folder / CONFIG_NAME
         comments = (f"Found by `curriculum tune`: {_named(candidate)}.", result.sentence())

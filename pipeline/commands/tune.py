@@ -42,8 +42,8 @@ def _settings_options(command: Any) -> Any:
 @click.option(
     "--train-cmd",
     required=True,
-    help="What trains a probe: a command line with {dataset}, {steps} and {log}; {lr_warmup_steps}, {decay_tokens} and "
-    "{out} stand for more. No shell reads it.",
+    help="What trains a probe: a command line with {dataset}, {steps} and {log}; {lr_warmup_steps}, {decay_tokens}, "
+    "{validate_every} and {out} stand for more. No shell reads it.",
 )
 @click.option("--lr-warmup-steps", type=int, required=True, help="Steps of the learning-rate warmup of the training.")
 @_settings_options
@@ -74,8 +74,8 @@ def tune(
 
     \b
     curriculum tune corpus/ --tokenizer tokenizer.json --max-length 1024 --steps 50000 --lr-warmup-steps 1000 \\
-      --train-cmd 'curriculum train {dataset} --out {out} --log {log} --steps {steps} --validate-every 100
-                   --lr-warmup-steps {lr_warmup_steps} --decay-tokens {decay_tokens}'
+      --train-cmd 'curriculum train {dataset} --out {out} --log {log} --steps {steps} --decay-tokens {decay_tokens}
+                   --lr-warmup-steps {lr_warmup_steps} --validate-every {validate_every}'
     curriculum tune --config run.toml --lr-warmup-steps 3000 --params 1500000000 \\
       --train-cmd 'bash train.sh {dataset} {steps} {log}' --out my-tune
     curriculum build --config my-tune/tuned.toml --out my-dataset
@@ -98,7 +98,7 @@ def tune(
         options=options_of(config, flags),
         settings=settings,
         folder=out,
-        trains=train_with(train_cmd, lr_warmup_steps=lr_warmup_steps, folder=out, limits=limits, progress=progress),
+        trains=train_with(train_cmd, settings=settings, folder=out, limits=limits, progress=progress),
         overwrite=overwrite,
     )
     result = run_tune(request, progress)

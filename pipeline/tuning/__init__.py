@@ -81,9 +81,7 @@ def tune(
         trains = own_prober(prober)
     else:
         assert train is not None
-        trains = train_with(
-            train, lr_warmup_steps=lr_warmup_steps, folder=Path(out), limits=limits or Limits(), progress=progress
-        )
+        trains = train_with(train, settings=asked, folder=Path(out), limits=limits or Limits(), progress=progress)
     request = TuneRequest(
         options=load_options(None, options), settings=asked, folder=Path(out), trains=trains, overwrite=overwrite
     )

@@ -53,14 +53,24 @@ def _end(child: subprocess.Popen[bytes], grace_seconds: float) -> None:
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGTERM)
     deadline = time.monotonic() + grace_seconds
-    while time.monotonic() < deadline and (child.poll() is None or any(_began(pid) == family[pid] for pid in family)):
+    while child.poll() is None and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
-    for pid, began in family.items():
-        if _began(pid) == began:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+    _send(signal.SIGTERM, family)  # those that the command itself has not ended
+    while _living(family) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    _send(signal.SIGKILL, family)
     child.kill()
     child.wait()
+
+
+def _send(number: signal.Signals, family: dict[int, bytes]) -> None:
+    for pid in _living(family):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _living(family: dict[int, bytes]) -> list[int]:
+    return [pid for pid, began in family.items() if _began(pid) == began]
 
 
 def _descendants(pid: int) -> list[int]:

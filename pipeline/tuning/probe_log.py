@@ -8,8 +8,8 @@ writes it, is a divergence and an `Evaluation` like any other, whether the model
     {"step": 9, "validation_perplexity": 200.3}            the same
     {"step": 9, "loss": NaN}                               Evaluation(step=9, perplexity=nan)
 
-A line is an object with `step`, counted from 0, and whatever else; every line need not be an evaluation, every step
-need not have a line.
+Lines are those of `curriculum/stability_log.py`, or of another trainer that writes `step` and validations in them; not
+every step needs a line.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import json
 import math
 import sys
 from dataclasses import dataclass, field
-from typing import Any
 
-from curriculum.errors import BuildError
+from curriculum.errors import BuildError, DataError
 from curriculum.printable import shown
+from curriculum.stability_log import Record, parse_record
 from pipeline.tuning.candidate import Evaluation
 
 WANTED = (
@@ -30,8 +30,6 @@ WANTED = (
     "full length"
 )
 """The tail of a sentence that says what a log is to hold."""
-SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-"""How strict JSON has them."""
 MAX_LINE_BYTES = 1 << 20
 LARGEST = sys.float_info.max
 LARGEST_LOSS = math.log(LARGEST)
@@ -63,7 +61,7 @@ class ProbeLog:
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
-            raise BuildError(f"{self.where}: line {self.num_lines + 1} is longer than 1 MB; it is to be {WANTED}.")
+            raise BuildError(f"{self.where}, line {self.num_lines + 1}: it is longer than 1 MB. Write {WANTED}.")
         return [found for line in lines if line.strip() and (found := self._read(line)) is not None]
 
     def end(self) -> list[Evaluation]:
@@ -92,11 +90,11 @@ class ProbeLog:
 
     def _read(self, line: bytes) -> Evaluation | None:
         self.num_lines += 1
-        entry = self._object(line)
-        step = entry.get("step")
-        if not isinstance(step, int) or isinstance(step, bool) or step < 0:
-            found = f"step is {shown(step)}" if "step" in entry else f"it has {shown(list(entry))}, and no step"
-            raise BuildError(f"{self.where}: line {self.num_lines}: {found}; it is to be {WANTED}.")
+        try:
+            entry = parse_record(line, f"{self.where}, line {self.num_lines}")
+        except DataError as error:
+            raise BuildError(f"{error} Write {WANTED}.") from None
+        step: int = entry["step"]
         self.keys.update(dict.fromkeys(entry))
         self.largest_gap = max(self.largest_gap, step - self.last_step)
         self.last_step = step
@@ -106,27 +104,10 @@ class ProbeLog:
         self.evaluations[step] = Evaluation(step=step, perplexity=perplexity)
         return self.evaluations[step]
 
-    def _object(self, line: bytes) -> dict[str, Any]:
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            entry = None
-        if not isinstance(entry, dict):
-            raise BuildError(
-                f"{self.where}: line {self.num_lines} is {shown(line.decode('utf-8', 'replace'))}, which is no JSON "
-                f"object; it is to be {WANTED}."
-            )
-        return entry
-
-    def _perplexity(self, entry: dict[str, Any]) -> float | None:
+    def _perplexity(self, entry: Record) -> float | None:
         """Of a validation; infinite or NaN where the loss is so; None on a line without either."""
         perplexity = self._number(entry, "validation_perplexity")
         if perplexity is not None:
-            if perplexity <= 0:
-                raise BuildError(
-                    f"{self.where}: line {self.num_lines}: validation_perplexity is {perplexity}; the exponential of a "
-                    f"loss is above 0."
-                )
             return perplexity
         loss = self._number(entry, "validation_loss")
         if loss is None:
@@ -135,17 +116,14 @@ class ProbeLog:
                 return None
         return math.exp(loss) if loss < LARGEST_LOSS else loss * math.inf
 
-    def _number(self, entry: dict[str, Any], key: str) -> float | None:
+    def _number(self, entry: Record, key: str) -> float | None:
         """The number under a key; None where there is none."""
         value = entry.get(key)
         if value is None:
             return None
-        if isinstance(value, str) and value in SPECIAL:
-            value = SPECIAL[value]
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise BuildError(
-                f"{self.where}: line {self.num_lines}: {key} is {shown(value)}, which is no number; it is to be "
-                f"{WANTED}."
+                f"{self.where}, line {self.num_lines}: {key} is {shown(value)}, which is no number. Write {WANTED}."
             )
         # No loss is minus infinity: something broke, and nothing after it is better for it. Integers may be huge.
-        return math.nan if value == -math.inf else math.inf if value > LARGEST else float(value)
+        return math.nan if value < -LARGEST else math.inf if value > LARGEST else float(value)

@@ -35,6 +35,8 @@ class DatasetProber:
     folder: Path
     """for the folders of all probes"""
     progress: Progress
+    lr_warmup_steps: int
+    validate_every: int
     limits: Limits = field(default_factory=Limits)
 
     def __call__(self, candidate: Candidate, num_steps: int, stop_now: Callable[[Evaluation], bool], /) -> ProbeRun:
@@ -57,6 +59,8 @@ class DatasetProber:
                 "log": log,
                 "out": out,
                 "decay_tokens": probe.decay_tokens,
+                "lr_warmup_steps": self.lr_warmup_steps,
+                "validate_every": self.validate_every,
             }
             trained = train(
                 self.training,

@@ -38,7 +38,9 @@ PLACEHOLDERS = {
     "steps": "number of steps to train",
     "log": "file to write the log to",
     "out": "empty folder for checkpoints, removed after the probe",
-    "decay_tokens": "tokens of the full training, for the decay of the learning rate",
+    "decay_tokens": "tokens of the full training, over which the learning rate decays",
+    "lr_warmup_steps": "steps of the warmup of the learning rate",
+    "validate_every": "steps from one validation to the next, at most",
 }
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 GRACE_SECONDS = 35.0
@@ -133,16 +135,17 @@ def train(
     reader = ProbeLog(where=str(log), num_steps=num_steps)
     with _running(training.filled(values), output) as process:
         try:
-            stopped_early = _follow(process, log, reader, limits, stop_now)
+            last = _follow(process, log, reader, limits, stop_now)
         except BuildError as error:
             raise BuildError(f"{error} {_printed(output)}") from None
         code = process.poll()
-    if not stopped_early and not reader.is_beyond:
+    if last is None and not reader.is_beyond:
         _require_whole(training.name, code, reader, log, output)
+    steps = sorted(step for step in reader.evaluations if last is None or step <= last.step)
     return Trained(
-        evaluations=tuple(reader.evaluations[step] for step in sorted(reader.evaluations)),
+        evaluations=tuple(reader.evaluations[step] for step in steps),
         num_steps=reader.steps_trained,
-        stopped_early=stopped_early and reader.steps_trained < num_steps,
+        stopped_early=last is not None and reader.steps_trained < num_steps,
     )
 
 
@@ -170,8 +173,8 @@ def _follow(
     reader: ProbeLog,
     limits: Limits,
     stop_now: Callable[[Evaluation], bool],
-) -> bool:
-    """Read the log until the process has ended; whether `stop_now` said True."""
+) -> Evaluation | None:
+    """Read the log until the process has ended, or up to the evaluation at which `stop_now` said True."""
     began = changed = time.monotonic()
     position, has_ended = 0, False
     while not has_ended and not reader.is_beyond:
@@ -179,15 +182,16 @@ def _follow(
         data = _from(log, position)
         position += len(data)
         found = reader.take(data) + (reader.end() if has_ended else [])
-        if any(map(stop_now, found)):
-            return True
+        last = next(filter(stop_now, found), None)
+        if last is not None:
+            return last
         now = time.monotonic()
         changed = now if data else changed
         if not has_ended:
             _require_time(limits, now - began, now - changed, reader)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(POLL_SECONDS)
-    return False
+    return None
 
 
 def _from(log: Path, position: int) -> bytes:

@@ -248,12 +248,13 @@ TRAINER = """
 import json, sys
 import curriculum
 
-data, steps, log, warmup, decay = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+data, log = sys.argv[1], sys.argv[3]
+steps, warmup, decay, every = map(int, (sys.argv[2], *sys.argv[4:]))
 assert warmup == 10 and decay > 50_000
 reader = curriculum.open(data)
 lengths = [reader[step].seq_len for step in range(steps)]
 with open(log, "w") as file:
-    for step in range(1, steps, 2):
+    for step in range(every - 1, steps, every):
         loss = 5 - step / 50
         loss += (lengths[0] < 16 and step == 5) or (lengths[-1] < 32 and step == 25)
         print(json.dumps({"step": step, "validation_loss": loss}), file=file, flush=True)
@@ -264,7 +265,7 @@ with open(log, "w") as file:
 def test_the_command_tunes_with_a_train_command(options: dict[str, Any], tmp_path: Path) -> None:
     """From the corpus to the TOML, with datasets cut for each probe: the answer follows from their lengths."""
     (tmp_path / "train.py").write_text(TRAINER)
-    placeholders = "{dataset} {steps} {log} {lr_warmup_steps} {decay_tokens}"
+    placeholders = "{dataset} {steps} {log} {lr_warmup_steps} {decay_tokens} {validate_every}"
     train = f"{shlex.quote(sys.executable)} {tmp_path}/train.py {placeholders}"
     flags = [
         word

@@ -10,11 +10,15 @@ ended, in whatever way. A probe that is run again replaces what it has left.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from curriculum.errors import ConfigError
+from pipeline.files.address import is_url
+from pipeline.hub.names import is_hub_name
 from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.publish import make_folder, remove
@@ -23,6 +27,7 @@ from pipeline.tuning.probe_dataset import cut_probe
 from pipeline.tuning.run_command import Limits, Training, train
 
 LOG, OUTPUT = "log.jsonl", "output.txt"
+WILDCARD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +43,22 @@ class DatasetProber:
     lr_warmup_steps: int
     validate_every: int
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        """Refuse a folder whose files would be taken for text of the corpus.
+
+        Raises:
+            ConfigError: it lies below the corpus.
+        """
+        paths = (path for source in self.options.sources() for path in source.paths)
+        for path in (path for path in paths if not (is_url(path) or is_hub_name(path))):
+            plain = WILDCARD.split(path, maxsplit=1)[0]
+            root = Path(path) if plain == path else Path(f"{plain}x").parent
+            if self.folder.resolve().is_relative_to(root.resolve()):
+                raise ConfigError(
+                    f"{self.folder}: lies in the corpus ({path}), so that the logs of probes would be read as text. "
+                    f"Give another folder."
+                )
 
     def __call__(self, candidate: Candidate, num_steps: int, stop_now: Callable[[Evaluation], bool], /) -> ProbeRun:
         """Train; see `pipeline.tuning.candidate.Prober`.

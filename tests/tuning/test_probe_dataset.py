@@ -19,7 +19,6 @@ from pipeline.progress import Silent
 from pipeline.store_names import STORE_ASIDE
 from pipeline.tuning.candidate import Candidate
 from pipeline.tuning.probe_dataset import (
-    MAX_VALIDATION_ROWS,
     candidate_options,
     cut_probe,
     first_steps,
@@ -34,7 +33,7 @@ SMALL: dict[str, Any] = {
     "max_length": 64,
     "batch_rows": 8,
     "workers": 1,
-    "validation_tokens": 6_000,
+    "validation_tokens": 3_000,
 }
 
 
@@ -79,7 +78,7 @@ def test_a_probe_holds_the_first_steps_of_the_full_build(
     assert probe.decay_tokens == curriculum.open(tmp_path / "full").plan.total_tokens
     assert reader.plan.max_seq_len == 64
     assert reader.validation is not None
-    assert 6_000 // 64 <= len(reader.validation) <= 6_000 // 64 + 60  # whole documents
+    assert 3_000 // 64 <= len(reader.validation) < 64 + 60  # whole documents
     verify_dataset(probe.path, quick=False, workers=1, progress=Silent())
 
 
@@ -129,12 +128,11 @@ def test_held_out_rows_are_limited(options: Options, tmp_path: Path, monkeypatch
     """1 % of a large corpus, copied for every probe, would fill the disk; fewer of the same documents do."""
     options = replace(options, validation_tokens=None, validation_frac=Decimal("0.2"), steps=90)
     planned = full_plan(options, Candidate(start_length=8, length_warmup_steps=60), Silent())
-    assert planned.held_out.tokens > 30 * 64
-    assert probe_options(options, planned, 9, tmp_path).validation_share() == Fraction(1, 5)
-    monkeypatch.setattr("pipeline.tuning.probe_dataset.MAX_VALIDATION_ROWS", 20)
+    assert planned.held_out.tokens > 100 * 64
     limited = probe_options(options, planned, 9, tmp_path)
-    assert (limited.validation_tokens, limited.validation_frac) == (20 * 64 + 1, None)
-    assert MAX_VALIDATION_ROWS * 1024 * 2 <= 2 << 20
+    assert (limited.validation_tokens, limited.validation_frac) == (64 * 64 + 1, None)
+    monkeypatch.setattr("pipeline.tuning.probe_dataset.VALIDATION_ROWS", 10_000)
+    assert probe_options(options, planned, 9, tmp_path).validation_share() == Fraction(1, 5)
 
 
 def test_without_a_word_about_validation_some_is_held_out(corpus: Path) -> None:

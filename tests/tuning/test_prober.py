@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from curriculum.errors import BuildError
+from curriculum.errors import BuildError, ConfigError
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 from pipeline.tuning.candidate import Candidate
@@ -81,3 +81,12 @@ def test_a_probe_that_fails_can_be_tried_again(prober: DatasetProber, tmp_path: 
     (folder,) = (tmp_path / "probes").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["log.jsonl", "output.txt"]
     assert [one.step for one in prober(candidate, 6, lambda evaluation: False).evaluations] == [2, 5]
+
+
+@pytest.mark.parametrize("path", ["{corpus}", "{corpus}/**/*.txt", "{corpus}/s?b"])
+def test_a_folder_in_the_corpus_is_refused(prober: DatasetProber, corpus: Path, path: str) -> None:
+    """Logs end in .jsonl: each probe would train on those of the ones before it."""
+    options = replace(prober.options, corpus=(path.format(corpus=corpus),))
+    assert replace(prober, options=options).options is options
+    with pytest.raises(ConfigError, match="lies in the corpus"):
+        replace(prober, options=options, folder=corpus / "sub" / "tune")

@@ -86,7 +86,7 @@ class StabilityLog:
 def _lines_before(step: int, path: Path) -> list[tuple[bytes, Record]]:
     """The whole lines of earlier steps, as they are, with what they say."""
     lines = path.read_bytes().split(b"\n")[:-1]
-    parsed = [(line + b"\n", _parsed(line, f"{path}, line {number}")) for number, line in enumerate(lines, 1)]
+    parsed = [(line + b"\n", parse_record(line, f"{path}, line {number}")) for number, line in enumerate(lines, 1)]
     return [(line, record) for line, record in parsed if record["step"] < step]
 
 

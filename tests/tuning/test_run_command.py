@@ -162,12 +162,12 @@ def test_the_end_of_what_it_printed_is_shown(probe: Callable[..., Trained]) -> N
 def test_a_training_that_hangs_is_ended(probe: Callable[..., Trained]) -> None:
     """Without progress, or in all."""
     silent = 'log.write(\'{"step": 0, "loss": 5}\\n\'); print("waiting", flush=True); time.sleep(60)'
-    said = failure(probe, silent, stall_seconds=0.3)
+    said = failure(probe, silent, stall_seconds=0.2)
     assert "ended after 1 of 10 steps" in said
-    assert "no new line for 0.3 seconds" in said
+    assert "no new line for 0.2 seconds" in said
     assert said.endswith("\n    waiting")
     busy = 'while True: log.write(\'{"step": 1, "loss": 5}\\n\'); time.sleep(0.05)'
-    assert "longer than 0.4 seconds" in failure(probe, busy, total_seconds=0.4)
+    assert "longer than 0.2 seconds" in failure(probe, busy, total_seconds=0.2)
 
 
 def test_more_steps_than_asked_for_are_not_waited_for(probe: Callable[..., Trained]) -> None:

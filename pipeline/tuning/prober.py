@@ -91,6 +91,7 @@ class DatasetProber:
                 output=folder / OUTPUT,
                 limits=self.limits,
                 stop_now=stop_now,
+                progress=self.progress,
             )
         finally:
             remove(dataset)

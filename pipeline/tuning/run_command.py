@@ -27,6 +27,7 @@ from pathlib import Path
 
 from curriculum.errors import BuildError, ConfigError
 from curriculum.printable import printable_text
+from pipeline.progress import Advance, Progress
 from pipeline.tuning import guard
 from pipeline.tuning.candidate import Evaluation
 from pipeline.tuning.probe_log import WANTED, ProbeLog
@@ -117,6 +118,7 @@ def train(
     output: Path,
     limits: Limits,
     stop_now: Callable[[Evaluation], bool],
+    progress: Progress,
 ) -> Trained:
     """Run a training to its end, or until `stop_now` says True.
 
@@ -128,19 +130,23 @@ def train(
         output: for what it prints.
         limits: how long it may take.
         stop_now: is told each evaluation as it comes.
+        progress: where the steps are shown.
 
     Raises:
         BuildError: it failed, hung, ended too early, or its log cannot be judged.
     """
     reader = ProbeLog(where=str(log), num_steps=num_steps)
-    with _running(training.filled(values), output) as process:
+    with (
+        _running(training.filled(values), output) as process,
+        progress.stage("train", total=num_steps, unit="") as advance,
+    ):
         try:
-            last = _follow(process, log, reader, limits, stop_now)
+            last = _follow(process, log, reader, limits, stop_now, advance)
         except BuildError as error:
             raise BuildError(f"{error} {_printed(output)}") from None
-        code = process.poll()
+        code = process.poll() or 0
     if last is None and not reader.is_beyond:
-        _require_whole(training.name, code, reader, log, output)
+        _require_whole(training.name, code if code >= 0 else 128 - code, reader, log, output)
     steps = sorted(step for step in reader.evaluations if last is None or step <= last.step)
     return Trained(
         evaluations=tuple(reader.evaluations[step] for step in steps),
@@ -173,6 +179,7 @@ def _follow(
     reader: ProbeLog,
     limits: Limits,
     stop_now: Callable[[Evaluation], bool],
+    advance: Advance,
 ) -> Evaluation | None:
     """Read the log until the process has ended, or up to the evaluation at which `stop_now` said True."""
     began = changed = time.monotonic()
@@ -181,7 +188,9 @@ def _follow(
         has_ended = process.poll() is not None  # first: what it has written before is read below
         data = _from(log, position)
         position += len(data)
+        before = reader.steps_trained
         found = reader.take(data) + (reader.end() if has_ended else [])
+        advance(max(0, reader.steps_trained - before))
         last = next(filter(stop_now, found), None)
         if last is not None:
             return last
@@ -216,7 +225,7 @@ def _require_time(limits: Limits, total: float, still: float, reader: ProbeLog) 
         )
 
 
-def _require_whole(name: str, code: int | None, reader: ProbeLog, log: Path, output: Path) -> None:
+def _require_whole(name: str, code: int, reader: ProbeLog, log: Path, output: Path) -> None:
     """Refuse a training that has ended by itself, and whose log does not say how it went to the last step."""
     if reader.is_complete and reader.evaluations:
         return

@@ -19,11 +19,13 @@ import pytest
 
 from curriculum.errors import BuildError, ConfigError
 from pipeline.progress import Silent
-from pipeline.tuning import run_command
+from pipeline.tuning import run_training
 from pipeline.tuning.candidate import Evaluation
+from pipeline.tuning.probe_faults import Limits
 from pipeline.tuning.probe_log import ProbeLog
 from pipeline.tuning.run_callable import training_function
-from pipeline.tuning.run_command import Limits, Trained, Training, train, training_command
+from pipeline.tuning.run_training import Trained, train
+from pipeline.tuning.train_command import Training, training_command
 
 START = "import json, math, os, subprocess, sys, time\nlog = open(sys.argv[3], 'a', buffering=1)\n"
 """What every fake trainer begins with; its arguments are dataset, steps and log."""
@@ -117,7 +119,7 @@ def test_what_ignores_sigterm_is_killed(
     probe: Callable[..., Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a worker with a session of its own, as torchrun starts them, is not left behind on the GPU."""
-    monkeypatch.setattr(run_command, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(run_training, "GRACE_SECONDS", 0.3)
     code = """
 import signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -173,7 +175,7 @@ def test_a_training_that_hangs_is_ended(
     minutes = iter(range(1000))
     output = tmp_path / "output.txt"
     clock = SimpleNamespace(monotonic=lambda: 60 * next(minutes) if output.read_text() else 0)
-    monkeypatch.setattr(run_command, "time", clock)
+    monkeypatch.setattr(run_training, "time", clock)
     output.write_text("")
     said = failure(probe, 'log.write(\'{"step": 1, "loss": 5}\\n\'); print("waiting", flush=True); time.sleep(60)')
     assert "ended after 2 of 10 steps" in said
@@ -197,7 +199,7 @@ def test_a_tune_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
     tune = f"""
 from pathlib import Path
 from pipeline.progress import Silent
-from pipeline.tuning.run_command import *
+from pipeline.tuning.run_training import *
 values = {{"dataset": "d", "steps": 10, "log": {str(log)!r}}}
 train(Training(name="it", words={words!r}), values, num_steps=10, log=Path({str(log)!r}),
       output=Path({str(tmp_path / "output")!r}), limits=Limits(), stop_now=lambda evaluation: False, progress=Silent())

@@ -82,7 +82,7 @@ def tune(
     """
     from pipeline.progress import Once, Terminal
     from pipeline.report_tune import tune_report
-    from pipeline.tuning.run_command import Limits
+    from pipeline.tuning.probe_faults import Limits
     from pipeline.tuning.settings import TuneSettings
     from pipeline.tuning.train_with import train_with
     from pipeline.tuning.tuner import TuneRequest, run_tune

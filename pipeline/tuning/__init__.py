@@ -68,7 +68,7 @@ def tune(
     """
     from curriculum.errors import ConfigError  # importing the package loads no stage
     from pipeline.option_sources import load_options
-    from pipeline.progress import Silent
+    from pipeline.progress import Once, Silent
     from pipeline.tuning.probe_faults import Limits
     from pipeline.tuning.settings import TuneSettings
     from pipeline.tuning.train_with import own_prober, train_with
@@ -76,7 +76,7 @@ def tune(
 
     if (train is None) == (prober is None):
         raise ConfigError("Give either train (a command or a function) or prober.")
-    progress = progress or Silent()
+    progress = Once(progress or Silent())
     asked = TuneSettings(lr_warmup_steps=lr_warmup_steps, **settings)
     if prober is not None:
         trains = own_prober(prober)

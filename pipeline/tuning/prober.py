@@ -2,7 +2,7 @@
 
 In:  the options of the build, what to train with, a folder.   Out: a `ProbeRun` for each candidate.
 Guarantee: what a probe prints and its log stay in a folder of its own; its dataset and checkpoints are gone when it has
-ended, in whatever way. A probe that is run again replaces what it has left.
+ended, well or not. What a killed one has left is gone when it is run again.
 
     FOLDER/start00008-warmup00000300-steps00000120/log.jsonl
     FOLDER/start00008-warmup00000300-steps00000120/output.txt

@@ -2,9 +2,9 @@
 
 In:  a `Training` and its values, limits, `stop_now`.
 Out: `Trained`: the evaluations, how many steps were trained, and whether it was ended early.
-Guarantee: when this returns or raises, the process and what it has started have ended; when this process is killed,
-too (`guard.py`). A training that fails, hangs, ends too early, or writes no log that can be judged is a `BuildError`
-(`probe_faults.py`). All that it prints stays in a file.
+Guarantee: when this returns or fails, the process and what it has started have ended; when this process is interrupted
+or killed, they end soon after it (`guard.py`). A training that fails, hangs, ends too early, or writes no log that can
+be judged is a `BuildError` (`probe_faults.py`). All that it prints stays in a file.
 
     a spike at step 40 of 300: stop_now says True     SIGTERM, Trained(evaluations=(...), num_steps=42, ...)
 """
@@ -29,6 +29,8 @@ from pipeline.tuning.train_command import Training
 
 GRACE_SECONDS = 35.0
 """torchrun gives its workers 30 seconds to end."""
+INTERRUPTED_SECONDS = 2.0
+"""An interrupted command has five seconds in all (`pipeline/interruption.py`); the guard goes on without it."""
 POLL_SECONDS = 0.05
 
 
@@ -89,20 +91,23 @@ def train(
 
 @contextmanager
 def _running(command: list[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The process of the guard; the command has ended with the block."""
+    """The process of the guard, which ends the command when the pipe closes; it is waited for."""
     guarded = [sys.executable, "-I", "-S", str(guard.__file__), str(GRACE_SECONDS), *command]
     with output.open("wb") as file:
         process = subprocess.Popen(
             guarded, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
     assert process.stdin is not None
+    patience = GRACE_SECONDS + 5
     try:
         yield process
+    except KeyboardInterrupt:
+        patience = INTERRUPTED_SECONDS
+        raise
     finally:
         process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_SECONDS + 5)
-        process.kill()
+            process.wait(patience)
 
 
 def _follow(

@@ -155,7 +155,7 @@ def parse_records(content: bytes, where: str) -> list[Record]:
     records: list[Record] = []
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
         if line.strip():
-            record = _parsed(line, f"{where}, line {number}")
+            record = parse_record(line, f"{where}, line {number}")
             while records and records[-1]["step"] >= record["step"]:  # a run that resumed there
                 records.pop()
             records.append(record)
@@ -178,7 +178,12 @@ def checked(record: Any, where: str) -> Record:
     }
 
 
-def _parsed(line: bytes, where: str) -> Record:
+def parse_record(line: bytes, where: str) -> Record:
+    """The record of one whole line.
+
+    Raises:
+        DataError: as `read_log`.
+    """
     try:
         record = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -209,7 +214,7 @@ def _numbers(record: Record, where: str) -> Record:
         if value is None:
             continue
         if type(value) not in (int, float):
-            raise DataError(f'{where}: {key} is {shown(value)}, expected a number, "NaN", "Infinity" or null.')
+            raise DataError(f'{where}: {key} is {shown(value)}, which is no number ("NaN" and "Infinity" are).')
         try:
             found[key] = float(value)
         except OverflowError:  # an integer of hundreds of digits

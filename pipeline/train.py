@@ -1,13 +1,16 @@
 """`curriculum train`: the reference trainer with a progress bar, and what it says at the end.
 
 In:  settings by name.   Out: an `Outcome`, and its text.
-Guarantee: of the processes of torchrun, one speaks.
+Guarantee: of the processes of torchrun, one speaks; what libraries print meanwhile goes to stderr (DeepSpeed, where it
+is installed, warns on stdout as transformers loads it).
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import curriculum
@@ -30,6 +33,11 @@ def train_model(given: Mapping[str, Any], progress: Progress) -> Outcome:
     Raises:
         CurriculumError: as it; and ConfigError, where torch or transformers is missing.
     """
+    with redirect_stdout(sys.stderr):
+        return _train(given, progress)
+
+
+def _train(given: Mapping[str, Any], progress: Progress) -> Outcome:
     try:
         from curriculum.training import Settings, train
     except ImportError as error:

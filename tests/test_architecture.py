@@ -58,6 +58,7 @@ ALLOWED = {
     "extend": {"corpus", "cut", "cut_stage", "output"},
     "extension_streams": {"corpus", "tokenize_stage", "holdout", "merge"},
     "planning": {"corpus_plan", "census"},
+    "tuning.probe_dataset": {"corpus_plan"},
     "export": {"export_part"},
     "commands.look": {"rows", "summary", "verify"},
     # a stage that gives others its tasks

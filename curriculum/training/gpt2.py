@@ -8,13 +8,20 @@ Guarantee: the initial weights depend on the seed and the sizes alone, not on th
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel  # type: ignore[import-not-found, unused-ignore]
+from transformers.utils.logging import (  # type: ignore[import-not-found, unused-ignore]
+    disable_progress_bar,
+    enable_progress_bar,
+    is_progress_bar_enabled,
+)
 
 from curriculum.training.settings import Settings
 
 
-def gpt2(settings: Settings, *, vocab_size: int, max_seq_len: int) -> torch.nn.Module:
+def gpt2(settings: Settings, *, vocab_size: int, max_seq_len: int) -> GPT2LMHeadModel:
     """A new model on the CPU: `model(input_ids).logits`, [rows, seq_len, vocab_size]."""
     torch.manual_seed(settings.seed)
     config = GPT2Config(
@@ -30,8 +37,16 @@ def gpt2(settings: Settings, *, vocab_size: int, max_seq_len: int) -> torch.nn.M
         bos_token_id=None,
         eos_token_id=None,
     )
-    model: torch.nn.Module = GPT2LMHeadModel(config)
-    return model
+    return GPT2LMHeadModel(config)
+
+
+def save_model(model: GPT2LMHeadModel, folder: Path) -> None:
+    """For `GPT2LMHeadModel.from_pretrained(folder)`, without a progress bar."""
+    shows_bars = is_progress_bar_enabled()
+    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
+    model.save_pretrained(folder)
+    if shows_bars:
+        enable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
 
 
 def adamw(model: torch.nn.Module, settings: Settings) -> torch.optim.AdamW:

@@ -1,6 +1,7 @@
 """The run: steps of the dataset in order, each of them trained, logged, now and then validated and saved.
 
-In:  `Settings`.   Out: an `Outcome`; in the run's folder checkpoint.pt and stability.jsonl.
+In:  `Settings`.   Out: an `Outcome`; in the run's folder checkpoint.pt, stability.jsonl and, at the end of the plan,
+model/, for `GPT2LMHeadModel.from_pretrained`.
 Guarantees: see the package. A loss that is not finite ends the run: what follows it is no training.
 """
 
@@ -10,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +24,7 @@ from curriculum.adapters.widened import Example
 from curriculum.errors import PlanError
 from curriculum.stability_log import Record, StabilityLog
 from curriculum.training import checkpoint
-from curriculum.training.gpt2 import adamw, gpt2
+from curriculum.training.gpt2 import adamw, gpt2, save_model
 from curriculum.training.processes import Processes, processes
 from curriculum.training.settings import Settings
 from curriculum.training.validation import validation_loss
@@ -91,12 +93,12 @@ class _Run:
         self.lr_factor = lr_lambda(
             self.plan,
             schedule=settings.lr_schedule,
-            warmup_steps=settings.lr_warmup_steps,
+            warmup_steps=self.plan.total_steps // 100 if settings.lr_warmup_steps is None else settings.lr_warmup_steps,
             final=settings.lr_final,
             decay_tokens=settings.decay_tokens,
         )
-        model = gpt2(settings, vocab_size=reader.manifest.tokenizer.vocab_size, max_seq_len=self.plan.max_seq_len)
-        self.model = model.to(among.device)
+        self.model = gpt2(settings, vocab_size=reader.manifest.tokenizer.vocab_size, max_seq_len=self.plan.max_seq_len)
+        self.model.to(among.device)  # type: ignore[arg-type, unused-ignore]
         self.optimizer = adamw(self.model, settings)
         self.shapes = Shapes(self.dataset.share)
         if settings.compile:
@@ -127,6 +129,8 @@ class _Run:
                 break
         if log:
             log.close()
+        if self.among.is_first and step == self.plan.total_steps:
+            save_model(self.model, Path(self.settings.out) / "model")
         return Outcome(
             steps=step,
             tokens=self.plan.tokens_at(step),

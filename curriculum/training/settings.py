@@ -37,7 +37,8 @@ class Settings:
     heads: int = 4
     lr: float = 1e-3
     """peak learning rate of AdamW"""
-    lr_warmup_steps: int = 0
+    lr_warmup_steps: int | None = None
+    """None: 1 % of the dataset's steps"""
     lr_schedule: str = "cosine"
     lr_final: float = 0.1
     """fraction of the peak at which the decay ends"""

@@ -21,7 +21,7 @@ _TRAINERS = ("torch", "hf", "accelerate", "lightning", "deepspeed", "torchtitan"
 @click.option("--width", type=int, help="[default: 256; GPT-2 117M: 768]")
 @click.option("--heads", type=int, help="[default: 4; GPT-2 117M: 12]")
 @click.option("--lr", type=float, help="Peak learning rate.  [default: 0.001]")
-@click.option("--lr-warmup-steps", type=int, help="Steps of its linear warmup.  [default: 0]")
+@click.option("--lr-warmup-steps", type=int, help="Steps of its linear warmup.  [default: 1 % of all]")
 @click.option("--lr-schedule", type=click.Choice(["cosine", "linear", "wsd"]), help="Its decay.  [default: cosine]")
 @click.option("--lr-final", type=float, help="Fraction of the peak at its end.  [default: 0.1]")
 @click.option("--decay-tokens", type=int, help="Trained tokens at its end.  [default: all of the dataset's]")

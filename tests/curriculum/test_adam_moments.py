@@ -59,7 +59,7 @@ def test_any_moments(values: list[list[float]]) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_large_moments_are_added_without_loss(dtype: torch.dtype) -> None:
-    """float32 added one after the other is percents off at this size, bfloat16 stops growing at 256 times an element."""
+    """float32 added one after the other is percents off at this size; bfloat16 stops growing at 256 elements."""
     moment = (torch.rand(3_000_000, generator=torch.Generator().manual_seed(0)) * 1e-8).to(dtype)
     found = measure(adam_with([moment.view(3, -1).T]))
     exact = moment.double()

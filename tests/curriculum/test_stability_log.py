@@ -92,7 +92,7 @@ def test_seconds_go_on_after_a_resume(tmp_path: Path) -> None:
         ('{"step": true}', "step is True"),
         ('{"step": -1}', "step is -1"),
         ('{"step": 1' + "0" * 30 + "}", "expected an integer"),
-        ('{"step": 1, "loss": "\\u001b[2J"}', r"loss is '\\x1b[2J', expected a number"),
+        ('{"step": 1, "loss": "\\u001b[2J"}', r"loss is '\\x1b[2J', which is no number"),
         ('{"step": 1, "loss": [1]}', "loss is [1]"),
         ('{"step": 1, "grad_norm": true}', "grad_norm is True"),
         ('{"step": 1, "seq_len": 8.5}', "seq_len is 8.5"),

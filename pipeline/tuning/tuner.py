@@ -111,7 +111,7 @@ def _verdicts(probes: Mapping[Candidate, JudgedProbe]) -> dict[Candidate, Verdic
 def _announced(space: SearchSpace, probe_steps: int, validate_every: int, num_done: int) -> str:
     lengths = ", ".join(str(start.length) for start in space.starts)
     most = max(start.most_length_warmup_steps for start in space.starts)
-    went_on = f" {num_done} of them are there from an earlier run." if num_done else ""
+    went_on = f" Finished in an earlier run: {num_done}." if num_done else ""
     return (
         f"Starts {lengths}; warmups of {space.least_length_warmup_steps:,} to {most:,} steps, every "
         f"{space.resolution_steps:,}: at most {space.most_probes} probes of {probe_steps:,} steps, validated at least "

@@ -90,6 +90,7 @@ COMMANDS: tuple[click.Command, ...] = (
     share.push,
     share.pull,
     export.export,
+    train.train,
     train.doctor,
 )
 for command in COMMANDS:

@@ -52,6 +52,7 @@ LONG = (
     "test_adapter_accelerate.py",
     "test_export.py",
     "test_export_peers.py",
+    "test_reference_trainer.py",
 )
 """Groups of more than ten seconds, the longest first."""
 

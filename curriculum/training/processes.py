@@ -1,0 +1,79 @@
+"""The processes that share a run: those of torchrun, or this one alone.
+
+In:  the environment that torchrun sets, and the device that was asked for.   Out: rank, number, device, and sums.
+Guarantee: without torchrun nothing of torch.distributed is touched.
+
+    torchrun --standalone --nproc-per-node 2 --no-python curriculum train DATASET --out run
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from curriculum.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Processes:
+    """This process among all of them."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the files and speaks."""
+        return self.rank == 0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes, in place."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
+        """The model, with gradients averaged over the processes where there are several."""
+        return DistributedDataParallel(model) if self.world_size > 1 else model
+
+    def without_exchange(self, model: torch.nn.Module) -> AbstractContextManager[None]:
+        """Gradients of a backward pass in this block stay here until the next pass outside it."""
+        return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def processes(device: str) -> Iterator[Processes]:
+    """Join the others, and leave them at the end.
+
+    Raises:
+        ConfigError: CUDA was asked for, and there is none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise ConfigError("device is cuda, and torch finds no such device here; give --device cpu, or auto.")
+    on_gpu = has_cuda and device != "cpu"
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(chosen)
+    if "WORLD_SIZE" not in os.environ:
+        yield Processes(rank=0, world_size=1, device=chosen)
+        return
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield Processes(rank=dist.get_rank(), world_size=dist.get_world_size(), device=chosen)
+        dist.barrier()  # a thread of gloo frees its last tensor meanwhile; in an interpreter that ends, that aborts
+    finally:
+        dist.destroy_process_group()

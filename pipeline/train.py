@@ -1,0 +1,81 @@
+"""`curriculum train`: the reference trainer with a progress bar, and what it says at the end.
+
+In:  settings by name.   Out: an `Outcome`, and its text.
+Guarantee: of the processes of torchrun, one speaks; what libraries print meanwhile goes to stderr (DeepSpeed, where it
+is installed, warns on stdout as transformers loads it).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+import curriculum
+from curriculum.errors import ConfigError, CurriculumError
+from pipeline.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from curriculum.stability_log import Record
+    from curriculum.training import Outcome
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks: the only one, or the first of torchrun's."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def train_model(given: Mapping[str, Any], progress: Progress) -> Outcome:
+    """Train as `curriculum.training.train`.
+
+    Raises:
+        CurriculumError: as it; and ConfigError, where torch or transformers is missing.
+    """
+    with redirect_stdout(sys.stderr):
+        return _train(given, progress)
+
+
+def _train(given: Mapping[str, Any], progress: Progress) -> Outcome:
+    try:
+        from curriculum.training import Settings, train
+    except ImportError as error:
+        raise ConfigError(f"{error}.") from None
+    settings = Settings(**given)
+    total = curriculum.open(settings.dataset).plan.total_steps
+    watched = progress if is_first_process() else Silent()
+    with watched.stage("train", total=settings.steps or total, unit="steps") as advance:
+        done = 0
+
+        def watch(record: Record) -> None:
+            nonlocal done
+            advance(record["step"] + 1 - done)
+            done = record["step"] + 1
+
+        return train(settings, watch)
+
+
+def require_finite(outcome: Outcome) -> None:
+    """End the command with a failure where the loss did.
+
+    Raises:
+        CurriculumError: the run diverged.
+    """
+    if outcome.diverged:
+        raise CurriculumError(
+            f"The loss of step {outcome.steps - 1} is not finite: the run diverged. {outcome.log} has how it came to "
+            f"that (curriculum stability {outcome.log}); a lower --lr, or a longer --lr-warmup-steps, may hold."
+        )
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """A few lines for people."""
+    lines = [f"trained  {outcome.steps:,} steps, {outcome.tokens:,} tokens, {outcome.parameters:,} parameters"]
+    if outcome.loss is None:
+        lines.append("         all of them before: nothing was left to train")
+    else:
+        lines.append(f"loss     {outcome.loss:.4f} in the last step")
+    if outcome.validation_loss is not None:
+        lines.append(f"         {outcome.validation_loss:.4f} on held-out rows of full length")
+    return "\n".join([*lines, f"log      {outcome.log}"])

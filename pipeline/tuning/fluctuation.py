@@ -1,0 +1,181 @@
+"""When validation perplexity fluctuates significantly, and whether it does so at the very beginning.
+
+In:  the validations of a probe, and a rule.   Out: a judgement, or a refusal to judge by too few.
+Guarantee: pure. What was judged once more validations do not change, so a probe may stop there. NaN and infinity
+fluctuate always, also as the first.
+
+The rule of the authors: perplexity above 1.3 times the best before it. Steps 0 to `beginning_steps` - 1 are the very
+beginning, steps up to `probe_steps` - 1 the first few multiples of the learning-rate warmup; later ones do not count.
+
+    step          9   19   29   39   49  ...  299         beginning_steps=100, probe_steps=300
+    perplexity  900  500  640  300  180  ...   90         steady: 640 is 1.28 x 500
+    perplexity  900  500  660  300                        at the beginning: 660 is 1.32 x 500, at step 29
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import inf, isfinite
+
+from curriculum.errors import BuildError, ConfigError
+from pipeline.tuning.candidate import Evaluation
+
+THRESHOLD = 1.3
+"""Times the best perplexity so far."""
+MIN_EVALUATIONS = 5
+"""In the very beginning, and as many after it: between two validations a spike comes and goes unseen."""
+
+
+class Verdict(StrEnum):
+    """What a probe says of its candidate."""
+
+    STEADY = "steady"
+    AT_THE_BEGINNING = "fluctuates at the very beginning"
+    LATER = "fluctuates later"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """What counts as a significant fluctuation, and where."""
+
+    beginning_steps: int
+    probe_steps: int
+    threshold: float = THRESHOLD
+    min_evaluations: int = MIN_EVALUATIONS
+
+    def __post_init__(self) -> None:
+        """Refuse windows in which nothing could be judged.
+
+        Raises:
+            ConfigError: names the value and what is allowed.
+        """
+        if not (isfinite(self.threshold) and self.threshold > 1):
+            raise ConfigError(
+                f"fluctuation is {self.threshold:g}; perplexity counts as fluctuating above so many times its best so "
+                f"far: give a number above 1, such as {THRESHOLD:g}."
+            )
+        least = self.min_evaluations
+        if self.beginning_steps < least:
+            raise ConfigError(
+                f"beginning_steps is {self.beginning_steps}; {least} validations are needed in it, so give {least} or "
+                f"more."
+            )
+        if self.probe_steps != self.beginning_steps and self.probe_steps < self.beginning_steps + least:
+            raise ConfigError(
+                f"probe_steps is {self.probe_steps} and beginning_steps {self.beginning_steps}; {least} validations "
+                f"are needed after the beginning, so give {self.beginning_steps + least} or more."
+            )
+
+    @property
+    def validate_every(self) -> int:
+        """Who validates after every so many steps, or more often, validates often enough."""
+        windows = (self.beginning_steps, self.probe_steps - self.beginning_steps)
+        return min(steps // self.min_evaluations for steps in windows if steps)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judgement:
+    """A verdict and the validation that it rests on."""
+
+    verdict: Verdict
+    step: int | None
+    """of the first fluctuation; None if there is none"""
+    ratio: float
+    """of its perplexity to the best before it; if steady, the largest that there was (1 where each was a new best)"""
+
+
+def judge(evaluations: Sequence[Evaluation], rule: Rule) -> Judgement:
+    """The verdict of a probe.
+
+    Raises:
+        BuildError: too few validations to tell, or such as cannot be.
+    """
+    watch = Watch(rule)
+    for evaluation in evaluations:
+        if watch(evaluation):
+            break
+    return watch.judgement()
+
+
+class Watch:
+    """The same while validations come in: a `stop_now` for a probe."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+        self._best = inf
+        self._worst_ratio = 1.0
+        self._fluctuated: Judgement | None = None
+        self._last_step = -1
+        self._num_early = self._num_late = 0
+
+    def __call__(self, evaluation: Evaluation) -> bool:
+        """Take one validation into account; whether nothing after it can change the judgement.
+
+        Raises:
+            BuildError: no such validation can be.
+        """
+        if self._is_decided():
+            return True
+        self._refuse_impossible(evaluation)
+        self._last_step = evaluation.step
+        if evaluation.step >= self._rule.probe_steps:
+            return True
+        is_early = evaluation.step < self._rule.beginning_steps
+        self._num_early += is_early
+        self._num_late += not is_early
+        ratio = self._ratio(evaluation.perplexity)
+        if ratio > self._rule.threshold:
+            verdict = Verdict.AT_THE_BEGINNING if is_early else Verdict.LATER
+            self._fluctuated = Judgement(verdict=verdict, step=evaluation.step, ratio=ratio)
+        else:
+            self._worst_ratio = max(self._worst_ratio, ratio)
+            self._best = min(self._best, evaluation.perplexity)
+        return self._is_decided()
+
+    def judgement(self) -> Judgement:
+        """The verdict on all that came in.
+
+        Raises:
+            BuildError: it is too little.
+        """
+        rule, found = self._rule, self._fluctuated
+        if found is not None and found.verdict is Verdict.AT_THE_BEGINNING:
+            return found
+        self._require(self._num_early, 0, rule.beginning_steps)
+        if found is not None:
+            return found
+        if rule.probe_steps > rule.beginning_steps:
+            self._require(self._num_late, rule.beginning_steps, rule.probe_steps)
+        return Judgement(verdict=Verdict.STEADY, step=None, ratio=self._worst_ratio)
+
+    def _is_decided(self) -> bool:
+        is_late = self._last_step >= self._rule.beginning_steps
+        return self._fluctuated is not None or (is_late and self._num_early < self._rule.min_evaluations)
+
+    def _ratio(self, perplexity: float) -> float:
+        if not isfinite(perplexity):
+            return inf
+        return perplexity / self._best if isfinite(self._best) else 1.0
+
+    def _refuse_impossible(self, evaluation: Evaluation) -> None:
+        if evaluation.step <= self._last_step:
+            raise BuildError(
+                f"validations at steps {self._last_step} and then {evaluation.step} were found; steps are counted from "
+                f"0 and rise: give each step once, the one that counts."
+            )
+        if evaluation.perplexity < 1:
+            raise BuildError(
+                f"perplexity is {evaluation.perplexity:g} at step {evaluation.step}; it is never below 1, as exp(mean "
+                f"loss in nats per target): validation loss has to be written in nats per target."
+            )
+
+    def _require(self, found: int, start: int, stop: int) -> None:
+        least, every = self._rule.min_evaluations, self._rule.validate_every
+        if found < least:
+            raise BuildError(
+                f"steps {start} to {stop - 1} were validated {found} times, and less than {least} are too few to judge "
+                f"by: validate at least every {every} steps, such as by `--validate-every {every}` of `curriculum "
+                f"train`."
+            )

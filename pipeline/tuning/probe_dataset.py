@@ -1,0 +1,156 @@
+"""A dataset for one probe: the first steps of a candidate's full plan, cut from the token store that all probes share.
+
+In:  the options of a build, a candidate, a number of steps, a folder.   Out: `ProbeDataset` in that folder.
+Guarantee: the full plan is that of a build with the candidate's start length and warmup; lengths, rows and tokens of
+the probe's steps are those of its first steps. The corpus is tokenized once, by the first plan; a probe only cuts.
+
+    8 -> 64 in 700 of 1,000 steps, 120 steps asked for      steps 0 .. 119 of 8, 16, 24 tokens, and one step of 64
+
+A step of the full length comes last where the first steps do not reach it: `max_seq_len` is the longest row of a
+dataset, models take the size of their position table from it, and held-out rows have that length. It is not to be
+trained. Of the held-out documents as many as fill `VALIDATION_ROWS` rows are cut, those that hash lowest: held-out
+documents of the full build. Rows are dealt from a window of the probe's own, so they are not those of the full build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from curriculum.errors import ConfigError, PlanError
+from curriculum.plan import Plan
+from pipeline.build import build, prepare_plan
+from pipeline.corpus_plan import CorpusPlan
+from pipeline.option_fields import DEFAULT_MAX_LENGTH
+from pipeline.options import Options
+from pipeline.progress import Progress
+from pipeline.tuning.candidate import Candidate
+
+VALIDATION_ROWS = 64
+"""Rows of the full length that a probe is validated on at most, and those that are held out where nobody says how much.
+The same rows each time tell a fluctuation of 1.3 times without more, and 1 % of a large corpus would be gigabytes,
+copied for each probe; a trainer that goes through all of it would validate for longer than it trains."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeDataset:
+    """What one probe trains on."""
+
+    path: Path
+    full_plan: Plan
+    """of which it holds the first steps"""
+
+    @property
+    def decay_tokens(self) -> int:
+        """Targets of the full training, which the learning rate is to decay over in a probe too."""
+        return self.full_plan.total_tokens
+
+
+def tunable(options: Options, say: Callable[[str], None]) -> Options:
+    """The options as all probes and the build after them take them: with a store of their own and held-out documents.
+
+    Raises:
+        ConfigError: their schedule has no start length and duration that could be searched.
+    """
+    where = next((what for what, is_it in _not_tunable(options).items() if is_it), None)
+    if where is not None:
+        raise ConfigError(
+            f"{where}: a tune looks for the start length and the length warmup of a growing schedule. Give --schedule "
+            f"linear, root or step, or leave it out."
+        )
+    if options.validation_tokens is None and options.validation_frac is None:
+        seq_len = DEFAULT_MAX_LENGTH if options.max_length is None else options.max_length
+        options = replace(options, validation_tokens=VALIDATION_ROWS * seq_len + 1)
+        say(
+            f"Nothing says how much text is held out for validation: {options.validation_tokens:,} tokens are, "
+            f"{VALIDATION_ROWS} rows of {seq_len:,}. --validation-tokens or --validation-frac say otherwise."
+        )
+    return replace(options, store=options.store_address(), keep_store=True)
+
+
+def _not_tunable(options: Options) -> dict[str, bool]:
+    return {
+        "phases is given, which says the length of every step": options.phases is not None,
+        "mode is 'document', where documents decide the lengths": options.mode == "document",
+        "schedule is 'constant', which has one length": options.schedule_name == "constant",
+    }
+
+
+def candidate_options(options: Options, candidate: Candidate) -> Options:
+    """The options of a full build with the candidate's warmup."""
+    return replace(
+        options,
+        start_length=candidate.start_length,
+        length_warmup_steps=candidate.length_warmup_steps,
+        frac=None,
+        length_warmup_tokens=None,
+    )
+
+
+def full_plan(options: Options, candidate: Candidate, progress: Progress) -> CorpusPlan:
+    """The plan of the full training; the corpus is tokenized for it where the store does not hold it yet.
+
+    Raises:
+        PlanError, ConfigError, BuildError: as `pipeline.build.build`.
+    """
+    return prepare_plan(candidate_options(options, candidate), progress)[0]
+
+
+def first_steps(plan: Plan, num_steps: int) -> tuple[tuple[int, int], ...]:
+    """`(seq_len, number of steps)` runs of the first steps, and one step of the full length where they lack it.
+
+    Raises:
+        PlanError: the plan has fewer steps.
+    """
+    if not 1 <= num_steps <= plan.total_steps:
+        raise PlanError(
+            f"A probe of {num_steps:,} steps is asked for, and the full training has {plan.total_steps:,}. Give it "
+            f"more text, --steps, --tokens or --epochs, or ask for shorter probes."
+        )
+    runs = tuple((plan.phases[phase].seq_len, steps) for phase, steps in plan.runs_between(0, num_steps))
+    reached = max(seq_len for seq_len, _ in runs) == plan.max_seq_len
+    return runs if reached else (*runs, (plan.max_seq_len, 1))
+
+
+def probe_options(options: Options, planned: CorpusPlan, num_steps: int, out: Path) -> Options:
+    """The options that build the first steps of a plan."""
+    limit = VALIDATION_ROWS * planned.plan.max_seq_len + 1
+    if planned.held_out.tokens > limit:
+        options = replace(options, validation_tokens=limit, validation_frac=None)
+    return replace(
+        options,
+        phases=",".join(f"{seq_len}:{steps}" for seq_len, steps in first_steps(planned.plan, num_steps)),
+        schedule=None,
+        degree=None,
+        stages=None,
+        frac=None,
+        length_warmup_steps=None,
+        length_warmup_tokens=None,
+        start_length=None,
+        max_length=None,
+        max_shapes=None,
+        shapes_by=None,
+        steps=None,
+        tokens=None,
+        out=str(out),
+        overwrite=True,
+    )
+
+
+def cut_probe(options: Options, candidate: Candidate, num_steps: int, out: Path, progress: Progress) -> ProbeDataset:
+    """Cut the dataset of a probe into a folder, in place of what an earlier probe has left there.
+
+    Args:
+        options: those that `tunable` returned.
+        candidate: whose first steps.
+        num_steps: how many.
+        out: its folder, on a disk.
+        progress: where it is shown.
+
+    Raises:
+        PlanError, ConfigError, BuildError: as `pipeline.build.build`; or the full training has fewer steps.
+    """
+    planned = full_plan(options, candidate, progress)
+    build(probe_options(options, planned, num_steps, out), progress)
+    return ProbeDataset(path=out, full_plan=planned.plan)

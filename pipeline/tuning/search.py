@@ -1,0 +1,166 @@
+"""The search of the paper: raise the start until nothing fluctuates at once, then bisect for the longest warmup.
+
+In:  where to search, and the verdicts so far.   Out: the next move: a candidate to probe, or the answer.
+Guarantee: pure, and a function of the verdicts alone, so that a search that was killed goes on with those that it had.
+No candidate is asked for twice, and no more than `most_probes` are. Whatever the verdicts are, the answer was itself
+found steady, and the next longer duration was not, or is beyond the longest that may be.
+
+    starts 8 16 32 64, durations 300 400 500 ... 900
+
+    (8, 300)  fluctuates at the very beginning      (16, 600)  steady                at most 4 starts and 3 durations
+    (16, 300) steady                                (16, 800)  fluctuates later
+                                                    (16, 700)  steady      ->  16, 700
+
+Starts are doubled: what a start changes goes by its ratio to the full length, and raised by `multiple_of` from 8 to
+512 it would take 64 probes instead of 7. Bisecting takes it that whoever fluctuates at one duration fluctuates at all
+longer ones. If that is not so, the answer is still steady, and a longer one may be too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from curriculum.errors import ConfigError
+from pipeline.tuning.candidate import Candidate
+from pipeline.tuning.fluctuation import Verdict
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """A length to start from, and the longest warmup that a run from there has room for."""
+
+    length: int
+    most_warmup_steps: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchSpace:
+    """Where the answer is looked for."""
+
+    starts: tuple[Start, ...]
+    """rising"""
+    least_warmup_steps: int
+    """starts are tried with it"""
+    resolution_steps: int
+    """the answer is the longest of durations that far apart"""
+
+    def __post_init__(self) -> None:
+        """Refuse a space without candidates.
+
+        Raises:
+            ConfigError: names the value and what is allowed.
+        """
+        if self.least_warmup_steps < 1 or self.resolution_steps < 1:
+            raise ConfigError(
+                f"least_warmup_steps is {self.least_warmup_steps} and resolution_steps {self.resolution_steps}; give 1 "
+                f"or more for both."
+            )
+        for start in self.starts:
+            if start.most_warmup_steps < self.least_warmup_steps:
+                raise ConfigError(
+                    f"least_warmup_steps is {self.least_warmup_steps}, and from a start of {start.length} the warmup "
+                    f"may take {start.most_warmup_steps} steps at most: give less, or more steps or tokens to train."
+                )
+        assert self.starts
+        assert all(one.length < other.length for one, other in pairwise(self.starts))
+
+    def num_durations(self, start: Start) -> int:
+        """How many durations there are to choose from."""
+        return -(-(start.most_warmup_steps - self.least_warmup_steps) // self.resolution_steps) + 1
+
+    def duration(self, start: Start, number: int) -> int:
+        """Duration `number` from 0 on, rising; the last is the longest that may be."""
+        return min(self.least_warmup_steps + number * self.resolution_steps, start.most_warmup_steps)
+
+    @property
+    def most_probes(self) -> int:
+        """No search in here takes more."""
+        return max(
+            tried + (self.num_durations(start) - 1).bit_length() for tried, start in enumerate(self.starts, start=1)
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """Try this one next."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """The answer."""
+
+    candidate: Candidate
+    fluctuates_with: int | None
+    """the next longer duration, which was not steady; None: the answer is the longest that was allowed"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoStart:
+    """Perplexity fluctuated at the very beginning from every start."""
+
+    last: Candidate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoDuration:
+    """From the first start that was steady at the very beginning, the shortest duration fluctuated later."""
+
+    shortest: Candidate
+
+
+Answer = Found | NoStart | NoDuration
+
+
+def doubled_starts(first: int, max_length: int) -> tuple[int, ...]:
+    """The lengths to start from: `first` and its doubles below the full length.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not 1 <= first < max_length:
+        raise ConfigError(
+            f"the search begins at a start of {first} and the full length is {max_length}; give a start_length below "
+            f"max_length, or there is nothing to warm up."
+        )
+    return tuple(
+        first << doublings for doublings in range((max_length // first).bit_length()) if first << doublings < max_length
+    )
+
+
+def next_move(space: SearchSpace, verdicts: Mapping[Candidate, Verdict]) -> Probe | Answer:
+    """What to do after these verdicts."""
+    for start in space.starts:
+        candidate = Candidate(start_length=start.length, length_warmup_steps=space.least_warmup_steps)
+        verdict = verdicts.get(candidate)
+        if verdict is None:
+            return Probe(candidate=candidate)
+        if verdict is Verdict.LATER:
+            return NoDuration(shortest=candidate)
+        if verdict is Verdict.STEADY:
+            return _bisect(space, start, verdicts)
+    return NoStart(last=candidate)
+
+
+def _bisect(space: SearchSpace, start: Start, verdicts: Mapping[Candidate, Verdict]) -> Probe | Found:
+    """Between the longest duration known to be steady and the shortest known not to be."""
+    steady, unsteady = 0, space.num_durations(start)
+    while unsteady - steady > 1:
+        middle = (steady + unsteady) // 2
+        candidate = _candidate(space, start, middle)
+        verdict = verdicts.get(candidate)
+        if verdict is None:
+            return Probe(candidate=candidate)
+        if verdict is Verdict.STEADY:
+            steady = middle
+        else:
+            unsteady = middle
+    bound = space.duration(start, unsteady) if unsteady < space.num_durations(start) else None
+    return Found(candidate=_candidate(space, start, steady), fluctuates_with=bound)
+
+
+def _candidate(space: SearchSpace, start: Start, number: int) -> Candidate:
+    return Candidate(start_length=start.length, length_warmup_steps=space.duration(start, number))

@@ -1,0 +1,157 @@
+"""When a probe's perplexity counts as fluctuating: the judgement that decides a tune."""
+
+from __future__ import annotations
+
+from math import inf, nan
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curriculum.errors import BuildError, ConfigError
+from pipeline.tuning.candidate import Evaluation
+from pipeline.tuning.fluctuation import Judgement, Rule, Verdict, Watch, judge
+
+RULE = Rule(beginning_steps=10, probe_steps=30, min_evaluations=2)
+
+
+def validated(*perplexities: float, every: int = 5) -> list[Evaluation]:
+    """Validations after steps 4, 9, 14 ..."""
+    return [Evaluation(step=every * (i + 1) - 1, perplexity=value) for i, value in enumerate(perplexities)]
+
+
+def test_a_spike_above_the_threshold_decides_and_one_below_does_not() -> None:
+    """1.28 times the best is noise, 1.32 times is not; the best is that of all earlier validations."""
+    assert judge(validated(900, 500, 640, 300, 180, 90), RULE) == Judgement(
+        verdict=Verdict.STEADY, step=None, ratio=1.28
+    )
+    assert judge(validated(900, 500, 660, 300, 180, 90), RULE) == Judgement(verdict=Verdict.LATER, step=14, ratio=1.32)
+    assert judge(validated(500, 660, 300, 180, 90, 80), RULE).verdict is Verdict.AT_THE_BEGINNING
+    assert judge(validated(100, 110, 120, 129, 131, 90), RULE).step == 24  # slowly, against the best of all: 131 / 100
+
+
+def test_exactly_the_threshold_is_steady() -> None:
+    """The paper says above 1.3 times."""
+    assert judge(validated(100, 130, 130, 130), RULE).verdict is Verdict.STEADY
+
+
+def test_the_windows_are_half_open() -> None:
+    """Step 9 belongs to a beginning of 10 steps, step 10 does not; step 30 belongs to no probe of 30 steps."""
+    calm = [Evaluation(step=step, perplexity=100) for step in (0, 1)]
+    assert judge([*calm, Evaluation(step=9, perplexity=200)], RULE).verdict is Verdict.AT_THE_BEGINNING
+    assert judge([*calm, Evaluation(step=10, perplexity=200)], RULE).verdict is Verdict.LATER
+    longer = [*calm, *(Evaluation(step=step, perplexity=100) for step in (20, 29)), Evaluation(step=30, perplexity=999)]
+    assert judge(longer, RULE).verdict is Verdict.STEADY
+
+
+@pytest.mark.parametrize("diverged", [nan, inf])
+def test_a_diverged_run_fluctuates_wherever_it_does(diverged: float) -> None:
+    """NaN compares with nothing, and the first validation with none before it: both would pass unseen."""
+    assert judge(validated(diverged), RULE) == Judgement(verdict=Verdict.AT_THE_BEGINNING, step=4, ratio=inf)
+    assert judge(validated(50, 40, 30, diverged, 30, 30), RULE) == Judgement(verdict=Verdict.LATER, step=19, ratio=inf)
+
+
+@pytest.mark.parametrize(
+    ("perplexities", "window"),
+    [
+        ((), "steps 0 to 9 were validated 0 times"),
+        ((50,), "steps 0 to 9 were validated 1 times"),
+        ((50, 40), "steps 10 to 29 were validated 0 times"),
+        ((50, 40, 30), "steps 10 to 29 were validated 1 times"),
+    ],
+)
+def test_too_few_validations_are_no_calm(perplexities: tuple[float, ...], window: str) -> None:
+    """A run that was hardly looked at would be called steady; the refusal says how often to look."""
+    with pytest.raises(BuildError, match=rf"{window}.*at least every 5 steps.*--validate-every 5"):
+        judge(validated(*perplexities), RULE)
+
+
+def test_a_late_spike_after_a_beginning_nobody_saw_is_no_verdict() -> None:
+    """Whether the start or the duration is to blame is then unknown."""
+    unseen = [Evaluation(step=4, perplexity=50), Evaluation(step=14, perplexity=500)]
+    with pytest.raises(BuildError, match="steps 0 to 9 were validated 1 times"):
+        judge(unseen, RULE)
+
+
+def test_validating_as_often_as_the_refusal_says_is_enough() -> None:
+    """Every size of both windows up to 40 steps."""
+    for beginning in range(2, 21):
+        for after in (0, *range(2, 21)):
+            rule = Rule(beginning_steps=beginning, probe_steps=beginning + after, min_evaluations=2)
+            steps = range(rule.validate_every - 1, rule.probe_steps, rule.validate_every)
+            assert judge([Evaluation(step=step, perplexity=9) for step in steps], rule).verdict is Verdict.STEADY
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "sentence"),
+    [
+        ([Evaluation(step=4, perplexity=9), Evaluation(step=4, perplexity=8)], "steps 4 and then 4 were found"),
+        ([Evaluation(step=-1, perplexity=9)], "steps are counted from 0 and rise"),
+        ([Evaluation(step=4, perplexity=0.7)], "never below 1.*nats per target"),
+    ],
+)
+def test_validations_that_cannot_be_are_refused(evaluations: list[Evaluation], sentence: str) -> None:
+    """Steps out of order, or a loss in another unit, would give a verdict about nothing."""
+    with pytest.raises(BuildError, match=sentence):
+        judge(evaluations, RULE)
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({"threshold": 1.0}, "fluctuation is 1;.*above 1"),
+        ({"threshold": nan}, "fluctuation is nan"),
+        ({"beginning_steps": 4}, "beginning_steps is 4; 5 validations are needed"),
+        ({"probe_steps": 99}, "probe_steps is 99 and beginning_steps 100.*105 or more"),
+        ({"probe_steps": 104}, "105 or more"),
+    ],
+)
+def test_rules_by_which_nothing_can_be_judged_are_refused(said: dict[str, float], sentence: str) -> None:
+    """Before the first probe, not after it."""
+    fields = {"beginning_steps": 100, "probe_steps": 300, **said}
+    with pytest.raises(ConfigError, match=sentence):
+        Rule(**fields)  # type: ignore[arg-type]
+
+
+STEPS = st.lists(st.integers(0, 45), unique=True, max_size=20).map(sorted)
+PERPLEXITY = st.one_of(st.floats(1, 1e6), st.sampled_from([nan, inf]))
+
+
+@given(steps=STEPS, data=st.data(), threshold=st.floats(1.01, 5))
+def test_watching_a_run_and_judging_its_log_agree(steps: list[int], data: st.DataObject, threshold: float) -> None:
+    """A probe that stops where the watch says so gets the judgement of the whole run."""
+    rule = Rule(beginning_steps=10, probe_steps=30, min_evaluations=2, threshold=threshold)
+    run = [Evaluation(step=step, perplexity=data.draw(PERPLEXITY)) for step in steps]
+    watch = Watch(rule)
+    seen = []
+    for evaluation in run:
+        seen.append(evaluation)
+        if watch(evaluation):
+            break
+    assert _outcome(seen, rule) == _outcome(run, rule)
+
+
+@given(perplexities=st.lists(st.floats(1, 1e6), min_size=6, max_size=6), threshold=st.floats(1.01, 5))
+def test_the_judgement_is_the_definition(perplexities: list[float], threshold: float) -> None:
+    """The first validation above threshold times the best before it, written out."""
+    rule = Rule(beginning_steps=10, probe_steps=30, min_evaluations=2, threshold=threshold)
+    ratios = [perplexities[i] / min(perplexities[:i]) for i in range(1, 6)]
+    first = next((i for i, ratio in enumerate(ratios, 1) if ratio > threshold), None)
+    verdict = {None: Verdict.STEADY, 1: Verdict.AT_THE_BEGINNING}.get(first, Verdict.LATER)
+    step = None if first is None else 5 * first + 4
+    ratio = max(1.0, *ratios) if first is None else ratios[first - 1]
+    assert judge(validated(*perplexities), rule) == Judgement(verdict=verdict, step=step, ratio=ratio)
+
+
+@given(perplexities=st.lists(st.floats(1, 1e5), min_size=6, max_size=6), factor=st.sampled_from([2.0, 4.0, 0.5]))
+def test_only_ratios_count(perplexities: list[float], factor: float) -> None:
+    """A corpus twice as hard is judged alike."""
+    scaled = [value * factor * 2 for value in perplexities]
+    assert judge(validated(*scaled), RULE) == judge(validated(*perplexities), RULE)
+
+
+def _outcome(run: list[Evaluation], rule: Rule) -> Judgement | str:
+    try:
+        return judge(run, rule)
+    except BuildError as error:
+        return str(error).partition(" were validated")[0]

@@ -1,0 +1,92 @@
+"""A probe from options to evaluations: its dataset is cut, trained on, and gone; log and output stay."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from curriculum.errors import BuildError, ConfigError
+from pipeline.option_sources import load_options
+from pipeline.progress import Silent
+from pipeline.tuning.candidate import Candidate
+from pipeline.tuning.probe_dataset import full_plan, tunable
+from pipeline.tuning.prober import DatasetProber
+from pipeline.tuning.run_command import training_command
+
+TRAINER = """
+import json, sys
+import curriculum
+dataset, steps, log, out, decay_tokens = sys.argv[1:6]
+reader = curriculum.open(dataset)
+open(out + "/checkpoint", "w").close()
+with open(log, "w") as file:
+    for batch in reader.steps():
+        if batch.step == int(steps):
+            break
+        line = {"step": batch.step, "seq_len": batch.seq_len, "decay_tokens": int(decay_tokens)}
+        if batch.step % 3 == 2:
+            rows = sum(len(held_out.tokens) for held_out in reader.validation.batches(16))
+            line["validation_loss"] = batch.tokens.size / rows
+        file.write(json.dumps(line) + "\\n")
+"""
+"""Its losses are the tokens of a step over the rows that are held out."""
+
+
+@pytest.fixture
+def prober(corpus: Path, tmp_path: Path) -> DatasetProber:
+    """Of a full training of 60 steps over the small corpus."""
+    given = {"tokenizer": "bytes", "max_length": 64, "batch_rows": 8, "workers": 1, "steps": 60}
+    options = load_options(None, {**given, "corpus": (str(corpus),), "out": str(tmp_path / "full")})
+    words = shlex.join([sys.executable, "-c", TRAINER, "{dataset}", "{steps}", "{log}", "{out}", "{decay_tokens}"])
+    return DatasetProber(
+        options=tunable(options, lambda message: None),
+        training=training_command(words),
+        folder=tmp_path / "probes",
+        progress=Silent(),
+        lr_warmup_steps=5,
+        validate_every=3,
+    )
+
+
+def test_a_probe_trains_the_first_steps_and_leaves_its_log(prober: DatasetProber, tmp_path: Path) -> None:
+    """And neither its dataset nor its checkpoint: a hundred probes must not fill the disk."""
+    candidate = Candidate(start_length=8, length_warmup_steps=14)  # 8 tokens in steps 0 and 1, 16 in step 2
+    run = prober(candidate, 9, lambda evaluation: False)
+    plan = full_plan(prober.options, candidate, Silent()).plan
+    rows = math.log(run.evaluations[0].perplexity)  # 8 rows of 16 tokens and one more, over the rows held out
+    held_out = round(8 * 17 / rows)
+    assert held_out >= 64
+    assert [(one.step, round(math.log(one.perplexity) * held_out, 6)) for one in run.evaluations] == [
+        (2, 8 * 17), (5, 8 * 33), (8, 8 * 41),
+    ]  # fmt: skip
+    assert (run.num_steps, run.num_tokens, run.stopped_early) == (9, plan.tokens_at(9), False)
+    (folder,) = (tmp_path / "probes").iterdir()
+    assert folder.name == "start00008-warmup00000014-steps00000009"
+    assert sorted(path.name for path in folder.iterdir()) == ["log.jsonl", "output.txt"]
+    assert f'"decay_tokens": {plan.total_tokens}' in (folder / "log.jsonl").read_text()
+
+
+def test_a_probe_that_fails_can_be_tried_again(prober: DatasetProber, tmp_path: Path) -> None:
+    """Its dataset is gone, what it printed is there; a next one in the same place does not read its log."""
+    candidate = Candidate(start_length=8, length_warmup_steps=14)
+    broken = "import sys; open(sys.argv[1], 'w').write('{\"step\": 5, \"loss\": 5}\\n'); 1 / 0"
+    training = training_command(shlex.join([sys.executable, "-c", broken, "{log}", "{dataset}", "{steps}"]))
+    with pytest.raises(BuildError, match=r"exit code 1, with 6 of 6 steps in its log(.|\n)*ZeroDivisionError"):
+        replace(prober, training=training)(candidate, 6, lambda evaluation: False)
+    (folder,) = (tmp_path / "probes").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["log.jsonl", "output.txt"]
+    assert [one.step for one in prober(candidate, 6, lambda evaluation: False).evaluations] == [2, 5]
+
+
+@pytest.mark.parametrize("path", ["{corpus}", "{corpus}/**/*.txt", "{corpus}/s?b"])
+def test_a_folder_in_the_corpus_is_refused(prober: DatasetProber, corpus: Path, path: str) -> None:
+    """Logs end in .jsonl: each probe would train on those of the ones before it."""
+    options = replace(prober.options, corpus=(path.format(corpus=corpus),))
+    assert replace(prober, options=options).options is options
+    with pytest.raises(ConfigError, match="lies in the corpus"):
+        replace(prober, options=options, folder=corpus / "sub" / "tune")

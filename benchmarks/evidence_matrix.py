@@ -2,9 +2,9 @@
 
 In:  a scale and how many tokens.   Out: `Run`s, each with its `curriculum build` and its `curriculum train` command.
 Guarantee: a run differs from its neighbours in what its name says and in nothing else. All arms of a setting train the
-same number of tokens (but for less than one step), have the same peak learning rate, the same warm-up of it in steps and
-its decay by tokens, and are validated on the same rows at full length. A seed is that of the weights and of the order
-of the data; a baseline and a curriculum of one seed begin with the same weights.
+same number of tokens (but for less than one step), have the same peak learning rate, the same warm-up of it in steps
+and its decay by tokens, and are validated on the same rows at full length. A seed is that of the weights and of the
+order of the data; a baseline and a curriculum of one seed begin with the same weights.
 
     runs(SCALES["cpu"])[0].name                             "aggressive-constant-seed0"
     runs(SCALES["cpu"])[0].setting.baseline_steps(...)      122
@@ -63,13 +63,13 @@ SCALES = {
         start_length=8,
         max_length=256,
         frac=0.4,
-        tokens=2_000_000,
+        tokens=1_500_000,
         validation_tokens=30_000,
         settings=(
-            Setting(name="aggressive", batch_rows=64, lr=1e-2, lr_warmup_steps=10, validate_every=10),
-            Setting(name="normal", batch_rows=8, lr=1e-3, lr_warmup_steps=80, validate_every=80),
+            Setting(name="aggressive", batch_rows=32, lr=8e-3, lr_warmup_steps=10, validate_every=20),
+            Setting(name="normal", batch_rows=8, lr=2e-3, lr_warmup_steps=40, validate_every=80),
         ),
-        machine=("--device", "cpu", "--threads", "1", "--bf16", "--micro-tokens", "4096"),
+        machine=("--device", "cpu", "--threads", "1", "--bf16", "--micro-tokens", "1024"),
     ),
     "gpt2": Scale(
         name="gpt2",
@@ -106,11 +106,32 @@ class Run:
     def build(self, folder: Path, corpus: list[str], epochs: int) -> list[str]:
         """`curriculum build`: from the token store that all runs share."""
         scale, arm = self.scale, ARMS[self.arm]
-        growth = ["--start-length", str(scale.start_length), "--frac", str(scale.frac)] if self.arm != "constant" else []
-        budget = ["--tokens", str(scale.tokens), "--epochs", str(epochs), "--validation-tokens", str(scale.validation_tokens)]
+        growth = (
+            ["--start-length", str(scale.start_length), "--frac", str(scale.frac)] if self.arm != "constant" else []
+        )
+        budget = [
+            "--tokens",
+            str(scale.tokens),
+            "--epochs",
+            str(epochs),
+            "--validation-tokens",
+            str(scale.validation_tokens),
+        ]
         batch = ["--max-length", str(scale.max_length), "--batch-rows", str(self.setting.batch_rows)]
         places = ["--store", str(folder / "store"), "--out", str(folder / "data" / self.name)]
-        return ["build", *corpus, "--tokenizer", scale.tokenizer, *arm, *growth, *batch, *budget, "--seed", str(self.seed), *places]
+        return [
+            "build",
+            *corpus,
+            "--tokenizer",
+            scale.tokenizer,
+            *arm,
+            *growth,
+            *batch,
+            *budget,
+            "--seed",
+            str(self.seed),
+            *places,
+        ]
 
     def train(self, folder: Path) -> list[str]:
         """`curriculum train`: the same command continues a run that was stopped."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,6 +29,8 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from evidence_corpus import corpus  # noqa: E402
 from evidence_matrix import SCALES, Run, runs  # noqa: E402
 
+from curriculum.stability_log import read_log  # noqa: E402
+
 CURRICULUM = [sys.executable, "-c", "from pipeline.cli import main; main(prog_name='curriculum')"]
 
 
@@ -36,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scale", choices=sorted(SCALES), default="cpu")
-    parser.add_argument("--tokens", type=int, help="trained tokens of a run  [default: 2 M; gpt2: 10 G]")
+    parser.add_argument("--tokens", type=int, help="trained tokens of a run  [default: 1.5 M; gpt2: 10 G]")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--at-once", type=int, default=1, help="runs at a time")
     parser.add_argument(
@@ -95,14 +98,14 @@ def train(run: Run, folder: Path, paths: list[str], epochs: int) -> None:
     say(f"{run.name} ...")
     execute(run.build(folder, paths, epochs), out)
     resumed = (out / "stability.jsonl").exists()
-    seconds, cpu_seconds = execute(run.train(folder), out)
+    seconds, cpu_seconds = execute(run.train(folder), out, or_diverged=True)
     cost = {"cpu_seconds": None if resumed else round(cpu_seconds, 1)}  # those before a stop are not known
     (out / "cost.json.partial").write_text(json.dumps(cost) + "\n")
     (out / "cost.json.partial").rename(out / "cost.json")
     say(f"{run.name}: {seconds:.0f} s")
 
 
-def execute(command: list[str], out: Path) -> tuple[float, float]:
+def execute(command: list[str], out: Path, *, or_diverged: bool = False) -> tuple[float, float]:
     """Run a command of `curriculum`, what it says goes to a file in `out`; its seconds and CPU seconds.
 
     Raises:
@@ -117,9 +120,14 @@ def execute(command: list[str], out: Path) -> tuple[float, float]:
         )
         _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
+    if process.returncode != 0 and not (or_diverged and diverged(out / "stability.jsonl")):
         raise SystemExit(f"`curriculum {' '.join(command)}` failed: see {said.name}")
     return time.perf_counter() - began, used.ru_utime + used.ru_stime
+
+
+def diverged(log: Path) -> bool:
+    """Whether a run ended with a loss that is no number: a result, though `curriculum train` calls it a failure."""
+    return log.exists() and not math.isfinite(read_log(log)[-1]["loss"])
 
 
 def say(message: str) -> None:

@@ -6,8 +6,7 @@ same number of tokens (but for less than one step), have the same peak learning 
 and its decay by tokens, and are validated on the same rows at full length. A seed is that of the weights and of the
 order of the data; a baseline and a curriculum of one seed begin with the same weights.
 
-    runs(SCALES["cpu"])[0].name                             "aggressive-constant-seed0"
-    runs(SCALES["cpu"])[0].setting.baseline_steps(...)      122
+    runs(SCALES["cpu"], seeds=1)     aggressive-constant-seed0, aggressive-truncation-seed0, ... normal-segmentation-seed0
 """
 
 from __future__ import annotations
@@ -31,8 +30,6 @@ class Setting:
     batch_rows: int
     """constant rows in a step, as in the paper: the tokens of a step grow with the length"""
     lr: float
-    lr_warmup_steps: int
-    """the same number of steps in every arm"""
     validate_every: int
     """steps"""
 
@@ -48,6 +45,8 @@ class Scale:
     max_length: int
     frac: float
     """part of a curriculum's steps in which the length grows"""
+    lr_warmup: float
+    """part of the baseline's steps; every arm of a setting has this number of steps"""
     tokens: int
     validation_tokens: int
     settings: tuple[Setting, ...]
@@ -63,11 +62,12 @@ SCALES = {
         start_length=8,
         max_length=256,
         frac=0.4,
+        lr_warmup=0.055,
         tokens=1_500_000,
         validation_tokens=30_000,
         settings=(
-            Setting(name="aggressive", batch_rows=32, lr=8e-3, lr_warmup_steps=10, validate_every=20),
-            Setting(name="normal", batch_rows=8, lr=2e-3, lr_warmup_steps=40, validate_every=80),
+            Setting(name="aggressive", batch_rows=32, lr=8e-3, validate_every=20),
+            Setting(name="normal", batch_rows=8, lr=2e-3, validate_every=80),
         ),
         machine=("--device", "cpu", "--threads", "1", "--bf16", "--micro-tokens", "1024"),
     ),
@@ -78,11 +78,12 @@ SCALES = {
         start_length=8,
         max_length=1024,
         frac=0.4,
+        lr_warmup=0.01,
         tokens=10_000_000_000,
         validation_tokens=1_000_000,
         settings=(  # the paper's: batch 8 times, learning rate 4 times
-            Setting(name="aggressive", batch_rows=4096, lr=6e-4, lr_warmup_steps=375, validate_every=50),
-            Setting(name="normal", batch_rows=512, lr=1.5e-4, lr_warmup_steps=3000, validate_every=400),
+            Setting(name="aggressive", batch_rows=4096, lr=6e-4, validate_every=50),
+            Setting(name="normal", batch_rows=512, lr=1.5e-4, validate_every=400),
         ),
         machine=("--device", "cuda", "--bf16", "--compile", "--micro-tokens", "65536"),
     ),
@@ -135,11 +136,12 @@ class Run:
 
     def train(self, folder: Path) -> list[str]:
         """`curriculum train`: the same command continues a run that was stopped."""
-        setting = self.setting
-        rate = ["--lr", str(setting.lr), "--lr-warmup-steps", str(setting.lr_warmup_steps)]
+        scale, setting = self.scale, self.setting
+        baseline_steps = scale.tokens / (setting.batch_rows * scale.max_length)
+        rate = ["--lr", str(setting.lr), "--lr-warmup-steps", str(round(scale.lr_warmup * baseline_steps))]
         often = ["--validate-every", str(setting.validate_every), "--save-every", str(setting.validate_every)]
         places = [str(folder / "data" / self.name), "--out", str(folder / "runs" / self.name)]
-        return ["train", *places, *self.scale.model, *rate, *often, "--seed", str(self.seed), *self.scale.machine]
+        return ["train", *places, *scale.model, *rate, *often, "--seed", str(self.seed), *scale.machine]
 
 
 def runs(scale: Scale, seeds: int) -> list[Run]:

@@ -6,7 +6,7 @@ same number of tokens (but for less than one step), have the same peak learning 
 and its decay by tokens, and are validated on the same rows at full length. A seed is that of the weights and of the
 order of the data; a baseline and a curriculum of one seed begin with the same weights.
 
-    runs(SCALES["cpu"], seeds=1)     aggressive-constant-seed0, aggressive-truncation-seed0, ... normal-segmentation-seed0
+    runs(SCALES["cpu"], seeds=1)     aggressive-constant-seed0, aggressive-truncation-seed0, ...
 """
 
 from __future__ import annotations

@@ -18,8 +18,11 @@ ARMS = {
     "constant": ("--schedule", "constant"),
     "truncation": ("--schedule", "linear", "--mode", "truncate"),
     "segmentation": ("--schedule", "linear", "--mode", "segment"),
+    "long-warmup": ("--schedule", "constant"),
 }
-"""The baseline, the paper's method, and the one that throws no token away."""
+"""The baseline, the paper's method, the one that throws no token away, and a control: the baseline with a learning rate
+that warms up for as many tokens as the length of the others grows in. Does it need the lengths?"""
+CONTROL = "long-warmup"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ class Scale:
     frac: float
     """part of a curriculum's steps in which the length grows"""
     lr_warmup: float
-    """part of the baseline's steps; every arm of a setting has this number of steps"""
+    """part of the baseline's steps; every arm of a setting has this number of steps, but for the control"""
     tokens: int
     validation_tokens: int
     settings: tuple[Setting, ...]
@@ -107,9 +110,7 @@ class Run:
     def build(self, folder: Path, corpus: list[str], epochs: int) -> list[str]:
         """`curriculum build`: from the token store that all runs share."""
         scale, arm = self.scale, ARMS[self.arm]
-        growth = (
-            ["--start-length", str(scale.start_length), "--frac", str(scale.frac)] if self.arm != "constant" else []
-        )
+        growth = ["--start-length", str(scale.start_length), "--frac", str(scale.frac)] if "constant" not in arm else []
         budget = [
             "--tokens",
             str(scale.tokens),
@@ -138,17 +139,18 @@ class Run:
         """`curriculum train`: the same command continues a run that was stopped."""
         scale, setting = self.scale, self.setting
         baseline_steps = scale.tokens / (setting.batch_rows * scale.max_length)
-        rate = ["--lr", str(setting.lr), "--lr-warmup-steps", str(round(scale.lr_warmup * baseline_steps))]
+        part = scale.frac / (2 - scale.frac) if self.arm == CONTROL else scale.lr_warmup
+        rate = ["--lr", str(setting.lr), "--lr-warmup-steps", str(round(part * baseline_steps))]
         often = ["--validate-every", str(setting.validate_every), "--save-every", str(setting.validate_every)]
         places = [str(folder / "data" / self.name), "--out", str(folder / "runs" / self.name)]
         return ["train", *places, *scale.model, *rate, *often, "--seed", str(self.seed), *scale.machine]
 
 
 def runs(scale: Scale, seeds: int) -> list[Run]:
-    """All cells, seed by seed, so that a matrix that was stopped has as many of each arm as possible."""
-    return [
-        Run(scale=scale, setting=setting, arm=arm, seed=seed)
-        for seed in range(seeds)
-        for setting in scale.settings
-        for arm in ARMS
+    """All cells, seed by seed, so that a matrix that was stopped has as many of each arm as possible; then the controls
+    of the first setting, where the baseline struggles."""
+    each = [
+        (arm, seed, setting) for seed in range(seeds) for setting in scale.settings for arm in ARMS if arm != CONTROL
     ]
+    controls = [(CONTROL, seed, scale.settings[0]) for seed in range(seeds)]
+    return [Run(scale=scale, setting=setting, arm=arm, seed=seed) for arm, seed, setting in each + controls]

@@ -13,7 +13,7 @@ from evidence_matrix import ARMS, Run
 from evidence_measures import Records, validations
 from evidence_report import read_logs
 
-COLOURS = dict(zip(ARMS, ("#444444", "#c8562b", "#2b6cc8"), strict=True))
+COLOURS = dict(zip(ARMS, ("#444444", "#c8562b", "#2b6cc8", "#a0a0a0"), strict=True))
 STABILITY = (("loss_ratio", "loss ratio"), ("variance_max", "Adam variance max"), ("seq_len", "row length"))
 
 

@@ -34,7 +34,7 @@ def results(matrix: list[Run], folder: Path) -> dict[str, Any]:
             if run.seed in baselines:
                 cost = json.loads((folder / "runs" / run.name / "cost.json").read_bytes())
                 arms[run.arm].append({"seed": run.seed, **measures(records, baselines[run.seed], late), **cost})
-        found[setting] = {"late": late, "arms": arms}
+        found[setting] = {"late": late, "arms": {arm: of_seeds for arm, of_seeds in arms.items() if of_seeds}}
     return found
 
 

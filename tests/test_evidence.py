@@ -98,7 +98,11 @@ def test_the_table_holds_finished_runs_with_their_spread(tmp_path: Path) -> None
     from evidence_matrix import SCALES, runs  # type: ignore[import-not-found]
     from evidence_report import markdown, results  # type: ignore[import-not-found]
 
-    matrix = [run for run in runs(SCALES["cpu"], 2) if run.setting.name == "aggressive" and run.arm != "truncation"]
+    matrix = [
+        run
+        for run in runs(SCALES["cpu"], 2)
+        if run.setting.name == "aggressive" and run.arm in ("constant", "segmentation")
+    ]
     for run in matrix:
         folder = tmp_path / "runs" / run.name
         folder.mkdir(parents=True)
@@ -108,12 +112,12 @@ def test_the_table_holds_finished_runs_with_their_spread(tmp_path: Path) -> None
         if run.name != "aggressive-segmentation-seed1":
             (folder / "cost.json").write_text(json.dumps({"cpu_seconds": 9.0 + run.seed}), "utf-8")
     lines = markdown(results(matrix, tmp_path)).splitlines()
-    assert lines[0] == "Setting `aggressive`; runs: constant 2, truncation 0, segmentation 1."
+    assert lines[0] == "Setting `aggressive`; runs: constant 2, segmentation 1."
     for line in (
-        "| | constant | truncation | segmentation |",
-        "| final validation loss, nats | 3.500 (3.500, 3.500) | - | 2.500 (2.500, 2.500) |",
-        "| diverged | 0 of 2 | 0 of 0 | 0 of 1 |",
-        "| CPU seconds | 10 (9, 10) | - | 9 |",
+        "| | constant | segmentation |",
+        "| final validation loss, nats | 3.500 (3.500, 3.500) | 2.500 (2.500, 2.500) |",
+        "| diverged | 0 of 2 | 0 of 1 |",
+        "| CPU seconds | 10 (9, 10) | 9 |",
     ):
         assert line in lines
 
@@ -124,14 +128,15 @@ def test_arms_differ_in_their_data_only() -> None:
 
     for scale in SCALES.values():
         matrix = runs(scale, 3)
-        assert len({run.name for run in matrix}) == len(matrix) == 18
+        assert len({run.name for run in matrix}) == len(matrix) == 21
         for run in matrix:
             command = run.train(Path("F"))
             alike = next(other for other in matrix if other.setting == run.setting and other.seed == run.seed)
-            assert command[4:] == alike.train(Path("F"))[4:], "the first four are names"
+            control = run.arm == "long-warmup"
+            assert (command[4:] == alike.train(Path("F"))[4:]) != control, "the first four are names"
             build = run.build(Path("F"), ["text.jsonl"], 1)
             assert build[build.index("--tokens") + 1] == str(scale.tokens)
-            assert ("--start-length" in build) == (run.arm != "constant")
+            assert ("--start-length" in build) == (run.arm in ("truncation", "segmentation"))
 
 
 def test_the_corpus_is_each_text_of_the_packages_once(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The pictures of docs/evidence.md: validation loss, and what is unstable, by trained tokens.
 
-In:  the finished runs' logs.   Out: `evidence-loss.svg` and `evidence-stability.svg`; same bytes for same logs.
+In:  the finished runs' logs.   Out: `evidence-loss.png` and `evidence-stability.png` in a folder.
 One colour for each arm, one line for each seed; a panel for each setting.
 """
 
@@ -25,7 +25,7 @@ def draw(matrix: list[Run], folder: Path, into: Path) -> None:
     import matplotlib.pyplot as plt
 
     matplotlib.rcParams |= {
-        "svg.hashsalt": "evidence",
+        "savefig.dpi": 130,
         "font.size": 8,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -41,7 +41,7 @@ def draw(matrix: list[Run], folder: Path, into: Path) -> None:
             axis.plot(*zip(*points, strict=True), **look(run))
         axis.set(title=setting, xlabel="M trained tokens", ylabel="validation loss, nats")
     axes[0][0].legend(frameon=False)
-    save(figure, into / "evidence-loss.svg")
+    figure.savefig(into / "evidence-loss.png")
 
     figure, axes = plt.subplots(
         len(STABILITY), len(settings), figsize=(8, 5), squeeze=False, sharex="col", layout="constrained"
@@ -55,7 +55,7 @@ def draw(matrix: list[Run], folder: Path, into: Path) -> None:
         axes[0][column].set(title=setting)
         axes[-1][column].set(xlabel="M trained tokens")
     axes[0][0].legend(frameon=False)
-    save(figure, into / "evidence-stability.svg")
+    figure.savefig(into / "evidence-stability.png")
 
 
 def of_setting(logs: dict[Run, Records], setting: str) -> list[tuple[Run, Records]]:
@@ -66,8 +66,3 @@ def of_setting(logs: dict[Run, Records], setting: str) -> list[tuple[Run, Record
 def look(run: Run) -> dict[str, Any]:
     """Colour and, once for each arm, a name."""
     return {"color": COLOURS[run.arm], "linewidth": 0.7, "label": run.arm if run.seed == 0 else None}
-
-
-def save(figure: Any, path: Path) -> None:
-    """Without a date."""
-    figure.savefig(path, metadata={"Date": None})

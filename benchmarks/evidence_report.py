@@ -16,8 +16,10 @@ from statistics import fmean
 from typing import Any
 
 from evidence_matrix import ARMS, Run
-from evidence_measures import MOMENTS, THRESHOLDS, Records, measures
+from evidence_measures import THRESHOLDS, Records, measures
 
+MOMENTS = (("l1", "norm (L1)"), ("max", "max"))
+KINDS = ("peak", "mean")
 Number = Callable[[dict[str, Any]], float | None]
 
 
@@ -80,6 +82,7 @@ def rows(late: int) -> list[tuple[str, Number, str]]:
         ("optimizer steps", of("steps"), ".0f"),
         ("trained tokens, M", scaled("tokens", 1e-6), ".3f"),
         ("final validation loss, nats", of("final"), ".3f"),
+        ("lower than the baseline of the same seed by", of("gain"), "+.3f"),
         ("diverged", of("diverged"), "count"),
         *((f"steps with loss ratio > {limit}", of("above", str(limit)), ".1f") for limit in THRESHOLDS),
         *(
@@ -88,18 +91,14 @@ def rows(late: int) -> list[tuple[str, Number, str]]:
         ),
         ("largest loss ratio", of("ratio_max"), ".2f"),
         ("largest gradient norm", of("grad_norm_max"), ".3g"),
-        *((f"{shown(key)}, {kind}", of(f"{key}_{kind}"), ".3g") for key in MOMENTS for kind in ("peak", "mean")),
-        *((f"correlation of loss ratio and {shown(key)}", of(f"correlation_{key}"), ".2f") for key in MOMENTS),
+        *((f"Adam variance norm (L1), {kind}", of(f"variance_l1_{kind}"), ".3f") for kind in KINDS),
+        *((f"Adam variance max x 1000, {kind}", scaled(f"variance_max_{kind}", 1000), ".3f") for kind in KINDS),
+        *((f"correlation of loss ratio and variance {name}", of(f"correlation_{key}"), ".2f") for key, name in MOMENTS),
         ("M tokens to the baseline's final loss", scaled("target_tokens", 1e-6), "reached.2f"),
         ("seconds to the baseline's final loss", of("target_seconds"), "reached.0f"),
         ("seconds", of("seconds"), ".0f"),
         ("CPU seconds", of("cpu_seconds"), ".0f"),
     ]
-
-
-def shown(key: str) -> str:
-    """As people read it."""
-    return {"variance_l1": "Adam variance norm (L1)", "variance_max": "Adam variance max"}[key]
 
 
 def spread(values: list[float | None], form: str) -> str:
@@ -112,6 +111,6 @@ def spread(values: list[float | None], form: str) -> str:
     form, note = (
         (form.removeprefix("reached"), f", {len(known)} of {len(values)}") if form.startswith("reached") else (form, "")
     )
-    if form == ".0f" and min(known) == max(known):
-        return f"{known[0]:.0f}{note}"
+    if min(known) == max(known):
+        return f"{known[0]:{form}}{note}"
     return f"{fmean(known):{form}} ({min(known):{form}}, {max(known):{form}}){note}"

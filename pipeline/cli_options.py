@@ -131,6 +131,8 @@ READING = (
 
 
 GROUPS = {
+    "Tune": "train_cmd lr_warmup_steps params fluctuation beginning_steps probe_steps least_length_warmup_steps "
+    "most_length_warmup_steps resolution_steps probe_timeout stall_timeout",
     "Corpus": "source weight source_epochs text_key on_bad_record tokenized ids_dtype ids_key corpus_tokens "
     "validation_tokens validation_frac",
     "Output": "out store keep_store overwrite seed shuffle_window shard_bytes license language",
@@ -152,8 +154,10 @@ class GroupedHelp(click.Command):
         """Write every option under its heading."""
         records = {option.name: option.get_help_record(ctx) for option in self.get_params(ctx)}
         for heading, names in GROUPS.items():
-            with formatter.section(heading):
-                formatter.write_dl([record for name in names.split() if (record := records.get(name)) is not None])
+            shown = [record for name in names.split() if (record := records.get(name)) is not None]
+            if shown:
+                with formatter.section(heading):
+                    formatter.write_dl(shown)
 
 
 def reading_options(command: Command) -> Command:

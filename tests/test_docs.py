@@ -84,6 +84,7 @@ def _write_ids(folder: Path, tokenizer: Path, texts: list[str]) -> None:
         ("docs/mixtures.md", 4),
         ("docs/extending.md", 8),
         ("docs/sharing.md", 12),
+        ("docs/tuning.md", 0),
     ],
 )
 def test_a_page_runs_from_top_to_bottom(name: str, at_least: int, workplace: Path) -> None:

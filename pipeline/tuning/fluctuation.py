@@ -2,14 +2,14 @@
 
 In:  the validations of a probe, and a rule.   Out: a judgement, or a refusal to judge by too few.
 Guarantee: pure. What was judged once more validations do not change, so a probe may stop there. NaN and infinity
-fluctuate always, also as the first.
+fluctuate always, also as the first; of others the first has nothing before it that it could be held against.
 
 The rule of the authors: perplexity above 1.3 times the best before it. Steps 0 to `beginning_steps` - 1 are the very
 beginning, steps up to `probe_steps` - 1 the first few multiples of the learning-rate warmup; later ones do not count.
 
-    step          9   19   29   39   49  ...  299         beginning_steps=100, probe_steps=300
-    perplexity  900  500  640  300  180  ...   90         steady: 640 is 1.28 x 500
-    perplexity  900  500  660  300                        at the beginning: 660 is 1.32 x 500, at step 29
+    step          9   19   29   39   49  ...  299     beginning_steps=100, probe_steps=300: one in 20 steps is enough
+    perplexity  900  500  640  300  180  ...   90     steady: 640 is 1.28 x 500
+    perplexity  900  500  660                         fluctuates at the very beginning: 660 is 1.32 x 500
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.tuning.candidate import Evaluation
 THRESHOLD = 1.3
 """Times the best perplexity so far."""
 MIN_EVALUATIONS = 5
-"""In the very beginning, and as many after it: between two validations a spike comes and goes unseen."""
+"""In the very beginning, and as many after it, evenly: between two validations a spike comes and goes unseen."""
 
 
 class Verdict(StrEnum):
@@ -70,7 +70,7 @@ class Rule:
 
     @property
     def validate_every(self) -> int:
-        """Who validates after every so many steps, or more often, validates often enough."""
+        """No more steps than that may lie between two validations."""
         windows = (self.beginning_steps, self.probe_steps - self.beginning_steps)
         return min(steps // self.min_evaluations for steps in windows if steps)
 
@@ -106,9 +106,9 @@ class Watch:
         self._rule = rule
         self._best = inf
         self._worst_ratio = 1.0
-        self._fluctuated: Judgement | None = None
         self._last_step = -1
-        self._num_early = self._num_late = 0
+        self._fluctuated: Judgement | None = None
+        self._unseen: tuple[int, int] | None = None  # half-open, of steps
 
     def __call__(self, evaluation: Evaluation) -> bool:
         """Take one validation into account; whether nothing after it can change the judgement.
@@ -119,19 +119,21 @@ class Watch:
         if self._is_decided():
             return True
         self._refuse_impossible(evaluation)
-        self._last_step = evaluation.step
+        last_step, self._last_step = self._last_step, evaluation.step
         if evaluation.step >= self._rule.probe_steps:
+            self._note_unseen(last_step, self._rule.probe_steps)
             return True
         is_early = evaluation.step < self._rule.beginning_steps
-        self._num_early += is_early
-        self._num_late += not is_early
         ratio = self._ratio(evaluation.perplexity)
         if ratio > self._rule.threshold:
             verdict = Verdict.AT_THE_BEGINNING if is_early else Verdict.LATER
             self._fluctuated = Judgement(verdict=verdict, step=evaluation.step, ratio=ratio)
+            if not is_early and last_step < self._rule.beginning_steps - 1:
+                self._note_unseen(last_step, evaluation.step)
         else:
             self._worst_ratio = max(self._worst_ratio, ratio)
             self._best = min(self._best, evaluation.perplexity)
+            self._note_unseen(last_step, evaluation.step)
         return self._is_decided()
 
     def judgement(self) -> Judgement:
@@ -140,24 +142,30 @@ class Watch:
         Raises:
             BuildError: it is too little.
         """
-        rule, found = self._rule, self._fluctuated
-        if found is not None and found.verdict is Verdict.AT_THE_BEGINNING:
-            return found
-        self._require(self._num_early, 0, rule.beginning_steps)
-        if found is not None:
-            return found
-        if rule.probe_steps > rule.beginning_steps:
-            self._require(self._num_late, rule.beginning_steps, rule.probe_steps)
-        return Judgement(verdict=Verdict.STEADY, step=None, ratio=self._worst_ratio)
+        if self._fluctuated is None:
+            self._note_unseen(self._last_step, self._rule.probe_steps)
+        if self._unseen is not None:
+            start, stop = self._unseen
+            every = self._rule.validate_every
+            raise BuildError(
+                f"steps {start} to {stop - 1} were not validated, and in more than {every} steps a fluctuation may "
+                f"come and go: validate every {every} steps or more often, such as by `--validate-every {every}` of "
+                f"`curriculum train`."
+            )
+        return self._fluctuated or Judgement(verdict=Verdict.STEADY, step=None, ratio=self._worst_ratio)
 
     def _is_decided(self) -> bool:
-        is_late = self._last_step >= self._rule.beginning_steps
-        return self._fluctuated is not None or (is_late and self._num_early < self._rule.min_evaluations)
+        return self._fluctuated is not None or self._unseen is not None
 
     def _ratio(self, perplexity: float) -> float:
         if not isfinite(perplexity):
             return inf
         return perplexity / self._best if isfinite(self._best) else 1.0
+
+    def _note_unseen(self, last_step: int, step: int) -> None:
+        """Whether too many steps lie between two validations. Who counts them from 1 has the first one step later."""
+        if self._unseen is None and step - max(last_step, 0) > self._rule.validate_every:
+            self._unseen = (last_step + 1, step)
 
     def _refuse_impossible(self, evaluation: Evaluation) -> None:
         if evaluation.step <= self._last_step:
@@ -169,13 +177,4 @@ class Watch:
             raise BuildError(
                 f"perplexity is {evaluation.perplexity:g} at step {evaluation.step}; it is never below 1, as exp(mean "
                 f"loss in nats per target): validation loss has to be written in nats per target."
-            )
-
-    def _require(self, found: int, start: int, stop: int) -> None:
-        least, every = self._rule.min_evaluations, self._rule.validate_every
-        if found < least:
-            raise BuildError(
-                f"steps {start} to {stop - 1} were validated {found} times, and less than {least} are too few to judge "
-                f"by: validate at least every {every} steps, such as by `--validate-every {every}` of `curriculum "
-                f"train`."
             )

@@ -32,7 +32,7 @@ class Start:
     """A length to start from, and the longest warmup that a run from there has room for."""
 
     length: int
-    most_warmup_steps: int
+    most_length_warmup_steps: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +41,7 @@ class SearchSpace:
 
     starts: tuple[Start, ...]
     """rising"""
-    least_warmup_steps: int
+    least_length_warmup_steps: int
     """starts are tried with it"""
     resolution_steps: int
     """the answer is the longest of durations that far apart"""
@@ -52,27 +52,27 @@ class SearchSpace:
         Raises:
             ConfigError: names the value and what is allowed.
         """
-        if self.least_warmup_steps < 1 or self.resolution_steps < 1:
-            raise ConfigError(
-                f"least_warmup_steps is {self.least_warmup_steps} and resolution_steps {self.resolution_steps}; give 1 "
-                f"or more for both."
-            )
+        least = self.least_length_warmup_steps
+        for name, value in (("least_length_warmup_steps", least), ("resolution_steps", self.resolution_steps)):
+            if value < 1:
+                raise ConfigError(f"{name} is {value}; give 1 or more.")
         for start in self.starts:
-            if start.most_warmup_steps < self.least_warmup_steps:
+            most = start.most_length_warmup_steps
+            if most < least:
                 raise ConfigError(
-                    f"least_warmup_steps is {self.least_warmup_steps}, and from a start of {start.length} the warmup "
-                    f"may take {start.most_warmup_steps} steps at most: give less, or more steps or tokens to train."
+                    f"least_length_warmup_steps is {least}, and from a start of {start.length} the warmup may take "
+                    f"{most} steps at most: give less, or more steps or tokens to train."
                 )
         assert self.starts
         assert all(one.length < other.length for one, other in pairwise(self.starts))
 
     def num_durations(self, start: Start) -> int:
         """How many durations there are to choose from."""
-        return -(-(start.most_warmup_steps - self.least_warmup_steps) // self.resolution_steps) + 1
+        return -(-(start.most_length_warmup_steps - self.least_length_warmup_steps) // self.resolution_steps) + 1
 
     def duration(self, start: Start, number: int) -> int:
         """Duration `number` from 0 on, rising; the last is the longest that may be."""
-        return min(self.least_warmup_steps + number * self.resolution_steps, start.most_warmup_steps)
+        return min(self.least_length_warmup_steps + number * self.resolution_steps, start.most_length_warmup_steps)
 
     @property
     def most_probes(self) -> int:
@@ -134,7 +134,7 @@ def doubled_starts(first: int, max_length: int) -> tuple[int, ...]:
 def next_move(space: SearchSpace, verdicts: Mapping[Candidate, Verdict]) -> Probe | Answer:
     """What to do after these verdicts."""
     for start in space.starts:
-        candidate = Candidate(start_length=start.length, length_warmup_steps=space.least_warmup_steps)
+        candidate = Candidate(start_length=start.length, length_warmup_steps=space.least_length_warmup_steps)
         verdict = verdicts.get(candidate)
         if verdict is None:
             return Probe(candidate=candidate)

@@ -27,8 +27,8 @@ Truth = Callable[[Candidate], Verdict]
 
 def space(starts: tuple[int, ...], least: int, most: int, resolution: int) -> SearchSpace:
     return SearchSpace(
-        starts=tuple(Start(length=length, most_warmup_steps=most) for length in starts),
-        least_warmup_steps=least,
+        starts=tuple(Start(length=length, most_length_warmup_steps=most) for length in starts),
+        least_length_warmup_steps=least,
         resolution_steps=resolution,
     )
 
@@ -136,8 +136,8 @@ def test_a_long_warmup_that_fluctuates_at_once_is_too_long_and_not_a_reason_for_
 def test_each_start_has_a_longest_warmup_of_its_own() -> None:
     """From a longer start the same tokens are fewer steps, and so have room for less."""
     where = SearchSpace(
-        starts=(Start(length=8, most_warmup_steps=100), Start(length=16, most_warmup_steps=70)),
-        least_warmup_steps=10,
+        starts=(Start(length=8, most_length_warmup_steps=100), Start(length=16, most_length_warmup_steps=70)),
+        least_length_warmup_steps=10,
         resolution_steps=30,
     )
     assert [where.duration(where.starts[1], number) for number in range(where.num_durations(where.starts[1]))] == [
@@ -163,7 +163,7 @@ def test_spaces_without_a_candidate_are_refused() -> None:
     """In a sentence that says what to give instead."""
     with pytest.raises(ConfigError, match="start of 1024 and the full length is 1024; give a start_length below"):
         doubled_starts(1024, 1024)
-    with pytest.raises(ConfigError, match=r"least_warmup_steps is 30.*from a start of 8.*20 steps at most"):
+    with pytest.raises(ConfigError, match=r"least_length_warmup_steps is 30.*from a start of 8.*20 steps at most"):
         space((8,), 30, 20, 1)
-    with pytest.raises(ConfigError, match="resolution_steps 0; give 1 or more"):
+    with pytest.raises(ConfigError, match="resolution_steps is 0; give 1 or more"):
         space((8,), 3, 20, 0)

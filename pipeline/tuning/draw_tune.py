@@ -1,0 +1,81 @@
+"""A picture of a tune: the perplexity of every probe, and what each candidate came to.
+
+In:  a `TuneResult`.   Out: an SVG file's text.
+Guarantee: matplotlib loads here alone, with none of people's own settings; equal results are equal text.
+"""
+
+from __future__ import annotations
+
+from io import StringIO
+from math import isfinite
+from typing import Any
+
+from matplotlib import rc_context, rcdefaults
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
+
+from pipeline.tuning.fluctuation import Verdict
+from pipeline.tuning.result import JudgedProbe, TuneResult
+
+COLOURS = {Verdict.STEADY: "#0f7b71", Verdict.AT_THE_BEGINNING: "#c93a3a", Verdict.LATER: "#b3580a"}
+MARKERS = {Verdict.STEADY: "o", Verdict.AT_THE_BEGINNING: "X", Verdict.LATER: "s"}
+"""Signs, so that nobody needs the colour."""
+SETTINGS: Any = {"svg.hashsalt": "curriculum-tune", "svg.fonttype": "none", "text.parse_math": False}
+
+
+def draw_tune(result: TuneResult) -> str:
+    """The picture."""
+    with rc_context():
+        rcdefaults()
+        with rc_context(SETTINGS):
+            figure = Figure(figsize=(9, 7), layout="constrained")
+            upper, lower = figure.subplots(2, 1, height_ratios=(3, 2))
+            _perplexities(upper, result)
+            _candidates(lower, result)
+            file = StringIO()
+            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return file.getvalue()
+
+
+def _perplexities(axes: Axes, result: TuneResult) -> None:
+    for number, probe in enumerate(result.probes, start=1):
+        seen = [one for one in probe.run.evaluations if isfinite(one.perplexity)]
+        if not seen:
+            continue
+        steps, values = [one.step for one in seen], [one.perplexity for one in seen]
+        colour = COLOURS[probe.judgement.verdict]
+        axes.plot(steps, values, color=colour, linewidth=1.2, alpha=0.8)
+        axes.annotate(str(number), (steps[-1], values[-1]), color=colour, fontsize=8)
+    axes.axvline(result.rule.beginning_steps, color="#83878f", linewidth=1, linestyle=":")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.5g}")
+    axes.yaxis.set_minor_formatter(LogFormatter())  # as plain text, and only where one decade is not all
+    axes.set_xlim(0, result.rule.probe_steps)
+    axes.set_xlabel("step (left of the line: the very beginning)")
+    axes.set_title("validation perplexity at full length, of each probe", loc="left", fontsize=10)
+
+
+def _candidates(axes: Axes, result: TuneResult) -> None:
+    shown: set[Verdict] = set()
+    for number, probe in enumerate(result.probes, start=1):
+        verdict = probe.judgement.verdict
+        label = None if verdict in shown else verdict.value
+        shown.add(verdict)
+        at = (probe.candidate.length_warmup_steps, probe.candidate.start_length)
+        axes.plot(*at, marker=MARKERS[verdict], color=COLOURS[verdict], linestyle="none", label=label)
+        axes.annotate(str(number), at, xytext=(4, 4), textcoords="offset points", fontsize=8)
+    if result.found is not None:
+        at = (result.found.length_warmup_steps, result.found.start_length)
+        axes.plot(*at, marker="o", markersize=16, markerfacecolor="none", color=COLOURS[Verdict.STEADY])
+    axes.set_yscale("log", base=2)
+    axes.set_yticks(_starts(result.probes), [f"{start:,}" for start in _starts(result.probes)])
+    axes.minorticks_off()
+    axes.margins(0.1, 0.3)
+    axes.set_xlabel("steps of the length warmup")
+    axes.set_title("start length of each candidate, as numbered", loc="left", fontsize=10)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, fontsize=8, frameon=False)
+
+
+def _starts(probes: tuple[JudgedProbe, ...]) -> list[int]:
+    return sorted({probe.candidate.start_length for probe in probes})

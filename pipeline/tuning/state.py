@@ -1,0 +1,159 @@
+"""What a tune has found so far: one small file, written anew after each probe.
+
+In:  what the tune is asked for, and its finished probes.   Out: `tune.json` in its folder; probes of an earlier run.
+Guarantee: the file appears whole or not at all, so that a tune that was killed has lost the probe it was at, and no
+other. Probes of a tune that was asked for something else are never taken for its own.
+
+    {"format": "curriculum-tune", "version": 1, "request": {"lr_warmup_steps": 100, ...}, "probes": [
+      {"start_length": 8, "length_warmup_steps": 300, "num_steps": 30, "num_tokens": 1920, "stopped_early": true,
+       "seconds": 9.5, "evaluations": [[9, 900.0], [19, 500.0], [29, "NaN"]]}]}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curriculum.errors import BuildError, DataError
+from curriculum.json_object import JsonObject
+from curriculum.printable import shown
+from pipeline.publish import Aside, remove
+from pipeline.tuning.candidate import Candidate, Evaluation, ProbeRun
+
+STATE_NAME = "tune.json"
+ASIDE = ".tune-aside"
+FORMAT, VERSION = "curriculum-tune", 1
+SPECIAL = {"NaN": math.nan, "Infinity": math.inf}
+WRITTEN = {repr(value): name for name, value in SPECIAL.items()}
+"""JSON has no such numbers."""
+SHOWN_CHARS = 300
+"""Of a train command, which may be long; what differs often stands at its end."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinishedProbe:
+    """A candidate and what came of it."""
+
+    candidate: Candidate
+    run: ProbeRun
+
+
+def open_state(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> tuple[FinishedProbe, ...]:
+    """The finished probes of an earlier run of the same tune.
+
+    Args:
+        folder: of the tune.
+        request: what it is asked for, as plain JSON values.
+        overwrite: drop what another tune has left.
+
+    Raises:
+        BuildError: the folder holds the probes of another tune.
+        DataError: its state is damaged.
+    """
+    remove(folder / ASIDE)
+    path = folder / STATE_NAME
+    if overwrite or not path.exists():
+        return ()
+    before, probes = _read(path)
+    now = json.loads(json.dumps(request))
+    different = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    if different and probes:
+        changes = "; ".join(f"{key} was {_said(before.get(key))}, now {_said(now.get(key))}" for key in different)
+        raise BuildError(
+            f"{folder}: holds a tune with {len(probes)} finished probes that was asked for something else: {changes}. "
+            f"Repeat its options to continue it, give --overwrite to begin anew, or another --out."
+        )
+    return probes
+
+
+def save_state(folder: Path, request: Mapping[str, Any], probes: Sequence[FinishedProbe]) -> None:
+    """Remember the finished probes.
+
+    Raises:
+        BuildError: they cannot be written.
+    """
+    value = {"format": FORMAT, "version": VERSION, "request": request, "probes": [_to_json(probe) for probe in probes]}
+    write_text(folder, STATE_NAME, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(folder: Path, name: str, text: str) -> None:
+    """A small file of the tune, whole or not at all.
+
+    Raises:
+        BuildError: it cannot be written.
+    """
+    with Aside(folder / ASIDE, folder / name) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))  # a name of a file need not be UTF-8
+    remove(folder / ASIDE)
+
+
+def _to_json(probe: FinishedProbe) -> dict[str, Any]:
+    run = probe.run
+    return {
+        "start_length": probe.candidate.start_length,
+        "length_warmup_steps": probe.candidate.length_warmup_steps,
+        "num_steps": int(run.num_steps),  # people's own probers may count with numpy
+        "num_tokens": int(run.num_tokens),
+        "stopped_early": bool(run.stopped_early),
+        "seconds": float(run.seconds),
+        "evaluations": [[int(one.step), _written(float(one.perplexity))] for one in run.evaluations],
+    }
+
+
+def _read(path: Path) -> tuple[dict[str, Any], tuple[FinishedProbe, ...]]:
+    try:
+        top = JsonObject.parse(path.read_bytes(), str(path))
+        top.one_of("format", (FORMAT,))
+        top.integer("version", least=VERSION, most=VERSION)
+        probes = tuple(map(_probe, top.objects("probes")))
+        if len({probe.candidate for probe in probes}) < len(probes):
+            raise DataError(f"{path}: a candidate stands in it twice.")
+        return top.object("request").raw, probes
+    except DataError as error:
+        raise DataError(
+            f"{error} It is no state that a tune has written, or was damaged since: give --overwrite to begin anew, or "
+            f"another --out."
+        ) from None
+
+
+def _probe(entry: JsonObject) -> FinishedProbe:
+    stopped_early = entry.value("stopped_early")
+    if not isinstance(stopped_early, bool):
+        raise DataError(f"{entry.where}: stopped_early is {shown(stopped_early)}, expected true or false.")
+    return FinishedProbe(
+        candidate=Candidate(
+            start_length=entry.integer("start_length", least=1),
+            length_warmup_steps=entry.integer("length_warmup_steps", least=1),
+        ),
+        run=ProbeRun(
+            evaluations=tuple(_evaluations(entry)),
+            num_tokens=entry.integer("num_tokens"),
+            num_steps=entry.integer("num_steps"),
+            stopped_early=stopped_early,
+            seconds=entry.number("seconds"),
+        ),
+    )
+
+
+def _evaluations(entry: JsonObject) -> Iterator[Evaluation]:
+    for pair in entry.array("evaluations"):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise DataError(f"{entry.where}: {shown(pair)} found, expected a step and a perplexity.")
+        step, perplexity = pair
+        if isinstance(perplexity, str):
+            perplexity = SPECIAL.get(perplexity)
+        if not isinstance(perplexity, int | float) or isinstance(perplexity, bool):
+            raise DataError(f"{entry.where}: perplexity is {shown(pair[1])}, expected a number, 'NaN' or 'Infinity'.")
+        yield Evaluation(step=JsonObject({"step": step}, entry.where).integer("step"), perplexity=float(perplexity))
+
+
+def _written(perplexity: float) -> float | str:
+    return WRITTEN.get(repr(perplexity), perplexity)
+
+
+def _said(value: Any) -> str:
+    return "not given" if value is None else shown(value, SHOWN_CHARS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,40 @@ def test_the_corpus_is_each_text_of_the_packages_once(tmp_path: Path) -> None:
     assert (found["documents"], found["text_bytes"]) == (2, 6)
     assert (tmp_path / "a.jsonl").read_text("utf-8") == '{"text": "one"}\n{"text": "two"}\n'
     assert (tmp_path / "b.jsonl").read_text("utf-8") == ""
+
+
+STUB = """if True:
+    import json, pathlib, sys
+    folder = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+    calls = pathlib.Path("calls")
+    calls.write_text(calls.read_text() + f"{sys.argv[1]} {folder.name}\\n")
+    if sys.argv[1] == "train":
+        loss = "NaN" if "truncation" in folder.name else 1.0
+        (folder / "stability.jsonl").write_text(json.dumps({"step": 0, "loss": loss}) + "\\n")
+        sys.exit(not folder.with_name("may-end").exists() or loss == "NaN")
+"""
+"""A `curriculum` that notes its calls; training fails before it may end, and always where its loss is no number."""
+
+
+def test_the_same_command_goes_on_where_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hours of training: what is finished, a divergence included, is not trained again, and what failed is."""
+    import evidence  # type: ignore[import-not-found]
+    from evidence_matrix import SCALES, runs
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evidence, "CURRICULUM", [sys.executable, "-c", STUB])
+    matrix = runs(SCALES["cpu"], 1)[:2]
+    diverges, fails = "aggressive-truncation-seed0", "aggressive-constant-seed0"
+    called = []
+    for attempt in range(3):
+        (tmp_path / "calls").write_text("")
+        if attempt == 0:
+            with pytest.raises(SystemExit, match=f"curriculum train .*{fails}.* failed: see .*train.out"):
+                evidence.train_all(matrix, tmp_path, ["text.jsonl"], 1, 2)
+            (tmp_path / "runs" / "may-end").touch()
+        else:
+            evidence.train_all(matrix, tmp_path, ["text.jsonl"], 1, 2)
+        called.append([line for line in (tmp_path / "calls").read_text().splitlines() if line.startswith("train")])
+    assert sorted(called[0]) == [f"train {fails}", f"train {diverges}"]
+    assert called[1:] == [[f"train {fails}"], []]
+    assert json.loads((tmp_path / "runs" / fails / "cost.json").read_text()) == {"cpu_seconds": None}, "it was resumed"

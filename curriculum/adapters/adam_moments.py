@@ -4,7 +4,8 @@ In:  an optimizer of torch whose states have `exp_avg_sq` (Adam, AdamW, NAdam ..
 Out: `variance_l1`, `variance_max`, `variance_sqrt_l1`, `variance_sqrt_max` over all parameters, as floats.
 Guarantees: the same numbers however the moments are sharded (see `sharded_moments`); where only a part of the
 parameters has such moments in floating point (Adafactor, 8-bit optimizers, Muon) the four are left out, as numbers of a
-part would pass for those of the model; no copy of all moments; the host waits once, however many parameters there are.
+part would pass for those of the model; no copy of all moments; the host waits once, however many parameters there are
+(once more for a process group that exchanges on the host).
 
     exp_avg_sq 0.25 0.04 and 0.01     variance_l1 0.3    variance_max 0.25    variance_sqrt_l1 0.8    _sqrt_max 0.5
 

@@ -97,8 +97,8 @@ def _unwrapped(optimizer: Any) -> tuple[Any, ProcessGroup | None]:
 
 
 def _device_of(group: ProcessGroup) -> torch.device:
-    """Where tensors are that the group can exchange: moments may have been offloaded to the host."""
+    """Where all its processes can exchange, also one that has no tensor of its own to go by: the host where it can."""
     kinds = {device.type for device in group._device_types}
-    if "cuda" in kinds:
+    if "cuda" in kinds and "cpu" not in kinds:
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu") if "cpu" in kinds else next(iter(group._device_types))

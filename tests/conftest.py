@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from default_build import DefaultBuild, default_build
 from new_text import grow
 from pipeline.build import BuildResult, build
 from pipeline.option_sources import load_options
@@ -65,6 +66,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, text in enumerate(texts[90:]):
         (folder / "sub" / f"{i:02d}.txt").write_bytes(text.encode())
     return folder
+
+
+@pytest.fixture(scope="session")
+def by_default(tmp_path_factory: pytest.TempPathFactory) -> DefaultBuild:
+    """A build that is told nothing; read-only but for the store, on which builds must take turns."""
+    return default_build(tmp_path_factory.mktemp("default"))
 
 
 SMALL: dict[str, Any] = {

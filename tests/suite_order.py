@@ -26,6 +26,7 @@ TOGETHER = {
     **dict.fromkeys(("test_push_to_hub.py", "test_pull_from_hub.py"), "hub"),
     **dict.fromkeys(("test_page_browser.py", "test_page_file.py"), "page"),
     **dict.fromkeys(("test_docs.py", "test_zoo.py"), "default corpus"),
+    **dict.fromkeys(("test_faults.py", "test_signals.py"), "slow corpus"),
 }
 APART = ("test_kills.py",)
 """Its tests take long and share little."""
@@ -42,8 +43,7 @@ LONG = (
     "test_deepspeed_itself.py",
     "test_build.py",
     "test_doctor_command.py",
-    "test_faults.py",
-    "test_signals.py",
+    "slow corpus",
     "test_training_example.py",
     "test_adapter_lightning.py",
     "test_adapter_deepspeed.py",

@@ -3,8 +3,8 @@
 In:  values of a step, by name.   Out: a line; and from a file, the lines again.
 Guarantees: a line is written whole or, by a run that was killed in it, not read; a run that resumes appends, and where
 it goes back to a step, lines before count no more from that step on, so the log reads as if the run had never stopped,
-and nothing that was written is lost. Strict JSON: what is not finite is written as "NaN", "Infinity", "-Infinity".
-What is read are numbers, whoever wrote the log. Standard library only.
+and nothing that was written is lost. Lines of one step, one after the other, are one. Strict JSON: what is not finite
+is written as "NaN", "Infinity", "-Infinity". What is read are numbers, whoever wrote the log. Standard library only.
 
     log = StabilityLog("run/stability.jsonl")
     log.write(0, seq_len=8, loss=4.0)      {"step": 0, "seq_len": 8, "loss": 4.0, "loss_ratio": null, "seconds": 0.1}
@@ -153,12 +153,18 @@ def parse_records(content: bytes, where: str) -> list[Record]:
         DataError: as `read_log`.
     """
     records: list[Record] = []
+    before = -1
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
-        if line.strip():
-            record = parse_record(line, f"{where}, line {number}")
-            while records and records[-1]["step"] >= record["step"]:  # a run that resumed there
-                records.pop()
-            records.append(record)
+        if not line.strip():
+            continue
+        record = parse_record(line, f"{where}, line {number}")
+        if record["step"] == before:  # such as a trainer that writes a validation into a line of its own
+            records[-1] |= record
+            continue
+        while records and records[-1]["step"] >= record["step"]:  # a run that resumed there
+            records.pop()
+        records.append(record)
+        before = record["step"]
     return records
 
 

@@ -57,6 +57,24 @@ class Terminal:
         sys.stderr.flush()
 
 
+class Once:
+    """Says no line twice: for jobs that look at the same corpus again and again."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._said: set[str] = set()
+
+    def stage(self, name: str, *, total: int, unit: str) -> AbstractContextManager[Advance]:
+        """As it is shown."""
+        return self._progress.stage(name, total=total, unit=unit)
+
+    def say(self, message: str) -> None:
+        """One line, if it is new."""
+        if message not in self._said:
+            self._said.add(message)
+            self._progress.say(message)
+
+
 @contextmanager
 def _nothing() -> Iterator[Advance]:
     yield lambda amount: None

@@ -80,9 +80,9 @@ def tune(
       --train-cmd 'bash train.sh {dataset} {steps} {log}' --out my-tune
     curriculum build --config my-tune/tuned.toml --out my-dataset
     """
-    from pipeline.progress import Terminal
+    from pipeline.progress import Once, Terminal
     from pipeline.report_tune import tune_report
-    from pipeline.tuning.run_command import Limits
+    from pipeline.tuning.probe_faults import Limits
     from pipeline.tuning.settings import TuneSettings
     from pipeline.tuning.train_with import train_with
     from pipeline.tuning.tuner import TuneRequest, run_tune
@@ -93,7 +93,7 @@ def tune(
     seconds = {"total_seconds": probe_timeout, "stall_seconds": stall_timeout}
     limits = Limits(**{name: value for name, value in seconds.items() if value is not None})
     settings = TuneSettings(lr_warmup_steps=lr_warmup_steps, **said)
-    progress = Terminal()
+    progress = Once(Terminal())
     request = TuneRequest(
         options=options_of(config, flags),
         settings=settings,

@@ -12,10 +12,11 @@
 
 Read in this order: `candidate.py` (what is tried, and what trying it tells: the seam between the search and whatever
 trains); `fluctuation.py` (when perplexity fluctuates), `search.py` (what to try next) and `settings.py`, all pure;
-`probe_dataset.py` (the first steps of a candidate's full plan as a dataset), `probe_log.py`, `guard.py`,
-`run_command.py`, `called.py`, `run_callable.py` and `prober.py` (training on it in a process that is watched);
-`train_with.py`; `state.py` (what a killed tune goes on with), `result.py`, `tuned_config.py` (the TOML of the answer),
-`draw_tune.py`, `tuner.py` (the wiring). `pipeline/report_tune.py` is the table for a terminal.
+`probe_dataset.py` (the first steps of a candidate's full plan as a dataset), `train_command.py`, `called.py`,
+`run_callable.py`, `guard.py`, `probe_log.py`, `probe_faults.py`, `run_training.py` and `prober.py` (training on it in
+a process that is watched), `train_with.py`; `bounds.py` (where to search), `state.py` (what a killed tune goes on
+with), `result.py`, `tuned_config.py` (the TOML of the answer), `draw_tune.py`, `write_result.py`, and `tuner.py`, the
+wiring. `pipeline/report_tune.py` is the table for a terminal.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from pipeline.tuning.candidate import Candidate, Evaluation, Prober, ProbeRun
 
 if TYPE_CHECKING:
     from pipeline.progress import Progress
+    from pipeline.tuning.probe_faults import Limits
     from pipeline.tuning.result import TuneResult
-    from pipeline.tuning.run_command import Limits
 
 __all__ = ["Candidate", "Evaluation", "ProbeRun", "Prober", "tune"]
 
@@ -67,15 +68,15 @@ def tune(
     """
     from curriculum.errors import ConfigError  # importing the package loads no stage
     from pipeline.option_sources import load_options
-    from pipeline.progress import Silent
-    from pipeline.tuning.run_command import Limits
+    from pipeline.progress import Once, Silent
+    from pipeline.tuning.probe_faults import Limits
     from pipeline.tuning.settings import TuneSettings
     from pipeline.tuning.train_with import own_prober, train_with
     from pipeline.tuning.tuner import TuneRequest, run_tune
 
     if (train is None) == (prober is None):
         raise ConfigError("Give either train (a command or a function) or prober.")
-    progress = progress or Silent()
+    progress = Once(progress or Silent())
     asked = TuneSettings(lr_warmup_steps=lr_warmup_steps, **settings)
     if prober is not None:
         trains = own_prober(prober)

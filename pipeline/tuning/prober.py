@@ -2,7 +2,7 @@
 
 In:  the options of the build, what to train with, a folder.   Out: a `ProbeRun` for each candidate.
 Guarantee: what a probe prints and its log stay in a folder of its own; its dataset and checkpoints are gone when it has
-ended, in whatever way. A probe that is run again replaces what it has left.
+ended, well or not. What a killed one has left is gone when it is run again.
 
     FOLDER/start00008-warmup00000300-steps00000120/log.jsonl
     FOLDER/start00008-warmup00000300-steps00000120/output.txt
@@ -24,7 +24,9 @@ from pipeline.progress import Progress
 from pipeline.publish import make_folder, remove
 from pipeline.tuning.candidate import Candidate, Evaluation, ProbeRun
 from pipeline.tuning.probe_dataset import cut_probe
-from pipeline.tuning.run_command import Limits, Training, train
+from pipeline.tuning.probe_faults import Limits
+from pipeline.tuning.run_training import train
+from pipeline.tuning.train_command import Training
 
 LOG, OUTPUT = "log.jsonl", "output.txt"
 WILDCARD = re.compile(r"[*?\[]")
@@ -65,7 +67,7 @@ class DatasetProber:
 
         Raises:
             PlanError, ConfigError: the candidate cannot be built, or its full training has fewer steps.
-            BuildError: as `pipeline.build.build` and `pipeline.tuning.run_command.train`.
+            BuildError: as `pipeline.build.build` and `pipeline.tuning.run_training.train`.
         """
         began = time.monotonic()
         folder = probe_folder(self.folder, candidate, num_steps)
@@ -91,6 +93,7 @@ class DatasetProber:
                 output=folder / OUTPUT,
                 limits=self.limits,
                 stop_now=stop_now,
+                progress=self.progress,
             )
         finally:
             remove(dataset)

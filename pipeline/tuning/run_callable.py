@@ -19,7 +19,7 @@ from typing import Any
 
 from curriculum.errors import ConfigError
 from pipeline.tuning import called
-from pipeline.tuning.run_command import Training
+from pipeline.tuning.train_command import Training
 
 
 def training_function(function: Callable[[str, int, str], object]) -> Training:

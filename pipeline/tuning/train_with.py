@@ -15,10 +15,11 @@ from pathlib import Path
 from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.tuning.candidate import Prober
+from pipeline.tuning.probe_faults import Limits
 from pipeline.tuning.prober import DatasetProber
 from pipeline.tuning.run_callable import training_function
-from pipeline.tuning.run_command import Limits, training_command
 from pipeline.tuning.settings import TuneSettings
+from pipeline.tuning.train_command import training_command
 
 TrainingFunction = Callable[[str, int, str], object]
 """`train(dataset, steps, log)`, as docs/tuning.md says it."""

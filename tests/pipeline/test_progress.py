@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline import progress
-from pipeline.progress import Terminal, lines
+from pipeline.progress import Once, Terminal, lines
 
 
 class Clock:
@@ -66,3 +66,11 @@ def test_in_a_log_it_is_on_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     heard = capsys.readouterr()
     assert heard.out == ""
     assert heard.err.startswith("cut 5 of 10 B, ")
+
+
+def test_a_line_that_was_said_is_not_said_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """A tune plans the same corpus a dozen times; what is left out of it is news once."""
+    once = Once(Terminal())
+    for line in ("3 files are left out.", "probe 1", "3 files are left out.", "probe 2"):
+        once.say(line)
+    assert capsys.readouterr().err.splitlines() == ["3 files are left out.", "probe 1", "probe 2"]

@@ -16,7 +16,7 @@ from pipeline.progress import Silent
 from pipeline.tuning.candidate import Candidate
 from pipeline.tuning.probe_dataset import full_plan, tunable
 from pipeline.tuning.prober import DatasetProber
-from pipeline.tuning.run_command import training_command
+from pipeline.tuning.train_command import training_command
 
 TRAINER = """
 import json, sys

@@ -13,15 +13,19 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from curriculum.errors import BuildError, ConfigError
-from pipeline.tuning import run_command
+from pipeline.progress import Silent
+from pipeline.tuning import run_training
 from pipeline.tuning.candidate import Evaluation
+from pipeline.tuning.probe_faults import Limits
 from pipeline.tuning.probe_log import ProbeLog
 from pipeline.tuning.run_callable import training_function
-from pipeline.tuning.run_command import Limits, Trained, Training, train, training_command
+from pipeline.tuning.run_training import Trained, train
+from pipeline.tuning.train_command import Training, training_command
 
 START = "import json, math, os, subprocess, sys, time\nlog = open(sys.argv[3], 'a', buffering=1)\n"
 """What every fake trainer begins with; its arguments are dataset, steps and log."""
@@ -49,7 +53,9 @@ def probe(tmp_path: Path) -> Callable[..., Trained]:
         log, output = tmp_path / "log.jsonl", tmp_path / "output.txt"
         values = {"dataset": tmp_path, "steps": 10, "log": log}
         own = Limits(**limits)
-        return train(training, values, num_steps=10, log=log, output=output, limits=own, stop_now=stop_now)
+        return train(
+            training, values, num_steps=10, log=log, output=output, limits=own, stop_now=stop_now, progress=Silent()
+        )
 
     return run
 
@@ -113,7 +119,7 @@ def test_what_ignores_sigterm_is_killed(
     probe: Callable[..., Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a worker with a session of its own, as torchrun starts them, is not left behind on the GPU."""
-    monkeypatch.setattr(run_command, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(run_training, "GRACE_SECONDS", 0.3)
     code = """
 import signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -159,15 +165,22 @@ def test_the_end_of_what_it_printed_is_shown(probe: Callable[..., Trained]) -> N
     assert "\n    5\n" not in said
 
 
-def test_a_training_that_hangs_is_ended(probe: Callable[..., Trained]) -> None:
-    """Without progress, or in all."""
-    silent = 'log.write(\'{"step": 0, "loss": 5}\\n\'); print("waiting", flush=True); time.sleep(60)'
-    said = failure(probe, silent, stall_seconds=0.2)
-    assert "ended after 1 of 10 steps" in said
-    assert "no new line for 0.2 seconds" in said
-    assert said.endswith("\n    waiting")
+def test_a_training_that_hangs_is_ended(
+    probe: Callable[..., Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a new line for ten minutes, which pass at once where it waits; or when it takes too long in all."""
     busy = 'while True: log.write(\'{"step": 1, "loss": 5}\\n\'); time.sleep(0.05)'
     assert "longer than 0.2 seconds" in failure(probe, busy, total_seconds=0.2)
+
+    minutes = iter(range(1000))
+    output = tmp_path / "output.txt"
+    clock = SimpleNamespace(monotonic=lambda: 60 * next(minutes) if output.read_text() else 0)
+    monkeypatch.setattr(run_training, "time", clock)
+    output.write_text("")
+    said = failure(probe, 'log.write(\'{"step": 1, "loss": 5}\\n\'); print("waiting", flush=True); time.sleep(60)')
+    assert "ended after 2 of 10 steps" in said
+    assert "no new line for 600 seconds" in said
+    assert said.endswith("\n    waiting")
 
 
 def test_more_steps_than_asked_for_are_not_waited_for(probe: Callable[..., Trained]) -> None:
@@ -185,10 +198,11 @@ def test_a_tune_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
     words = fake(f'helper = subprocess.Popen(["sleep", "60"]); {helper}').words
     tune = f"""
 from pathlib import Path
-from pipeline.tuning.run_command import *
+from pipeline.progress import Silent
+from pipeline.tuning.run_training import *
 values = {{"dataset": "d", "steps": 10, "log": {str(log)!r}}}
 train(Training(name="it", words={words!r}), values, num_steps=10, log=Path({str(log)!r}),
-      output=Path({str(tmp_path / "output")!r}), limits=Limits(), stop_now=lambda evaluation: False)
+      output=Path({str(tmp_path / "output")!r}), limits=Limits(), stop_now=lambda evaluation: False, progress=Silent())
 """
     process = subprocess.Popen([sys.executable, "-c", tune])
     while not started.is_file() or len(started.read_text().split()) < 2:
@@ -214,7 +228,7 @@ def test_an_interruption_ends_the_training(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(
             training, values, num_steps=10, log=log, output=tmp_path / "output", limits=Limits(),
-            stop_now=lambda evaluation: False,
+            stop_now=lambda evaluation: False, progress=Silent(),
         )  # fmt: skip
     ended(started)
 

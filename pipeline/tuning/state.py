@@ -25,7 +25,7 @@ from pipeline.publish import Aside, remove
 from pipeline.tuning.candidate import Candidate, Evaluation, ProbeRun
 
 STATE_NAME = "tune.json"
-ASIDE = "aside"
+ASIDE = ".tune-aside"
 FORMAT, VERSION = "curriculum-tune", 1
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf}
 WRITTEN = {repr(value): name for name, value in SPECIAL.items()}

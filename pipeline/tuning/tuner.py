@@ -10,31 +10,27 @@ on where a tune was killed, and a finished one is shown again without training.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from curriculum.errors import BuildError
-from pipeline.build import prepare_plan
 from pipeline.build_identity import build_identity
 from pipeline.lock import locked
 from pipeline.options import Options
-from pipeline.progress import Progress, Silent
-from pipeline.requested_plan import pacing_of
+from pipeline.progress import Progress
 from pipeline.store import ALGORITHM
+from pipeline.tuning.bounds import search_space, starts_of, tokenized_corpus
 from pipeline.tuning.candidate import Candidate, Prober
 from pipeline.tuning.fluctuation import Judgement, Verdict, Watch, judge
-from pipeline.tuning.probe_dataset import full_plan, tunable
+from pipeline.tuning.probe_dataset import tunable
 from pipeline.tuning.result import JudgedProbe, TuneResult
-from pipeline.tuning.search import Answer, Found, NoDuration, Probe, SearchSpace, Start, doubled_starts, next_move
-from pipeline.tuning.settings import MOST_FRAC, TuneSettings, refuse_searched
-from pipeline.tuning.state import FinishedProbe, open_state, save_state, write_text
+from pipeline.tuning.search import Answer, Probe, SearchSpace, next_move
+from pipeline.tuning.settings import TuneSettings, refuse_searched
+from pipeline.tuning.state import FinishedProbe, open_state, save_state
 from pipeline.tuning.train_with import TrainWith
-from pipeline.tuning.tuned_config import tuned_config
-
-CONFIG_NAME, PLOT_NAME = "tuned.toml", "tune.svg"
+from pipeline.tuning.write_result import forget_result, write_result
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,48 +53,23 @@ def run_tune(request: TuneRequest, progress: Progress) -> TuneResult:
     """
     refuse_searched(request.options)
     options = tunable(request.options, progress.say)
-    starts = doubled_starts(request.settings.first_start(options), pacing_of(options).lengths[-1])
+    starts = starts_of(options, request.settings)
     prober = request.trains.prober_of(options)
     with locked(request.folder, others="--out"):
-        tokenized = prepare_plan(_longest(options, request.settings, starts[0]), progress)[1]
-        corpus = {source.name: source.fingerprint for source in tokenized.sources}
-        asked = _asked(request, options, {"corpus": corpus, "tokenizer_sha256": tokenized.tokenizer.sha256})
-        space = _space(options, request.settings, starts)
+        corpus = tokenized_corpus(options, request.settings, starts[0], progress)
+        space = search_space(options, request.settings, starts, progress.say)
+        asked = _asked(request, options, corpus)
         finished = open_state(request.folder, asked, overwrite=request.overwrite)
         answer, probes = _search(request, asked, space, finished, prober, progress)
-        return _result(request, options, space, answer, probes)
+        return write_result(request.folder, options, space, request.settings.rule, answer, probes)
 
 
-def _longest(options: Options, settings: TuneSettings, start: int) -> Options:
-    """The options with the longest warmup from a start."""
-    steps = settings.most_length_warmup_steps
-    return replace(options, start_length=start, length_warmup_steps=steps, frac=MOST_FRAC if steps is None else None)
-
-
-def _space(options: Options, settings: TuneSettings, starts: tuple[int, ...]) -> SearchSpace:
-    """The longest warmup of each start is that of its own plan: the same tokens are fewer steps from a longer one."""
-    plans = [prepare_plan(_longest(options, settings, start), Silent())[0].plan for start in starts]
-    most = [int(plan.schedule["length_warmup_steps"]) for plan in plans]
-    return SearchSpace(
-        starts=tuple(Start(length=n, most_length_warmup_steps=steps) for n, steps in zip(starts, most, strict=True)),
-        least_length_warmup_steps=settings.least,
-        resolution_steps=settings.resolution,
-    )
-
-
-def _asked(request: TuneRequest, options: Options, known: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(request: TuneRequest, options: Options, corpus: Mapping[str, Any]) -> dict[str, Any]:
     """What two tunes must have in common, so that probes of one count in the other."""
-    identity = build_identity(options)
-    build = {name: value for name, value in identity.items() if name not in ("frac", "start_length")}
-    first = request.settings.first_start(options)
-    return {
-        **build,
-        **request.settings.to_json(),
-        **known,
-        "start_length": first,
-        "trains": request.trains.name,
-        "algorithm": ALGORITHM,
-    }
+    begins = replace(options, start_length=request.settings.first_start(options))
+    build = {name: value for name, value in build_identity(begins).items() if name != "frac"}
+    own = {"trains": request.trains.name, "algorithm": ALGORITHM}
+    return {**build, **request.settings.to_json(), **corpus, **own}
 
 
 def _search(
@@ -123,43 +94,10 @@ def _search(
             raise BuildError(f"{name}, cannot be judged: {error}") from None
         probes[candidate] = _judged(FinishedProbe(candidate=candidate, run=run), judgement)
         done = [FinishedProbe(candidate=one.candidate, run=one.run) for one in probes.values()]
+        forget_result(request.folder)
         save_state(request.folder, asked, done)
         progress.say(f"{name[0].upper()}{name[1:]}: {_in_words(judgement)}.")
     return move, tuple(probes.values())
-
-
-def _result(
-    request: TuneRequest,
-    options: Options,
-    space: SearchSpace,
-    answer: Answer,
-    probes: tuple[JudgedProbe, ...],
-) -> TuneResult:
-    candidate = _of(answer)
-    planned = full_plan(options, candidate, Silent())
-    result = TuneResult(
-        folder=request.folder,
-        answer=answer,
-        probes=probes,
-        rule=request.settings.rule,
-        space=space,
-        full_plan=planned.plan,
-    )
-    config: Path | None = None
-    plot: Path | None = None
-    notes: tuple[str, ...] = ()
-    if isinstance(answer, Found):
-        config = request.folder / CONFIG_NAME
-        comments = (f"Found by `curriculum tune`: {_named(candidate)}.", result.sentence())
-        write_text(request.folder, CONFIG_NAME, tuned_config(options, candidate, comments))
-    if importlib.util.find_spec("matplotlib") is None:
-        notes = ("There is no picture without matplotlib: pip install 'seqlen-curriculum[report]'.",)
-    else:
-        from pipeline.tuning.draw_tune import draw_tune  # half a second
-
-        plot = request.folder / PLOT_NAME
-        write_text(request.folder, PLOT_NAME, draw_tune(result))
-    return replace(result, config=config, plot=plot, notes=notes)
 
 
 def _judged(probe: FinishedProbe, judgement: Judgement) -> JudgedProbe:
@@ -170,17 +108,10 @@ def _verdicts(probes: Mapping[Candidate, JudgedProbe]) -> dict[Candidate, Verdic
     return {candidate: probe.judgement.verdict for candidate, probe in probes.items()}
 
 
-def _of(answer: Answer) -> Candidate:
-    """The candidate that the search ended with."""
-    if isinstance(answer, Found):
-        return answer.candidate
-    return answer.shortest if isinstance(answer, NoDuration) else answer.last
-
-
 def _announced(space: SearchSpace, probe_steps: int, validate_every: int, num_done: int) -> str:
     lengths = ", ".join(str(start.length) for start in space.starts)
     most = max(start.most_length_warmup_steps for start in space.starts)
-    went_on = f" {num_done} of them are there from an earlier run." if num_done else ""
+    went_on = f" Finished in an earlier run: {num_done}." if num_done else ""
     return (
         f"Starts {lengths}; warmups of {space.least_length_warmup_steps:,} to {most:,} steps, every "
         f"{space.resolution_steps:,}: at most {space.most_probes} probes of {probe_steps:,} steps, validated at least "

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from click.testing import CliRunner
@@ -30,8 +30,10 @@ WARMUP = 10
 class World:
     """A prober: starts below `smallest` fluctuate at step 5, warmups above `longest` at step 25."""
 
-    def __init__(self, smallest: int, longest: float, *, dies_at: int | None = None, every: int = 2) -> None:
-        self.smallest, self.longest, self.dies_at, self.every = smallest, longest, dies_at, every
+    every = 2
+
+    def __init__(self, smallest: int, longest: float, *, dies_at: int | None = None, spike: float = 999.0) -> None:
+        self.smallest, self.longest, self.dies_at, self.spike = smallest, longest, dies_at, spike
         self.probed: list[Candidate] = []
 
     def __call__(self, candidate: Candidate, num_steps: int, stop_now: Callable[[Evaluation], bool], /) -> ProbeRun:
@@ -43,7 +45,7 @@ class World:
         )
         evaluations: list[Evaluation] = []
         for step in range(1, num_steps, self.every):
-            evaluations.append(Evaluation(step=step, perplexity=999.0 if step == bad else 100 - step))
+            evaluations.append(Evaluation(step=step, perplexity=self.spike if step == bad else 100 - step))
             if stop_now(evaluations[-1]):
                 break
         trained = evaluations[-1].step + 1
@@ -177,17 +179,37 @@ def test_where_every_duration_works_the_longest_is_the_answer_and_says_so(run: T
     assert max(probe.candidate.length_warmup_steps for probe in bounded.probes) == 77
 
 
+def test_starts_that_the_schedule_cannot_have_are_left_out(run: Tune, options: dict[str, Any], tmp_path: Path) -> None:
+    """From 32 to 64 by multiples of 16 there are three lengths, no four stages; nobody may ever need that start."""
+
+    class Heard(Silent):
+        lines: ClassVar[list[str]] = []
+
+        def say(self, message: str) -> None:
+            self.lines.append(message)
+
+    stages = {**options, "multiple_of": 16, "schedule": "step", "stages": 4}
+    result = tune(stages, lr_warmup_steps=WARMUP, prober=World(8, 95), out=tmp_path / "tune", progress=Heard())
+    assert [start.length for start in result.space.starts] == [16]
+    assert any("Starts from 32 on are left out: stages 4 is more than" in line for line in Heard.lines)
+
+
 def test_where_nothing_works_the_probes_are_kept_and_there_is_no_answer(run: Tune, tmp_path: Path) -> None:
     """A made-up answer would be trained with; the sentences say what to try instead."""
-    no_start = run(World(999, inf))
+    assert run(World(8, inf)).config == tmp_path / "tune" / "tuned.toml"
+    no_start = run(World(999, inf, spike=inf), overwrite=True)
     assert isinstance(no_start.answer, NoStart)
+    assert not (tmp_path / "tune" / "tuned.toml").exists(), "the answer of the tune before"
+    assert "8       30        6      -  fluctuates at the very beginning, at step 5: it diverged" in tune_report(
+        no_start
+    )
+    json.dumps(no_start.to_json(), allow_nan=False)
     assert no_start.found is no_start.config is None
     assert "at the very beginning from every start from 8 to 32, so a longer start is no cure" in no_start.sentence()
     assert no_start.plot is not None
     no_duration = run(World(16, 29), overwrite=True)
     assert isinstance(no_duration.answer, NoDuration)
     assert "From a start of 16 perplexity is steady at the very beginning, but" in no_duration.sentence()
-    assert not (tmp_path / "tune" / "tuned.toml").exists()
     assert len(no_duration.to_json()["probes"]) == 2
 
 

@@ -1,0 +1,76 @@
+"""Where a tune searches: the starts, and for each the longest warmup that the full training has room for.
+
+In:  the options of all probes, settings.   Out: a `SearchSpace`, and what identifies the corpus.
+Guarantee: the bounds are those of real plans: from a longer start the same tokens are fewer steps, of which the warmup
+may take fewer. The corpus is tokenized here, where the store does not hold it yet; each further plan takes 0.2 s.
+
+    8 -> 64, 400 steps, LR warmup 10      starts 8, 16, 32, durations 30 to 320 (0.8 of the steps), every 10
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from curriculum.errors import PlanError
+from pipeline.build import prepare_plan
+from pipeline.option_fields import DEFAULT_MAX_LENGTH
+from pipeline.options import Options
+from pipeline.progress import Progress, Silent
+from pipeline.tuning.search import SearchSpace, Start, doubled_starts
+from pipeline.tuning.settings import MOST_FRAC, TuneSettings
+
+
+def starts_of(options: Options, settings: TuneSettings) -> tuple[int, ...]:
+    """The starts to try, before anything is read.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    full_length = DEFAULT_MAX_LENGTH if options.max_length is None else options.max_length
+    return doubled_starts(settings.first_start(options), full_length)
+
+
+def tokenized_corpus(options: Options, settings: TuneSettings, start: int, progress: Progress) -> dict[str, Any]:
+    """Tokenize the corpus, if that was not done; what it is known by.
+
+    Raises:
+        PlanError, ConfigError, BuildError: as `pipeline.build.prepare_plan`.
+    """
+    tokenized = prepare_plan(_longest(options, settings, start), progress)[1]
+    corpus = {source.name: source.fingerprint for source in tokenized.sources}
+    return {"corpus": corpus, "tokenizer_sha256": tokenized.tokenizer.sha256}
+
+
+def search_space(
+    options: Options, settings: TuneSettings, starts: tuple[int, ...], say: Callable[[str], None]
+) -> SearchSpace:
+    """The starts that the schedule can have, and the longest warmup of each.
+
+    Raises:
+        PlanError, ConfigError: the first one has no room for a warmup.
+    """
+    found: list[Start] = []
+    for length in starts:
+        try:
+            plan = prepare_plan(_longest(options, settings, length), Silent())[0].plan
+        except PlanError as error:
+            if not found:
+                raise
+            say(f"Starts from {length} on are left out: {error}")
+            break
+        most = int(plan.schedule["length_warmup_steps"])
+        if found and most < settings.least:
+            say(f"Starts from {length} on are left out: their warmup may take {most} steps at most.")
+            break
+        found.append(Start(length=length, most_length_warmup_steps=most))
+    return SearchSpace(
+        starts=tuple(found), least_length_warmup_steps=settings.least, resolution_steps=settings.resolution
+    )
+
+
+def _longest(options: Options, settings: TuneSettings, start: int) -> Options:
+    """The options with the longest warmup from a start."""
+    steps = settings.most_length_warmup_steps
+    return replace(options, start_length=start, length_warmup_steps=steps, frac=MOST_FRAC if steps is None else None)

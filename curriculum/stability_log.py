@@ -2,12 +2,14 @@
 
 In:  values of a step, by name.   Out: a line; and from a file, the lines again.
 Guarantees: a line is written whole or, by a run that was killed in it, not read; a run that resumes appends, and where
-it trains steps again their first lines go, so the log reads as if the run had never stopped. Strict JSON: what is not
-finite is written as "NaN", "Infinity", "-Infinity". Standard library only.
+it goes back to a step, lines before count no more from that step on, so the log reads as if the run had never stopped,
+and nothing that was written is lost. Strict JSON: what is not finite is written as "NaN", "Infinity", "-Infinity".
+What is read are numbers, whoever wrote the log. Standard library only.
 
     log = StabilityLog("run/stability.jsonl")
     log.write(0, seq_len=8, loss=4.0)      {"step": 0, "seq_len": 8, "loss": 4.0, "loss_ratio": null, "seconds": 0.1}
     log.write(1, seq_len=8, loss=5.0)      {"step": 1, "seq_len": 8, "loss": 5.0, "loss_ratio": 1.25, "seconds": 0.2}
+    log.add(validation_loss=4.5)           the same line, and "validation_loss": 4.5 in it
 
 Keys that this project writes, all of them optional but `step`:
 
@@ -30,18 +32,32 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic
-from typing import IO, Any
+from typing import Any
 
-from curriculum.errors import DataError
+from curriculum.errors import ConfigError, DataError
 from curriculum.printable import one_line, shown
 from curriculum.stability import LossRatio
 
 Record = dict[str, Any]
 """One line: `step` is an int, other numbers are floats (or ints), None where there is no value."""
+COUNTS = ("seq_len", "tokens")
+NUMBERS = (
+    "loss",
+    "loss_ratio",
+    "grad_norm",
+    "learning_rate",
+    "variance_l1",
+    "variance_max",
+    "variance_sqrt_l1",
+    "variance_sqrt_max",
+    "validation_loss",
+    "seconds",
+)
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_MOST = 2**63
 
 
 class StabilityLog:
@@ -53,20 +69,30 @@ class StabilityLog:
         Args:
             path: the file; folders above it are made.
             start_step: the step that is written next; lines from there on, of a run that went on after its checkpoint,
-                are removed.
+                count no more.
 
         Raises:
             DataError: what is there is no such log.
         """
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = _lines_before(start_step, self.path) if self.path.exists() else []
         self._ratio = LossRatio()
-        for _, record in kept:
-            self._ratio.of(record.get("loss"))
-        seconds = kept[-1][1].get("seconds", 0.0) if kept else 0.0
+        seconds = 0.0
+        whole_bytes = 0
+        if self.path.exists():
+            content = self.path.read_bytes()
+            whole_bytes = content.rfind(b"\n") + 1
+            for record in parse_records(content, str(self.path)):
+                if record["step"] < start_step:
+                    self._ratio.of(record.get("loss"))
+                    seconds = record.get("seconds") or seconds
         self._began = monotonic() - seconds
-        self._file: IO[bytes] = _file_of(self.path, b"".join(line for line, _ in kept))
+        # Not opened to append: `add` writes the last line anew.
+        self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        self._file.truncate(whole_bytes)
+        self._start = self._stop = whole_bytes
+        """bytes of the line that was written last"""
+        self._last: Record | None = None
 
     def write(self, step: int, **values: float | None) -> Record:
         """Append the line of a step; `loss_ratio` and `seconds` are added."""
@@ -74,66 +100,89 @@ class StabilityLog:
         if "loss" in values:
             record["loss_ratio"] = self._ratio.of(values["loss"])
         record["seconds"] = round(monotonic() - self._began, 3)
-        line = json.dumps({key: _strict(value) for key, value in record.items()}, allow_nan=False)
-        self._file.write(line.encode() + b"\n")
+        self._start = self._stop
+        self._put(record)
         return record
+
+    def add(self, **values: float | None) -> Record:
+        """Add values to the line that was written last.
+
+        Raises:
+            ConfigError: none was written since the log was opened.
+        """
+        if self._last is None:
+            raise ConfigError(f"{self.path}: add(...) has no line to add to; write(step, ...) one first.")
+        record = {**self._last, **values}
+        self._put(record)
+        return record
+
+    def _put(self, record: Record) -> None:
+        line = json.dumps({key: _strict(value) for key, value in record.items()}, allow_nan=False)
+        self._file.seek(self._start)
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+        self._stop = self._file.tell()
+        self._last = record  # `add` makes it longer, so that nothing of it is left behind
 
     def close(self) -> None:
         """Close the file; every line is in it already."""
         self._file.close()
 
 
-def _lines_before(step: int, path: Path) -> list[tuple[bytes, Record]]:
-    """The whole lines of earlier steps, as they are, with what they say."""
-    lines = path.read_bytes().split(b"\n")[:-1]
-    parsed = [(line + b"\n", parse_record(line, f"{path}, line {number}")) for number, line in enumerate(lines, 1)]
-    return [(line, record) for line, record in parsed if record["step"] < step]
-
-
-def _file_of(path: Path, content: bytes) -> IO[bytes]:
-    """The file open for appending, after it holds just these bytes; a line is one write, and in the file at once."""
-    if not path.exists() or path.read_bytes() != content:
-        aside = path.with_name(f"{path.name}.new")
-        aside.write_bytes(content)
-        aside.replace(path)
-    return open(path, "ab", buffering=0)
-
-
 def read_log(path: str | os.PathLike[str]) -> list[Record]:
     """The records of a log in the order of their steps, each step once.
 
     Raises:
-        DataError: there is no such file, a line is no JSON object with an integer `step`, or there is no line at all.
+        DataError: there is no such file, a line is no JSON object with an integer `step`, one of the keys above has a
+            value that is no number, or there is no line at all.
     """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give the log of a training run.") from None
-    records = list(parse_records(content, str(path)))
+    records = parse_records(content, str(path))
     if not records:
         raise DataError(f"{path}: no whole line is in it; the run ended before its first step.")
     return records
 
 
-def parse_records(content: bytes, where: str) -> Iterator[Record]:
+def parse_records(content: bytes, where: str) -> list[Record]:
     """The records in the bytes of a log, as `read_log`; a last line without its end is left out.
 
     Raises:
-        DataError: a line is no JSON object with an integer `step`.
+        DataError: as `read_log`.
     """
-    by_step: dict[int, Record] = {}
+    records: list[Record] = []
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
         if line.strip():
             record = parse_record(line, f"{where}, line {number}")
-            by_step[record["step"]] = record
-    return (by_step[step] for step in sorted(by_step))
+            while records and records[-1]["step"] >= record["step"]:  # a run that resumed there
+                records.pop()
+            records.append(record)
+    return records
+
+
+def checked(record: Any, where: str) -> Record:
+    """A JSON value as a record.
+
+    Raises:
+        DataError: it is no object with an integer `step` and numbers under the keys above.
+    """
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: {shown(record)} found; a log holds one JSON object per optimizer step.")
+    return {
+        **record,
+        **_integers(record, ("step",), where, needed=True),
+        **_integers(record, COUNTS, where),
+        **_numbers(record, where),
+    }
 
 
 def parse_record(line: bytes, where: str) -> Record:
     """The record of one whole line.
 
     Raises:
-        DataError: it is no JSON object with an integer `step`.
+        DataError: as `read_log`.
     """
     try:
         record = json.loads(line.decode("utf-8"))
@@ -141,12 +190,36 @@ def parse_record(line: bytes, where: str) -> Record:
         raise DataError(
             f"{where}: not JSON ({one_line(error)}); a log holds one JSON object per optimizer step."
         ) from None
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: {shown(record)} found; a log holds one JSON object per optimizer step.")
-    step = record.get("step")
-    if type(step) is not int or step < 0:
-        raise DataError(f"{where}: step is {shown(step)}, expected an integer of at least 0.")
-    return {key: _NOT_FINITE.get(value, value) if isinstance(value, str) else value for key, value in record.items()}
+    return checked(record, where)
+
+
+def _integers(record: Record, keys: Iterable[str], where: str, *, needed: bool = False) -> Record:
+    found = {}
+    for key in keys:
+        value = record.get(key)
+        if value is None and not needed:
+            continue
+        if type(value) is not int or not 0 <= value < _MOST:
+            raise DataError(f"{where}: {key} is {shown(value)}, expected an integer of at least 0.")
+        found[key] = value
+    return found
+
+
+def _numbers(record: Record, where: str) -> Record:
+    found = {}
+    for key in NUMBERS:
+        value = record.get(key)
+        if isinstance(value, str):
+            value = _NOT_FINITE.get(value, value)
+        if value is None:
+            continue
+        if type(value) not in (int, float):
+            raise DataError(f'{where}: {key} is {shown(value)}, which is no number ("NaN" and "Infinity" are).')
+        try:
+            found[key] = float(value)
+        except OverflowError:  # an integer of hundreds of digits
+            found[key] = math.inf if value > 0 else -math.inf
+    return found
 
 
 def _strict(value: float | None) -> float | str | None:

@@ -16,7 +16,7 @@ import click
 
 from curriculum.errors import ConfigError, CurriculumError, PlanError
 from curriculum.printable import printable_text
-from pipeline.commands import export, look, make, report, share, train, tune
+from pipeline.commands import export, look, make, report, share, stability, train, tune
 from pipeline.commands.parameters import CONCEAL
 from pipeline.interruption import Interrupted, ending_on_signals, interruption_behind
 
@@ -91,6 +91,7 @@ COMMANDS: tuple[click.Command, ...] = (
     share.pull,
     export.export,
     train.train,
+    stability.stability,
     train.doctor,
     tune.tune,
 )

@@ -101,3 +101,35 @@ def test_what_a_push_costs_next_to_a_copy_is_measured(small_dataset: Path, tmp_p
     assert len(measured["pairs"]) == 3
     assert all(each["mb_per_s"] > 0 for each in measured["pairs"].values())
     assert "push to a folder" in sharing.table(measured)
+
+
+def test_run_time_curricula_are_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counts are known beforehand: 10 steps of 2 rows, lengths 8 8 16 16 24 and 32, loaded as 32."""
+    import runtime_curricula  # type: ignore[import-not-found]
+    import runtime_report  # type: ignore[import-not-found]
+
+    monkeypatch.setitem(sys.modules, "deepspeed", None)  # importing it takes as long as all of this
+    corpus = (str(folder / "corpus"),)
+    measured = runtime_curricula.measure(folder, quick=True, parts=("tokens", "train", "resume"), corpus=corpus)
+    ways, resumed = measured["train"], measured["resume"]
+    assert (ways["DeepSpeed-style"]["loaded_tokens"], ways["DeepSpeed-style"]["trained_tokens"]) == (640, 496)
+    assert ways["DeepSpeed-style"]["int64_bytes_loaded"] == 8 * 10 * 2 * 33
+    assert ways["compiled, truncate"]["int64_bytes_loaded"] == 8 * (496 + 10 * 2), "inputs and labels are one memory"
+    for name in ("compiled, truncate", "compiled, segment"):
+        assert ways[name]["loaded_tokens"] == ways[name]["trained_tokens"] == 496, name
+    assert ways["Composer-style, segment"]["loaded_tokens"] < 640, "it cuts off the rest of a batch, no more"
+    same = {name: case["same"] for name, case in resumed.items() if name != "stopped_after"}
+    assert same.pop("DeepSpeed legacy, as it is") == 0
+    assert set(same.values()) == {5}
+    assert "| gpt2-1.5b | 1.567 |" in runtime_report.tables(measured)
+
+
+def test_shapes_that_torch_does_not_compile_are_counted(folder: Path) -> None:
+    """From the limit on torch runs a function as it is, with no more than a warning."""
+    import shape_compiles  # type: ignore[import-not-found]
+    from length_data import Setting  # type: ignore[import-not-found]
+
+    told = shape_compiles.Told(name="", dynamic=False, limit=2)
+    setting = Setting(max_length=32, layers=1, width=16, heads=1)
+    found = shape_compiles.compiles(setting, 100, [(2, 8), (2, 16), (2, 24)], told, "eager")
+    assert (found.graphs, found.uncompiled_shapes) == (2, 1)

@@ -13,6 +13,8 @@ another `accumulate_grad_batches` too; settings that would silently train on oth
 
 Lightning's progress counts batches, and says where a step ends by `batches % accumulate_grad_batches`. With another
 number that points into the middle of a step: so the counts are written anew from the cursor when training resumes.
+
+`StabilityCallback` logs how stable a run is (`lightning_stability`).
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ try:  # types are checked with lightning installed and without: hence `unused-ig
         GradientAccumulationScheduler,
     )
 
+    from curriculum.adapters.lightning_stability import StabilityCallback
     from curriculum.adapters.pytorch import CurriculumDataset
     from curriculum.adapters.widened import Example
 except ImportError as error:
@@ -42,7 +45,7 @@ except ImportError as error:
         f"install them with: pip install 'seqlen-curriculum[trainers]'"
     ) from error
 
-__all__ = ["CurriculumDataModule"]
+__all__ = ["CurriculumDataModule", "StabilityCallback"]
 
 
 class CurriculumDataModule(LightningDataModule):  # type: ignore[misc, unused-ignore]

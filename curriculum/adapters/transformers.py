@@ -1,8 +1,8 @@
 """Hugging Face `Trainer`: everything for it, to import from here; and a plan's sequence lengths at run time.
 
 `trainer_arguments`, `trainer_inputs` and `CurriculumCallback` train on a compiled dataset: see
-`curriculum.adapters.trainer_data`. The rest of this module is `SequenceLengthCallback`, for full-length batches that
-exist already.
+`curriculum.adapters.trainer_data`. `StabilityCallback` logs how stable a run is: see `trainer_stability`. The rest of
+this module is `SequenceLengthCallback`, for full-length batches that exist already.
 
 In:  a plan (or the path of a dataset, or of a file that `curriculum plan --json` wrote), and a way to cut.
 Out: a `TrainerCallback`: in step s the model sees batches cut to the length of the plan's step s.
@@ -49,6 +49,7 @@ try:  # types are checked with transformers installed and without: hence `unused
 
     from curriculum.adapters.step_loss import StepLoss
     from curriculum.adapters.trainer_data import CurriculumCallback, one_micro_batch, trainer_arguments, trainer_inputs
+    from curriculum.adapters.trainer_stability import StabilityCallback
 except ImportError as error:
     raise ImportError(
         f"curriculum.adapters.transformers needs torch, transformers and accelerate ({error}); "
@@ -58,6 +59,7 @@ except ImportError as error:
 __all__ = [
     "CurriculumCallback",
     "SequenceLengthCallback",
+    "StabilityCallback",
     "one_micro_batch",
     "trainer_arguments",
     "trainer_inputs",

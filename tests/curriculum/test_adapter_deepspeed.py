@@ -339,3 +339,25 @@ def test_the_example_on_two_processes_then_on_one(packed: Reader, expected_losse
         stop_steps=[3, STEPS],
     )
     assert report.ok, report.findings
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_adams_variance_is_found_inside_the_engine(packed: Reader, new_engine: Callable[..., Any], stage: int) -> None:
+    """ZeRO wraps the optimizer and keeps moments in one flat, padded tensor."""
+    from curriculum.adapters.adam_moments import measure
+    from curriculum.adapters.deepspeed import dataset_for
+
+    engine = new_engine(1, stage)
+    train(engine, dataset_for(engine, packed))
+    plain = new_engine(1, 0)
+    train(plain, dataset_for(plain, packed))
+    moments = [state["exp_avg_sq"].double() for state in plain.optimizer.state.values()]
+    assert measure(engine.optimizer) == pytest.approx(
+        {
+            "variance_l1": sum(moment.sum().item() for moment in moments),
+            "variance_sqrt_l1": sum(moment.sqrt().sum().item() for moment in moments),
+            "variance_max": max(moment.max().item() for moment in moments),
+            "variance_sqrt_max": max(moment.sqrt().max().item() for moment in moments),
+        },
+        rel=1e-4,
+    )

@@ -1,0 +1,139 @@
+"""Does it help? Equal tokens at constant length, by truncation and by segmentation, at two settings, over seeds.
+
+    python benchmarks/evidence.py FOLDER --at-once 2              the runs of docs/evidence.md: 80 minutes on 2 cores
+    python benchmarks/evidence.py FOLDER --report                 the tables of the runs that are finished
+    python benchmarks/evidence.py FOLDER --scale gpt2 --corpus 'text/*.jsonl.zst' --tokens 10000000000      on a GPU
+
+In:  a folder, and the corpus of evidence_corpus.py or your own.   Out: FOLDER/data and FOLDER/runs with a folder for
+each run; the tables (Markdown) on stdout, with --plots DIR its pictures too, with --json one object.
+Guarantee: runs are the commands of evidence_matrix.py, each a process of its own, --at-once of them at a time. Finished
+ones are kept; one that was killed goes on from its checkpoint when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from evidence_corpus import corpus  # noqa: E402
+from evidence_matrix import SCALES, Run, runs  # noqa: E402
+
+from curriculum.stability_log import read_log  # noqa: E402
+
+CURRICULUM = [sys.executable, "-c", "from pipeline.cli import main; main(prog_name='curriculum')"]
+
+
+def main() -> None:
+    """Read the command line, train what is not finished, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--scale", choices=sorted(SCALES), default="cpu")
+    parser.add_argument("--tokens", type=int, help="trained tokens of a run  [default: 1.5 M; gpt2: 10 G]")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--at-once", type=int, default=1, help="runs at a time")
+    parser.add_argument(
+        "--corpus", action="append", help="your own text, as `curriculum build` takes it; again for more"
+    )
+    parser.add_argument("--epochs", type=int, default=1, help="passes over the corpus that a run may take")
+    parser.add_argument("--report", action="store_true", help="train nothing")
+    parser.add_argument("--plots", type=Path, help="write the pictures to this folder")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    scale = SCALES[arguments.scale]
+    matrix = runs(replace(scale, tokens=arguments.tokens or scale.tokens), arguments.seeds)
+    folder = arguments.folder.resolve()
+    if not arguments.report:
+        train_all(matrix, folder, arguments.corpus or own_corpus(folder), arguments.epochs, arguments.at_once)
+    from evidence_report import markdown, results
+
+    found = results(matrix, folder)
+    if arguments.plots:
+        from evidence_plots import draw
+
+        draw(matrix, folder, arguments.plots)
+    print(json.dumps(found) if arguments.json else markdown(found))
+
+
+def own_corpus(folder: Path) -> list[str]:
+    """The text of pinned packages, fetched unless it is there."""
+    (folder / "corpus").mkdir(parents=True, exist_ok=True)
+    corpus(folder / "corpus")
+    return [str(folder / "corpus" / "*.jsonl")]
+
+
+def train_all(matrix: list[Run], folder: Path, paths: list[str], epochs: int, at_once: int) -> None:
+    """All runs that are not finished. The first that fails ends it, once the others under way are through.
+
+    Raises:
+        SystemExit: names the command that failed and where its output is.
+    """
+    with ThreadPoolExecutor(1) as alone:  # the first dataset fills the token store that all others share
+        alone.submit(execute, matrix[0].build(folder, paths, epochs), folder / "runs" / matrix[0].name).result()
+    with ThreadPoolExecutor(at_once) as pool:
+        waiting = [pool.submit(train, run, folder, paths, epochs) for run in matrix]
+        try:
+            for each in waiting:
+                each.result()
+        except SystemExit:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def train(run: Run, folder: Path, paths: list[str], epochs: int) -> None:
+    """Build the dataset of a run and train on it, or go on with it; `cost.json` says that it is finished."""
+    out = folder / "runs" / run.name
+    if (out / "cost.json").exists():
+        return
+    say(f"{run.name} ...")
+    execute(run.build(folder, paths, epochs), out)
+    resumed = (out / "stability.jsonl").exists()
+    seconds, cpu_seconds = execute(run.train(folder), out, or_diverged=True)
+    cost = {"cpu_seconds": None if resumed else round(cpu_seconds, 1)}  # those before a stop are not known
+    (out / "cost.json.partial").write_text(json.dumps(cost) + "\n")
+    (out / "cost.json.partial").rename(out / "cost.json")
+    say(f"{run.name}: {seconds:.0f} s")
+
+
+def execute(command: list[str], out: Path, *, or_diverged: bool = False) -> tuple[float, float]:
+    """Run a command of `curriculum`, what it says goes to a file in `out`; its seconds and CPU seconds.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    with open(out / f"{command[0]}.out", "ab") as said:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(
+            [*CURRICULUM, *command], stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
+        )
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0 and not (or_diverged and diverged(out / "stability.jsonl")):
+        raise SystemExit(f"`curriculum {' '.join(command)}` failed: see {said.name}")
+    return time.perf_counter() - began, used.ru_utime + used.ru_stime
+
+
+def diverged(log: Path) -> bool:
+    """Whether a run ended with a loss that is no number: a result, though `curriculum train` calls it a failure."""
+    return log.exists() and not math.isfinite(read_log(log)[-1]["loss"])
+
+
+def say(message: str) -> None:
+    """Progress, on stderr."""
+    print(f"{time.strftime('%H:%M:%S')} {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

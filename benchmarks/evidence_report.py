@@ -1,0 +1,115 @@
+"""The tables of docs/evidence.md: every measure of every arm, with its spread over the seeds.
+
+In:  runs and the folder that holds their logs.   Out: one object; the same as Markdown.
+Guarantee: only finished runs count, each where the baseline of its seed is finished; a table says how many there are.
+
+    |                             | constant             | truncation           |
+    | final validation loss, nats | 3.50 (3.40, 3.60)    | 2.50                 |    mean (lowest, highest seed)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from evidence_matrix import ARMS, Run
+from evidence_measures import THRESHOLDS, Records, measures
+
+MOMENTS = (("l1", "norm (L1)"), ("max", "max"))
+KINDS = ("peak", "mean")
+Number = Callable[[dict[str, Any]], float | None]
+
+
+def results(matrix: list[Run], folder: Path) -> dict[str, Any]:
+    """{setting: {arm: [measures of a seed, ...]}} of the finished runs."""
+    found: dict[str, Any] = {}
+    logs = read_logs(matrix, folder)
+    for setting in dict.fromkeys(run.setting.name for run in logs):
+        own = {run: records for run, records in logs.items() if run.setting.name == setting}
+        baselines = {run.seed: records for run, records in own.items() if run.arm == "constant"}
+        late = max(growth_tokens(records) for records in own.values())
+        arms: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
+        for run, records in own.items():
+            if run.seed in baselines:
+                cost = json.loads((folder / "runs" / run.name / "cost.json").read_bytes())
+                arms[run.arm].append({"seed": run.seed, **measures(records, baselines[run.seed], late), **cost})
+        found[setting] = {"late": late, "arms": {arm: of_seeds for arm, of_seeds in arms.items() if of_seeds}}
+    return found
+
+
+def read_logs(matrix: list[Run], folder: Path) -> dict[Run, Records]:
+    """The records of each finished run."""
+    from curriculum.stability_log import read_log
+
+    finished = [run for run in matrix if (folder / "runs" / run.name / "cost.json").exists()]
+    return {run: read_log(folder / "runs" / run.name / "stability.jsonl") for run in finished}
+
+
+def growth_tokens(records: Records) -> int:
+    """Tokens trained before the rows had full length."""
+    full = max(record["seq_len"] for record in records)
+    return max((record["tokens"] for record in records if record["seq_len"] < full), default=0)
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """A table for each setting."""
+    return "\n\n".join(table(setting, each["arms"], each["late"]) for setting, each in found.items())
+
+
+def table(setting: str, arms: dict[str, list[dict[str, Any]]], late: int) -> str:
+    """Measures down, arms across."""
+    runs = ", ".join(f"{arm} {len(of_seeds)}" for arm, of_seeds in arms.items())
+    lines = [f"Setting `{setting}`; runs: {runs}.", "", f"| | {' | '.join(arms)} |", "| --- |" + " ---: |" * len(arms)]
+    for name, number, form in rows(late):
+        cells = [spread([number(run) for run in of_seeds], form) for of_seeds in arms.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def rows(late: int) -> list[tuple[str, Number, str]]:
+    """Name, value and format of each row."""
+
+    def of(key: str, *inner: str) -> Number:
+        return lambda run: run[key][inner[0]] if inner else run[key]
+
+    def scaled(key: str, factor: float) -> Number:
+        return lambda run: None if run[key] is None else run[key] * factor
+
+    return [
+        ("optimizer steps", of("steps"), ".0f"),
+        ("trained tokens, M", scaled("tokens", 1e-6), ".3f"),
+        ("final validation loss, nats", of("final"), ".3f"),
+        ("lower than the baseline of the same seed by", of("gain"), "+.3f"),
+        ("diverged", of("diverged"), "count"),
+        *((f"steps with loss ratio > {limit}", of("above", str(limit)), ".1f") for limit in THRESHOLDS),
+        *(
+            (f"the same after {late / 1e6:.2f} M tokens, > {limit}", of("above_late", str(limit)), ".1f")
+            for limit in THRESHOLDS
+        ),
+        ("largest loss ratio", of("ratio_max"), ".2f"),
+        ("largest gradient norm", of("grad_norm_max"), ".3g"),
+        *((f"Adam variance norm (L1), {kind}", of(f"variance_l1_{kind}"), ".3f") for kind in KINDS),
+        *((f"Adam variance max x 1000, {kind}", scaled(f"variance_max_{kind}", 1000), ".3f") for kind in KINDS),
+        *((f"correlation of loss ratio and variance {name}", of(f"correlation_{key}"), ".2f") for key, name in MOMENTS),
+        ("M tokens to the baseline's final loss", scaled("target_tokens", 1e-6), "reached.2f"),
+        ("seconds to the baseline's final loss", of("target_seconds"), "reached.0f"),
+        ("seconds", of("seconds"), ".0f"),
+        ("CPU seconds", of("cpu_seconds"), ".0f"),
+    ]
+
+
+def spread(values: list[float | None], form: str) -> str:
+    """Mean, lowest and highest of the runs that have the value; after "reached", how many these are."""
+    if form == "count":
+        return f"{sum(map(bool, values))} of {len(values)}"
+    known = [value for value in values if value is not None]
+    note = f", {len(known)} of {len(values)}" if form.startswith("reached") else ""
+    form = form.removeprefix("reached")
+    if not known:
+        return f"0 of {len(values)}"
+    if min(known) == max(known):
+        return f"{known[0]:{form}}{note}"
+    return f"{fmean(known):{form}} ({min(known):{form}}, {max(known):{form}}){note}"

@@ -1,0 +1,128 @@
+"""`curriculum stability`: logs of runs, what they come to, and a picture of them.
+
+In:  paths of logs; thresholds; maybe a path for a picture.   Out: a `StabilityReport`.
+Guarantees: a log that lacks measures is reported with those that it has, and names the others; one without any ends in
+a sentence that says what it has instead. A picture appears whole or not at all.
+
+    read_run("run/stability.jsonl")             lines of this project, or of a trainer that writes `step` and `loss`
+    read_run("out/checkpoint-9/trainer_state.json")        the log_history of a Hugging Face Trainer
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curriculum.errors import ConfigError, DataError
+from curriculum.printable import one_line, shown
+from curriculum.stability import THRESHOLDS, Summary, summarize
+from curriculum.stability_log import Record, checked, read_log
+from pipeline.publish import Aside
+
+USED = ("loss", "loss_ratio", "grad_norm", "variance_l1", "variance_max", "validation_loss")
+"""Keys of which one at least is needed."""
+PICTURES = (".svg", ".png")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One log, read."""
+
+    log: str
+    records: list[Record]
+    summary: Summary
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StabilityReport:
+    """All of them."""
+
+    runs: tuple[Run, ...]
+    plot: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"logs": [{"log": run.log, **run.summary.to_json()} for run in self.runs], "plot": self.plot}
+
+
+def report_stability(
+    logs: Sequence[str], plot: Path | None = None, thresholds: Sequence[float] = THRESHOLDS
+) -> StabilityReport:
+    """Read, summarize, draw.
+
+    Raises:
+        ConfigError: a threshold is no ratio, or the picture has no known format.
+        DataError: a log cannot be read, is no log, or has no measure of stability.
+        BuildError: the picture cannot be written.
+    """
+    for threshold in thresholds:
+        if not (math.isfinite(threshold) and threshold >= 1):
+            raise ConfigError(f"--threshold is {threshold:g}; a loss ratio is high from 1 on, so give at least 1.")
+    if plot is not None and plot.suffix.lower() not in PICTURES:
+        raise ConfigError(f"--plot {plot.name}: a picture is one of {', '.join(PICTURES)}, so end the name like that.")
+    runs = tuple(read_run(log, thresholds) for log in logs)
+    if plot is not None:
+        _draw(plot, runs)
+    return StabilityReport(runs=runs, plot=None if plot is None else str(plot))
+
+
+def read_run(log: str, thresholds: Sequence[float] = THRESHOLDS) -> Run:
+    """One log.
+
+    Raises:
+        DataError: see `report_stability`.
+    """
+    records = _history(Path(log)) if Path(log).suffix == ".json" else read_log(log)
+    if not any(record.get(key) is not None for record in records for key in USED):
+        keys = list(dict.fromkeys(key for record in records for key in record))
+        raise DataError(
+            f"{log}: no line has one of {', '.join(USED)}; found {shown(keys)}. curriculum.stability_log says what a "
+            f"log holds."
+        )
+    return Run(log=log, records=records, summary=summarize(records, thresholds))
+
+
+def _history(path: Path) -> list[Record]:
+    """Of a trainer_state.json: Trainer counts steps from 1, and logs an evaluation apart from its step."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give the log of a training run.") from None
+    try:
+        state = json.loads(content)  # which writes NaN bare
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({one_line(error)}); JSON lines are in a file of another ending.") from None
+    history = state.get("log_history") if isinstance(state, dict) else None
+    if not isinstance(history, list):
+        raise DataError(f"{path}: there is no log_history in it; give a log, or a trainer_state.json of Trainer.")
+    by_step: dict[int, Record] = {}
+    for number, entry in enumerate(history):
+        record = checked(entry, f"{path}, log_history[{number}]")
+        if "loss" in record or "eval_loss" in record:
+            step = max(0, record["step"] - 1)
+            own: Record = {
+                key: record[key] for key in ("loss", "grad_norm", "learning_rate", "seq_len") if key in record
+            }
+            if "eval_loss" in record:
+                own |= checked({"step": step, "validation_loss": record["eval_loss"]}, f"{path}, log_history[{number}]")
+            by_step.setdefault(step, {"step": step}).update(own)
+    if not by_step:
+        raise DataError(f"{path}: its log_history has no loss; the run ended before it logged one.")
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _draw(plot: Path, runs: tuple[Run, ...]) -> None:
+    try:
+        from pipeline.draw_stability import draw_stability
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        raise ConfigError(
+            f"--plot needs {package}, which is not installed: pip install 'seqlen-curriculum[report]'."
+        ) from error
+    content = draw_stability(runs, plot.suffix.lower()[1:])
+    with Aside(plot.parent, plot) as file:
+        file.write(content)

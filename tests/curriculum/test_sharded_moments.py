@@ -1,0 +1,39 @@
+"""Adam's variance of a sharded model is that of the model: nothing is counted twice, nothing is left out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+PROBE = Path(__file__).parents[1] / "sharded_moments_probe.py"
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, list[dict[str, float]]]:
+    """One launch of two processes, for all ways."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(PROBE)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = str(PROBE.parents[1])
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stderr
+    (line,) = [line for line in ended.stdout.splitlines() if line.startswith("{")]
+    ways: dict[str, list[dict[str, float]]] = json.loads(line)
+    return ways
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
+@pytest.mark.parametrize(
+    "way", ["ddp", "zero", "fsdp 2", "hsdp, two replicas", "hsdp, two shards", "mixture", "plain shards"]
+)
+def test_sharded_equals_unsharded_on_every_process(found: dict[str, list[dict[str, float]]], way: str) -> None:
+    alone = found["alone"][0]
+    assert alone["variance_l1"] > alone["variance_max"] > 0
+    for of_process in found[way]:
+        assert of_process == pytest.approx(alone, rel=1e-5)
+    assert found[way][0] == found[way][1], "to the bit: whoever writes the log writes the same"

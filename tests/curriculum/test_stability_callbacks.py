@@ -1,0 +1,198 @@
+"""The callbacks of Trainer and Lightning write what a loop of a few lines measures, also across resumes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+pytest.importorskip("transformers", reason="the extra 'trainers' is not installed")
+pytest.importorskip("lightning")
+
+from lightning.pytorch import Trainer as LightningTrainer
+from transformers import Trainer
+
+import curriculum
+from curriculum.adapters.adam_moments import measure
+from curriculum.adapters.lightning import CurriculumDataModule
+from curriculum.adapters.lightning import StabilityCallback as LightningCallback
+from curriculum.adapters.pytorch import CurriculumDataset
+from curriculum.adapters.transformers import StabilityCallback, trainer_inputs
+from curriculum.errors import ConfigError
+from curriculum.examples.train_lightning import Model
+from curriculum.reader import Reader
+from curriculum.stability_log import read_log
+from packed_dataset import write_packed_dataset
+from tiny_trainer import StopAt, arguments, llama
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated"),  # torch 2.13 of Lightning 2.6
+    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:GPU available but not used"),
+]
+OPTIONS: dict[str, Any] = {
+    "optim": "adamw_torch",
+    "learning_rate": 0.01,
+    "max_grad_norm": 0.5,
+    "logging_nan_inf_filter": False,
+    "eval_strategy": "steps",
+    "eval_steps": 3,
+    "per_device_eval_batch_size": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """Eight steps of 4 packed rows of 8, 16 and again 8 inputs, with unequal numbers of labels."""
+    root = tmp_path_factory.mktemp("packed")
+    write_packed_dataset(root)
+    return curriculum.open(root)
+
+
+def expected(
+    reader: Reader, model: torch.nn.Module, optimizer: torch.optim.Optimizer, logits_of: Callable[..., Any], clip: float
+) -> list[dict[str, Any]]:
+    """The loop of a few lines."""
+    lines = []
+    for step, batch in enumerate(CurriculumDataset(reader)):
+        loss = F.cross_entropy(logits_of(model, batch["input_ids"]).flatten(0, 1), batch["labels"].flatten())
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        lines.append(
+            {
+                "step": step,
+                "seq_len": batch["input_ids"].shape[1],
+                "tokens": reader.plan.tokens_at(step + 1),
+                "learning_rate": optimizer.param_groups[0]["lr"],
+                **measure(optimizer, loss=loss, grad_norm=norm),
+            }
+        )
+    return lines
+
+
+def assert_same(log: Path, lines: list[dict[str, Any]]) -> None:
+    found = read_log(log)
+    assert [record["step"] for record in found] == list(range(len(lines)))
+    for record, line in zip(found, lines, strict=True):
+        assert {key: record[key] for key in line} == pytest.approx(line, rel=2e-3)
+
+
+def trained(reader: Reader, folder: Path, *, resume: bool = False, **options: Any) -> None:
+    stop = options.pop("stop_after", None)
+    args = arguments(reader, folder, **{**OPTIONS, **options})
+    held_out = list(CurriculumDataset(reader, shift_labels=True))[:2]
+    trainer = Trainer(llama(), args, eval_dataset=held_out, **trainer_inputs(reader, args))
+    trainer.add_callback(StopAt(stop))
+    trainer.add_callback(StabilityCallback(folder / "log.jsonl"))
+    trainer.train(resume_from_checkpoint=resume)
+
+
+def test_trainer_writes_what_a_plain_loop_measures(reader: Reader, tmp_path: Path) -> None:
+    """Also with micro-batches, and after a stop and a resume in the middle."""
+    model = llama()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.0)
+    lines = expected(reader, model, optimizer, lambda model, ids: model(input_ids=ids).logits, 0.5)
+    trained(reader, tmp_path / "whole")
+    assert_same(tmp_path / "whole" / "log.jsonl", lines)
+    trained(reader, tmp_path / "split", gradient_accumulation_steps=2, stop_after=5)
+    assert len(read_log(tmp_path / "split" / "log.jsonl")) == 5
+    trained(reader, tmp_path / "split", gradient_accumulation_steps=4, resume=True)
+    assert_same(tmp_path / "split" / "log.jsonl", lines)
+    for name in ("whole", "split"):
+        found = read_log(tmp_path / name / "log.jsonl")
+        assert [record["step"] for record in found if "validation_loss" in record] == [2, 5, 7]
+        ratios = [record.get("loss_ratio") for record in found]
+        losses = [record["loss"] for record in found]
+        assert ratios[1:] == pytest.approx([losses[step] / min(losses[:step]) for step in range(1, 8)])
+
+
+def test_a_divergence_of_trainer_is_in_the_log(reader: Reader, tmp_path: Path) -> None:
+    """By default Trainer reports the loss of earlier steps instead."""
+    trained(reader, tmp_path, learning_rate=math.inf, stop_after=4)
+    assert [math.isfinite(record["loss"]) for record in read_log(tmp_path / "log.jsonl")] == [True] + [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"logging_steps": 10}, "Set logging_steps=1"),
+        ({"logging_strategy": "epoch"}, "logging_strategy='epoch'"),
+        ({"logging_nan_inf_filter": True}, "no divergence would be seen"),
+    ],
+)
+def test_settings_of_trainer_that_report_other_numbers_are_refused(
+    reader: Reader, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        trained(reader, tmp_path, **options)
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+class MeanOfMicroBatch(Model):  # type: ignore[misc, unused-ignore]
+    """Returns a mean, as most modules do; validates by name."""
+
+    def training_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return F.cross_entropy(self.layers(batch["input_ids"]).flatten(0, 1), batch["labels"].flatten())
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """The example's divides by labels."""
+
+
+class Named(Model):  # type: ignore[misc, unused-ignore]
+    """The example's module, which divides its gradients by the labels of the step, and logs their norm."""
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().on_before_optimizer_step(optimizer)
+        self.log("norm", torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters()]))
+
+
+def fitted(reader: Reader, folder: Path, kind: type[Any], *, ckpt: Path | None = None, **options: Any) -> Any:
+    names = {"loss": "loss", "grad_norm": "norm"} if kind is Named else {}
+    torch.manual_seed(0)
+    trainer = LightningTrainer(
+        **{"max_steps": 8, "gradient_clip_val": 0.5, **options},
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+        devices=1,
+        callbacks=[LightningCallback(folder / "log.jsonl", **names)],
+    )
+    trainer.fit(kind(reader.manifest.tokenizer.vocab_size), datamodule=CurriculumDataModule(reader), ckpt_path=ckpt)
+    return trainer
+
+
+@pytest.mark.filterwarnings("ignore:The `srun` command is available")
+def test_lightning_writes_what_a_plain_loop_measures(reader: Reader, tmp_path: Path) -> None:
+    """A module that returns means, and one that logs sums of its own, with micro-batches and a resume."""
+    torch.manual_seed(0)
+    model = Model(reader.manifest.tokenizer.vocab_size)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    lines = expected(reader, model, optimizer, lambda model, ids: model.layers(ids), 0.5)
+    fitted(reader, tmp_path / "means", MeanOfMicroBatch)
+    assert_same(tmp_path / "means" / "log.jsonl", lines)
+    fitted(reader, tmp_path / "named", Named, max_steps=5, accumulate_grad_batches=2).save_checkpoint(tmp_path / "at 5")
+    fitted(reader, tmp_path / "named", Named, ckpt=tmp_path / "at 5", accumulate_grad_batches=4)
+    assert_same(tmp_path / "named" / "log.jsonl", lines)
+
+
+def test_a_name_that_the_module_does_not_log_is_a_sentence(reader: Reader, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"The module logs no 'train_loss' \(it logs nothing\)"):
+        LightningTrainer(
+            max_steps=8,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            accelerator="cpu",
+            devices=1,
+            callbacks=[LightningCallback(tmp_path / "log.jsonl", loss="train_loss")],
+        ).fit(MeanOfMicroBatch(reader.manifest.tokenizer.vocab_size), datamodule=CurriculumDataModule(reader))

@@ -1,0 +1,129 @@
+"""The log survives kills and resumes, and a stranger's log ends in a sentence, not in a traceback."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curriculum.errors import ConfigError, DataError
+from curriculum.stability_log import StabilityLog, read_log
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def write(path: Path, losses: list[float], start_step: int = 0) -> None:
+    log = StabilityLog(path, start_step=start_step)
+    for step, loss in enumerate(losses, start_step):
+        log.write(step, loss=loss)
+    log.close()
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "log.jsonl"
+    log = StabilityLog(path)
+    log.write(0, seq_len=8, tokens=64, loss=4.0)
+    log.write(1, seq_len=8, tokens=128, loss=5.0, grad_norm=math.inf)
+    log.add(validation_loss=4.5)
+    log.write(2, seq_len=16, tokens=256, loss=math.nan)
+    assert len(lines(path)) == 3, "every line is in the file before the log is closed"
+    assert '"grad_norm": "Infinity"' in path.read_text("utf-8")
+    found = read_log(path)
+    assert [record["loss_ratio"] for record in found[:2]] == [None, 1.25] or found[0].get("loss_ratio") is None
+    assert (found[1]["validation_loss"], found[1]["grad_norm"], found[1]["tokens"]) == (4.5, math.inf, 128)
+    assert math.isnan(found[2]["loss"])
+    log.close()
+
+
+def test_add_keeps_one_line_per_step_and_needs_a_line(tmp_path: Path) -> None:
+    """pandas.read_json(path, lines=True) and the like see each step once."""
+    log = StabilityLog(tmp_path / "log")
+    with pytest.raises(ConfigError, match="no line to add to"):
+        log.add(validation_loss=1.0)
+    log.write(0, loss=1.0)
+    log.add(validation_loss=2.0)
+    log.add(validation_loss=3.0)
+    log.write(1, loss=0.5)
+    log.close()
+    assert [(line["step"], line["loss_ratio"]) for line in lines(tmp_path / "log")] == [(0, None), (1, 0.5)]
+    assert lines(tmp_path / "log")[0]["validation_loss"] == 3.0
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_a_killed_run_resumes_with_the_ratios_of_one_that_was_not(tmp_path: Path, cut: int) -> None:
+    """Wherever in its last line it was killed."""
+    losses = [4.0, 3.0, 5.0, 2.0, 6.0, 1.0]
+    write(tmp_path / "whole", losses)
+    write(tmp_path / "killed", losses[:5])
+    content = (tmp_path / "killed").read_bytes()
+    (tmp_path / "killed").write_bytes(content[: len(content) - cut])
+    assert len(read_log(tmp_path / "killed")) == 4
+    write(tmp_path / "killed", losses[3:], start_step=3)
+    ratios = [[record.get("loss_ratio") for record in read_log(tmp_path / name)] for name in ("whole", "killed")]
+    assert ratios[0] == ratios[1]
+
+
+def test_going_back_drops_what_came_after(tmp_path: Path) -> None:
+    """A run that begins anew in the same folder and stops early must not end with the steps of the one before."""
+    write(tmp_path / "log", [4.0, 3.0, 2.0, 1.0])
+    write(tmp_path / "log", [9.0, 8.0], start_step=1)
+    assert [(record["step"], record["loss"]) for record in read_log(tmp_path / "log")] == [(0, 4.0), (1, 9.0), (2, 8.0)]
+    assert len(lines(tmp_path / "log")) == 6, "nothing that was written is lost"
+
+
+def test_seconds_go_on_after_a_resume(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text('{"step": 0, "seconds": 1000.0}\n', "utf-8")
+    write(tmp_path / "log", [1.0], start_step=1)
+    assert 1000.0 <= read_log(tmp_path / "log")[1]["seconds"] < 1100.0
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("x", "not JSON"),
+        ("[1]", "[1] found"),
+        ('{"loss": 1.0}', "step is None"),
+        ('{"step": 1.5}', "step is 1.5"),
+        ('{"step": true}', "step is True"),
+        ('{"step": -1}', "step is -1"),
+        ('{"step": 1' + "0" * 30 + "}", "expected an integer"),
+        ('{"step": 1, "loss": "\\u001b[2J"}', r"loss is '\\x1b[2J', which is no number"),
+        ('{"step": 1, "loss": [1]}', "loss is [1]"),
+        ('{"step": 1, "grad_norm": true}', "grad_norm is True"),
+        ('{"step": 1, "seq_len": 8.5}', "seq_len is 8.5"),
+        ("[" * 100_000, "not JSON"),
+        ('{"step": ' + "9" * 5000 + "}", "not JSON"),
+    ],
+)
+def test_what_is_no_such_log_is_a_sentence(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "log").write_text('{"step": 0}\n' + line + "\n", "utf-8")
+    with pytest.raises(DataError) as refused:
+        read_log(tmp_path / "log")
+    sentence = str(refused.value)
+    assert "line 2: " in sentence
+    assert said in sentence or said.replace("\\\\", "\\") in sentence
+    assert sentence.isprintable()
+    assert len(sentence) < 500 + len(str(tmp_path))
+
+
+def test_numbers_of_other_writers(tmp_path: Path) -> None:
+    """Python's own json writes NaN bare, some write integers, huge ones among them; other keys are theirs."""
+    (tmp_path / "log").write_text(
+        '{"step": 3, "loss": NaN, "grad_norm": 2, "note": "x", "variance_l1": 1' + "0" * 400 + "}\n", "utf-8"
+    )
+    (record,) = read_log(tmp_path / "log")
+    assert math.isnan(record["loss"])
+    assert (record["grad_norm"], record["note"], record["variance_l1"]) == (2.0, "x", math.inf)
+
+
+def test_no_log_and_an_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_log(tmp_path / "none")
+    (tmp_path / "log").write_text('{"step": 0', "utf-8")
+    with pytest.raises(DataError, match="no whole line is in it"):
+        read_log(tmp_path / "log")

@@ -1,0 +1,197 @@
+"""What docs/evidence.md is made of, on logs small enough to work out by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its modules stand beside each other, not in a package."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+
+def log(losses: list[float], ratios: list[float | None], validation: dict[int, float]) -> list[dict[str, Any]]:
+    """Steps of 100 tokens and 2 seconds; the first two are shorter rows."""
+    return [
+        {
+            "step": step,
+            "seq_len": 8 if step < 2 else 16,
+            "tokens": 100 * (step + 1),
+            "seconds": 2.0 * (step + 1),
+            "loss": loss,
+            "loss_ratio": ratio,
+            "grad_norm": 1.0 + step,
+            "variance_l1": 0.5 * (step + 1),
+            "variance_max": 0.25,
+            **({"validation_loss": validation[step]} if step in validation else {}),
+        }
+        for step, (loss, ratio) in enumerate(zip(losses, ratios, strict=True))
+    ]
+
+
+BASELINE = log([4.0, 6.4, 3.0, 3.9, 3.0], [None, 1.6, 0.75, 1.3, 1.0], {1: 5.0, 3: 4.0, 4: 3.5})
+BETTER = log([4.0, 3.0, 2.4, 2.0, 2.0], [None, 0.75, 0.8, 0.8, 1.0], {1: 4.0, 3: 3.0, 4: 2.5})
+
+
+def test_a_log_gives_the_numbers_of_the_page() -> None:
+    """Each of them is in the tables: a wrong one would be published."""
+    from evidence_measures import measures  # type: ignore[import-not-found]
+
+    found = measures(BASELINE, BASELINE, 200)
+    assert found == {
+        "steps": 5,
+        "tokens": 500,
+        "seconds": 10.0,
+        "final": 3.5,
+        "gain": 0.0,
+        "diverged": False,
+        "target_tokens": 500,
+        "target_seconds": 10.0,
+        "above": {"1.1": 2, "1.2": 2, "1.5": 1},
+        "above_late": {"1.1": 1, "1.2": 1, "1.5": 0},
+        "ratio_max": 1.6,
+        "grad_norm_max": 5.0,
+        "variance_l1_peak": 2.5,
+        "variance_l1_mean": 1.5,
+        "variance_max_peak": 0.25,
+        "variance_max_mean": 0.25,
+        "correlation_l1": None,
+        "correlation_max": None,
+    }
+
+
+def test_when_the_baseline_is_reached_is_interpolated() -> None:
+    """4.0 at 200 tokens, 3.0 at 400: 3.5 in the middle. A run that never comes there has no such time."""
+    from evidence_measures import measures
+
+    better, worse = measures(BETTER, BASELINE, 200), measures(BASELINE, BETTER, 200)
+    assert (better["gain"], worse["gain"]) == (1.0, -1.0)
+    assert (better["target_tokens"], better["target_seconds"]) == (300, 6.0)
+    assert (worse["target_tokens"], worse["target_seconds"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("losses", "validation", "diverged"),
+    [
+        ([4.0, 3.0], {0: 3.0, 1: 3.5}, False),
+        ([4.0, 3.0], {0: 3.0, 1: 3.7}, True),
+        ([4.0, math.nan], {0: 3.0, 1: 3.0}, True),
+        ([4.0, 3.0], {0: 3.0, 1: math.inf}, True),
+    ],
+)
+def test_what_counts_as_a_divergence(losses: list[float], validation: dict[int, float], diverged: bool) -> None:
+    """More than 1.2 times the lowest loss at the end, or no number at all: NaN compares as false with everything."""
+    from evidence_measures import measures
+
+    assert measures(log(losses, [None, 1.0], validation), BASELINE, 0)["diverged"] is diverged
+
+
+def test_the_table_holds_finished_runs_with_their_spread(tmp_path: Path) -> None:
+    """Two seeds, one of which has no finished curriculum; a run without cost.json is still being trained."""
+    from evidence_matrix import SCALES, runs  # type: ignore[import-not-found]
+    from evidence_report import markdown, results  # type: ignore[import-not-found]
+
+    matrix = [
+        run
+        for run in runs(SCALES["cpu"], 2)
+        if run.setting.name == "aggressive" and run.arm in ("constant", "segmentation")
+    ]
+    for run in matrix:
+        folder = tmp_path / "runs" / run.name
+        folder.mkdir(parents=True)
+        records = BASELINE if run.arm == "constant" else BETTER
+        lines = [json.dumps(record) + "\n" for record in records]
+        (folder / "stability.jsonl").write_text("".join(lines), "utf-8")
+        if run.name != "aggressive-segmentation-seed1":
+            (folder / "cost.json").write_text(json.dumps({"cpu_seconds": 9.0 + run.seed}), "utf-8")
+    lines = markdown(results(matrix, tmp_path)).splitlines()
+    assert lines[0] == "Setting `aggressive`; runs: constant 2, segmentation 1."
+    for line in (
+        "| | constant | segmentation |",
+        "| final validation loss, nats | 3.500 | 2.500 |",
+        "| lower than the baseline of the same seed by | +0.000 | +1.000 |",
+        "| diverged | 0 of 2 | 0 of 1 |",
+        "| CPU seconds | 10 (9, 10) | 9 |",
+    ):
+        assert line in lines
+
+
+def test_arms_differ_in_their_data_only() -> None:
+    """Commands of one setting and seed: the same tokens and learning rate, and the lengths of the arm."""
+    from evidence_matrix import SCALES, runs
+
+    for scale in SCALES.values():
+        matrix = runs(scale, 3)
+        assert len({run.name for run in matrix}) == len(matrix) == 21
+        for run in matrix:
+            command = run.train(Path("F"))
+            alike = next(other for other in matrix if other.setting == run.setting and other.seed == run.seed)
+            control = run.arm == "long-warmup"
+            assert (command[4:] == alike.train(Path("F"))[4:]) != control, "the first four are names"
+            build = run.build(Path("F"), ["text.jsonl"], 1)
+            assert build[build.index("--tokens") + 1] == str(scale.tokens)
+            assert ("--start-length" in build) == (run.arm in ("truncation", "segmentation"))
+
+
+def test_the_corpus_is_each_text_of_the_packages_once(tmp_path: Path) -> None:
+    """Of four files that look like text one is empty, one no UTF-8, and one of another package the same."""
+    from evidence_corpus import write_texts  # type: ignore[import-not-found]
+
+    for name, files in {
+        "b": {"x.py": b"one"},
+        "a": {"x.py": b"one", "y.rst": b"two", "z.md": b"", "w.txt": b"\xff"},
+    }.items():
+        with zipfile.ZipFile(tmp_path / f"{name}-1-py3-none-any.whl", "w") as wheel:
+            for path, data in files.items():
+                wheel.writestr(path, data)
+    found = write_texts(sorted(tmp_path.glob("*.whl")), tmp_path)
+    assert (found["documents"], found["text_bytes"]) == (2, 6)
+    assert (tmp_path / "a.jsonl").read_text("utf-8") == '{"text": "one"}\n{"text": "two"}\n'
+    assert (tmp_path / "b.jsonl").read_text("utf-8") == ""
+
+
+STUB = """if True:
+    import json, pathlib, sys
+    folder = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+    calls = pathlib.Path("calls")
+    calls.write_text(calls.read_text() + f"{sys.argv[1]} {folder.name}\\n")
+    if sys.argv[1] == "train":
+        loss = "NaN" if "truncation" in folder.name else 1.0
+        (folder / "stability.jsonl").write_text(json.dumps({"step": 0, "loss": loss}) + "\\n")
+        sys.exit(not folder.with_name("may-end").exists() or loss == "NaN")
+"""
+"""A `curriculum` that notes its calls; training fails before it may end, and always where its loss is no number."""
+
+
+def test_the_same_command_goes_on_where_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hours of training: what is finished, a divergence included, is not trained again, and what failed is."""
+    import evidence  # type: ignore[import-not-found]
+    from evidence_matrix import SCALES, runs
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evidence, "CURRICULUM", [sys.executable, "-c", STUB])
+    matrix = runs(SCALES["cpu"], 1)[:2]
+    diverges, fails = "aggressive-truncation-seed0", "aggressive-constant-seed0"
+    called = []
+    for attempt in range(3):
+        (tmp_path / "calls").write_text("")
+        if attempt == 0:
+            with pytest.raises(SystemExit, match=f"curriculum train .*{fails}.* failed: see .*train.out"):
+                evidence.train_all(matrix, tmp_path, ["text.jsonl"], 1, 2)
+            (tmp_path / "runs" / "may-end").touch()
+        else:
+            evidence.train_all(matrix, tmp_path, ["text.jsonl"], 1, 2)
+        called.append([line for line in (tmp_path / "calls").read_text().splitlines() if line.startswith("train")])
+    assert sorted(called[0]) == [f"train {fails}", f"train {diverges}"]
+    assert called[1:] == [[f"train {fails}"], []]
+    assert json.loads((tmp_path / "runs" / fails / "cost.json").read_text()) == {"cpu_seconds": None}, "it was resumed"

@@ -15,7 +15,7 @@ Keys that this project writes, all of them optional but `step`:
 
     step              optimizer step, from 0
     seq_len           inputs per row
-    tokens            targets trained so far, this step included
+    tokens            targets trained so far, this step included (of packed rows: slots)
     loss              mean over the step's targets, nats
     loss_ratio        loss / lowest loss of the steps before; null in the first
     grad_norm         L2 norm of the gradients, before clipping
@@ -58,6 +58,7 @@ NUMBERS = (
 )
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _MOST = 2**63
+_BEGINNING = b'{"step": '
 
 
 class StabilityLog:
@@ -80,8 +81,11 @@ class StabilityLog:
         seconds = 0.0
         whole_bytes = 0
         if self.path.exists():
+            if not self.path.is_file():
+                raise DataError(f"{self.path}: is no file; give one, or a name that is free, to the log.")
             content = self.path.read_bytes()
             whole_bytes = content.rfind(b"\n") + 1
+            _require_cut_off(content[whole_bytes:], self.path)
             for record in parse_records(content, str(self.path)):
                 if record["step"] < start_step:
                     self._ratio.of(record.get("loss"))
@@ -127,6 +131,12 @@ class StabilityLog:
     def close(self) -> None:
         """Close the file; every line is in it already."""
         self._file.close()
+
+
+def _require_cut_off(rest: bytes, path: Path) -> None:
+    """Refuse to cut what is no unfinished line of ours: a file of one line without an end may be anything."""
+    if rest and not (rest.startswith(_BEGINNING) or _BEGINNING.startswith(rest)):
+        raise DataError(f"{path}: ends with what no log ends with; give another file to the log.")
 
 
 def read_log(path: str | os.PathLike[str]) -> list[Record]:

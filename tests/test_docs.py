@@ -124,6 +124,17 @@ def test_the_other_blocks_of_the_trainers_page_run_as_shown(tmp_path: Path, monk
         exec(compile(callback, str(TRAINERS), "exec"), names)
 
 
+def test_the_loop_of_the_stability_page_writes_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People copy it into theirs; the command then has all that it needs."""
+    monkeypatch.chdir(tmp_path)
+    for code in blocks(ROOT / "docs" / "stability.md", "python"):
+        exec(compile(code, "stability.md", "exec"), {})
+    result = CliRunner().invoke(main, ["stability", "stability.jsonl", "--json"])
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.output)["logs"]
+    assert (found["num_steps"], found["missing"], found["last_validation"]["step"]) == (20, [], 19)
+
+
 def test_no_command_is_shown_that_does_not_exist() -> None:
     """Inline code such as `curriculum verify` names a real command, in every page."""
     for page in PAGES:

@@ -15,7 +15,7 @@ Keys that this project writes, all of them optional but `step`:
 
     step              optimizer step, from 0
     seq_len           inputs per row
-    tokens            targets trained so far, this step included
+    tokens            targets trained so far, this step included (of packed rows: slots)
     loss              mean over the step's targets, nats
     loss_ratio        loss / lowest loss of the steps before; null in the first
     grad_norm         L2 norm of the gradients, before clipping

@@ -15,7 +15,7 @@ Keys that this project writes, all of them optional but `step`:
 
     step              optimizer step, from 0
     seq_len           inputs per row
-    tokens            targets trained so far, this step included
+    tokens            targets trained so far, this step included (of packed rows: slots)
     loss              mean over the step's targets, nats
     loss_ratio        loss / lowest loss of the steps before; null in the first
     grad_norm         L2 norm of the gradients, before clipping
@@ -35,11 +35,13 @@ import os
 from pathlib import Path
 from time import monotonic
 
-from curriculum.errors import ConfigError
+from curriculum.errors import ConfigError, DataError
 from curriculum.loss_ratio import LossRatio
 from curriculum.stability_records import Record, parse_record, parse_records, read_log
 
 __all__ = ["Record", "StabilityLog", "parse_record", "read_log"]
+
+_BEGINNING = b'{"step": '
 
 
 class StabilityLog:
@@ -62,8 +64,11 @@ class StabilityLog:
         seconds = 0.0
         whole_bytes = 0
         if self.path.exists():
+            if not self.path.is_file():
+                raise DataError(f"{self.path}: is no file; give one, or a name that is free, to the log.")
             content = self.path.read_bytes()
             whole_bytes = content.rfind(b"\n") + 1
+            _require_cut_off(content[whole_bytes:], self.path)
             for record in parse_records(content, str(self.path)):
                 if record["step"] < start_step:
                     self._ratio.of(record.get("loss"))
@@ -109,6 +114,12 @@ class StabilityLog:
     def close(self) -> None:
         """Close the file; every line is in it already."""
         self._file.close()
+
+
+def _require_cut_off(rest: bytes, path: Path) -> None:
+    """Refuse to cut what is no unfinished line of ours: a file of one line without an end may be anything."""
+    if rest and not (rest.startswith(_BEGINNING) or _BEGINNING.startswith(rest)):
+        raise DataError(f"{path}: ends with what no log ends with; give another file to the log.")
 
 
 def _strict(value: float | None) -> float | str | None:

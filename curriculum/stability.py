@@ -21,33 +21,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from curriculum.loss_ratio import LossRatio
 from curriculum.spike_score import SpikeScore, any_spike_score, spike_score
+
+__all__ = ["THRESHOLDS", "At", "Correlation", "LossRatio", "Summary", "loss_ratios", "summarize"]
 
 THRESHOLDS = (1.1, 1.2, 1.5, 2.0)
 FEWEST = 16
 """Values for a correlation: it is hardly ever what it seems for fewer."""
 WORST = 5
 """Steps that a summary names."""
-
-
-class LossRatio:
-    """loss / lowest loss of the steps before: above 1 the loss went up (Li, Zhang, He 2022)."""
-
-    def __init__(self) -> None:
-        """No step was seen."""
-        self._lowest: float | None = None
-
-    def of(self, loss: float | None) -> float | None:
-        """The ratio of the next step; None in the first, and where the lowest is no loss of a model: 0 or below.
-
-        A loss that is not finite changes no later ratio.
-        """
-        if loss is None:
-            return None
-        ratio = None if self._lowest is None or self._lowest <= 0 else loss / self._lowest
-        if math.isfinite(loss) and (self._lowest is None or loss < self._lowest):
-            self._lowest = loss
-        return ratio
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

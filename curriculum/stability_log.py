@@ -3,8 +3,8 @@
 In:  values of a step, by name.   Out: a line; and from a file, the lines again.
 Guarantees: a line is written whole or, by a run that was killed in it, not read; a run that resumes appends, and where
 it goes back to a step, lines before count no more from that step on, so the log reads as if the run had never stopped,
-and nothing that was written is lost. Strict JSON: what is not finite is written as "NaN", "Infinity", "-Infinity".
-What is read are numbers, whoever wrote the log. Standard library only.
+and nothing that was written is lost. Lines of one step, one after the other, are one. Strict JSON: what is not finite
+is written as "NaN", "Infinity", "-Infinity". What is read are numbers, whoever wrote the log. Standard library only.
 
     log = StabilityLog("run/stability.jsonl")
     log.write(0, seq_len=8, loss=4.0)      {"step": 0, "seq_len": 8, "loss": 4.0, "loss_ratio": null, "seconds": 0.1}
@@ -15,7 +15,7 @@ Keys that this project writes, all of them optional but `step`:
 
     step              optimizer step, from 0
     seq_len           inputs per row
-    tokens            targets trained so far, this step included
+    tokens            targets trained so far, this step included (of packed rows: slots)
     loss              mean over the step's targets, nats
     loss_ratio        loss / lowest loss of the steps before; null in the first
     grad_norm         L2 norm of the gradients, before clipping
@@ -32,32 +32,16 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from curriculum.errors import ConfigError, DataError
-from curriculum.printable import one_line, shown
-from curriculum.stability import LossRatio
+from curriculum.loss_ratio import LossRatio
+from curriculum.stability_records import Record, parse_record, parse_records, read_log
 
-Record = dict[str, Any]
-"""One line: `step` is an int, other numbers are floats (or ints), None where there is no value."""
-COUNTS = ("seq_len", "tokens")
-NUMBERS = (
-    "loss",
-    "loss_ratio",
-    "grad_norm",
-    "learning_rate",
-    "variance_l1",
-    "variance_max",
-    "variance_sqrt_l1",
-    "variance_sqrt_max",
-    "validation_loss",
-    "seconds",
-)
-_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-_MOST = 2**63
+__all__ = ["Record", "StabilityLog", "parse_record", "read_log"]
+
+_BEGINNING = b'{"step": '
 
 
 class StabilityLog:
@@ -80,8 +64,11 @@ class StabilityLog:
         seconds = 0.0
         whole_bytes = 0
         if self.path.exists():
+            if not self.path.is_file():
+                raise DataError(f"{self.path}: is no file; give one, or a name that is free, to the log.")
             content = self.path.read_bytes()
             whole_bytes = content.rfind(b"\n") + 1
+            _require_cut_off(content[whole_bytes:], self.path)
             for record in parse_records(content, str(self.path)):
                 if record["step"] < start_step:
                     self._ratio.of(record.get("loss"))
@@ -129,97 +116,10 @@ class StabilityLog:
         self._file.close()
 
 
-def read_log(path: str | os.PathLike[str]) -> list[Record]:
-    """The records of a log in the order of their steps, each step once.
-
-    Raises:
-        DataError: there is no such file, a line is no JSON object with an integer `step`, one of the keys above has a
-            value that is no number, or there is no line at all.
-    """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give the log of a training run.") from None
-    records = parse_records(content, str(path))
-    if not records:
-        raise DataError(f"{path}: no whole line is in it; the run ended before its first step.")
-    return records
-
-
-def parse_records(content: bytes, where: str) -> list[Record]:
-    """The records in the bytes of a log, as `read_log`; a last line without its end is left out.
-
-    Raises:
-        DataError: as `read_log`.
-    """
-    records: list[Record] = []
-    for number, line in enumerate(content.split(b"\n")[:-1], 1):
-        if line.strip():
-            record = parse_record(line, f"{where}, line {number}")
-            while records and records[-1]["step"] >= record["step"]:  # a run that resumed there
-                records.pop()
-            records.append(record)
-    return records
-
-
-def checked(record: Any, where: str) -> Record:
-    """A JSON value as a record.
-
-    Raises:
-        DataError: it is no object with an integer `step` and numbers under the keys above.
-    """
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: {shown(record)} found; a log holds one JSON object per optimizer step.")
-    return {
-        **record,
-        **_integers(record, ("step",), where, needed=True),
-        **_integers(record, COUNTS, where),
-        **_numbers(record, where),
-    }
-
-
-def parse_record(line: bytes, where: str) -> Record:
-    """The record of one whole line.
-
-    Raises:
-        DataError: as `read_log`.
-    """
-    try:
-        record = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{where}: not JSON ({one_line(error)}); a log holds one JSON object per optimizer step."
-        ) from None
-    return checked(record, where)
-
-
-def _integers(record: Record, keys: Iterable[str], where: str, *, needed: bool = False) -> Record:
-    found = {}
-    for key in keys:
-        value = record.get(key)
-        if value is None and not needed:
-            continue
-        if type(value) is not int or not 0 <= value < _MOST:
-            raise DataError(f"{where}: {key} is {shown(value)}, expected an integer of at least 0.")
-        found[key] = value
-    return found
-
-
-def _numbers(record: Record, where: str) -> Record:
-    found = {}
-    for key in NUMBERS:
-        value = record.get(key)
-        if isinstance(value, str):
-            value = _NOT_FINITE.get(value, value)
-        if value is None:
-            continue
-        if type(value) not in (int, float):
-            raise DataError(f'{where}: {key} is {shown(value)}, which is no number ("NaN" and "Infinity" are).')
-        try:
-            found[key] = float(value)
-        except OverflowError:  # an integer of hundreds of digits
-            found[key] = math.inf if value > 0 else -math.inf
-    return found
+def _require_cut_off(rest: bytes, path: Path) -> None:
+    """Refuse to cut what is no unfinished line of ours: a file of one line without an end may be anything."""
+    if rest and not (rest.startswith(_BEGINNING) or _BEGINNING.startswith(rest)):
+        raise DataError(f"{path}: ends with what no log ends with; give another file to the log.")
 
 
 def _strict(value: float | None) -> float | str | None:

@@ -34,6 +34,8 @@ _WIDTH = 9.0
 _NAME = 60
 """Characters of a name: half the width."""
 _VALIDATION = "validation_loss"
+_MOST, _LEAST = 3.4e38, 1e-45
+"""What float32 has: a larger number in a log is none of a model, and would leave no room for the others."""
 _TITLES = {
     "loss": "loss of the step (dots: validation, crosses: NaN or infinite)",
     "loss_ratio": "loss ratio: loss / lowest loss before",
@@ -105,12 +107,12 @@ def _has_marks(runs: Sequence[Run]) -> bool:
 
 
 def _values(run: Run, key: str) -> Points:
-    """Finite ones; on a logarithmic axis those above 0."""
+    """Those that float32 has; on an axis that may be logarithmic, above 0."""
     values = loss_ratios(run.records) if key == "loss_ratio" else [record.get(key) for record in run.records]
     return [
         (record["step"], value)
         for record, value in zip(run.records, values, strict=True)
-        if value is not None and math.isfinite(value) and (value > 0 or key not in _LOGARITHMIC)
+        if value is not None and abs(value) <= _MOST and (value >= _LEAST or key not in _LOGARITHMIC)
     ]
 
 
@@ -140,7 +142,7 @@ def _panel(axes: Axes, key: str, of_runs: list[Points]) -> None:
     if key == "loss_ratio":
         axes.axhline(1.0, color=PALETTE["soft"][0], linewidth=1, linestyle=":")
     if key == "seq_len":
-        top = max(values)
+        top = max(1, *values)
         axes.set_ylim(0, top * 1.08)
         if top % 4 == 0:
             axes.set_yticks([0, top / 4, top / 2, 3 * top / 4, top])

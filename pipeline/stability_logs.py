@@ -20,7 +20,7 @@ from typing import Any
 from curriculum.errors import ConfigError, DataError
 from curriculum.printable import one_line, shown
 from curriculum.stability import THRESHOLDS, Summary, summarize
-from curriculum.stability_log import Record, checked, read_log
+from curriculum.stability_records import Record, checked, read_log
 from pipeline.publish import Aside
 
 USED = ("loss", "loss_ratio", "grad_norm", "variance_l1", "variance_max", "validation_loss")

@@ -52,6 +52,11 @@ def _train(given: Mapping[str, Any], progress: Progress) -> Outcome:
             nonlocal done
             advance(record["step"] + 1 - done)
             done = record["step"] + 1
+            if "validation_loss" in record:
+                watched.say(
+                    f"step {record['step']}: length {record['seq_len']}, loss {record['loss']:.4f}, "
+                    f"{record['validation_loss']:.4f} on held-out rows"
+                )
 
         return train(settings, watch)
 
@@ -64,7 +69,8 @@ def require_finite(outcome: Outcome) -> None:
     """
     if outcome.diverged:
         raise CurriculumError(
-            f"The loss of step {outcome.steps - 1} is not finite: the run diverged. {outcome.log} has how it came to "
+            f"Loss, gradients or weights of step {outcome.steps - 1} are not finite: the run diverged. {outcome.log} "
+            f"has how it came to "
             f"that (curriculum stability {outcome.log}); a lower --lr, or a longer --lr-warmup-steps, may hold."
         )
 

@@ -7,8 +7,8 @@ targets, however many micro-batches and processes share them.
 
     outcome = train(Settings(dataset="curriculum-data", out="run"))
 
-In reading order: `settings` (what can be said), `gpt2` (the model and its parameter groups), `processes` (torchrun, or
-one process), `checkpoint`, `validation`, `loop` (the run).
+In reading order: `settings` (what can be said), `run_folder` (one run at a time), `gpt2` (the model and its parameter
+groups), `processes` (torchrun, or one process), `checkpoint`, `validation`, `loop` (the run).
 """
 
 from __future__ import annotations

@@ -2,53 +2,128 @@
 
 In:  weights, Adam's state, the cursor of the data, and the settings they came from.   Out: the same, later.
 Guarantees: written aside and renamed, so that a job killed while it saves leaves the checkpoint before; it holds
-tensors and plain values, and is read as such (`weights_only`); other settings of the model than those it was trained
-with are refused. No random state: nothing is drawn after the first weights. One cursor fits any number of processes.
+tensors and plain values, and is read as such (`weights_only`); another dataset, and other settings of the model than
+those it was trained with, are refused. No random state: nothing is drawn after the first weights. One cursor fits any
+number of processes.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from curriculum.errors import ConfigError, DataError
-from curriculum.printable import one_line
+from curriculum.adapters.pytorch import CurriculumDataset
+from curriculum.errors import ConfigError, CurriculumError, CursorError, DataError
+from curriculum.printable import shown
 from curriculum.training.settings import Settings
 
 
-def save(path: Path, settings: Settings, **states: dict[str, Any]) -> None:
-    """Replace the checkpoint at `path`; `states` by name, each the `state_dict` of something."""
-    aside = path.with_suffix(".new")
-    with open(aside, "wb") as file:
-        torch.save({"settings": settings.of_model(), **states}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """What is in the file; each is a `state_dict`, but for the settings, which are `Settings.of_model`."""
+
+    settings: dict[str, Any]
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    data: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Replace the file at `path`.
+
+        Raises:
+            CurriculumError: it cannot be written; the one before is still there.
+        """
+        content = BytesIO()  # torch's own writer turns a full disk into something else
+        torch.save({field.name: getattr(self, field.name) for field in fields(self)}, content)
+        aside = path.with_suffix(".new")
+        try:
+            with open(aside, "wb") as file:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise CurriculumError(
+                f"{path}: cannot be written ({error.strerror}), the checkpoint before it is as it was. Make room, and "
+                f"run the same command again: it continues from there."
+            ) from None
+
+    def require(self, settings: Settings, path: Path) -> None:
+        """Refuse settings that these weights were not trained with.
+
+        Raises:
+            ConfigError: names the first that differs.
+        """
+        for name, value in settings.of_model().items():
+            if self.settings.get(name) != value:
+                raise ConfigError(
+                    f"{path}: was trained with {name} {shown(self.settings.get(name))}, and {value} is asked for; give "
+                    f"the same, or another --out to begin anew."
+                )
+
+    def restore(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, dataset: CurriculumDataset, path: Path
+    ) -> None:
+        """Put everything where it was.
+
+        Raises:
+            CursorError: it belongs to another dataset.
+            DataError: it is damaged.
+        """
+        try:
+            dataset.load_state_dict(self.data)  # first: another dataset often has other sizes too
+        except CursorError as error:
+            raise CursorError(f"{path}: {error} Or give another --out to begin anew.") from None
+        try:
+            model.load_state_dict(self.model)
+            optimizer.load_state_dict(self.optimizer)
+        except Exception as error:  # whatever torch meets in states that are not its own
+            raise _damaged(path, error) from None
 
 
-def load(path: Path, settings: Settings) -> dict[str, Any] | None:
-    """The states by name, on the CPU; None if there is no checkpoint.
+def load(path: Path) -> Checkpoint | None:
+    """The checkpoint, on the CPU; None if there is none.
 
     Raises:
-        DataError: the file is no checkpoint of this trainer.
-        ConfigError: it was trained with other settings.
+        DataError: the file is no checkpoint of this trainer, or cannot be read.
     """
     if not path.exists():
         return None
     try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        before = saved.pop("settings")
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); make it readable.") from None
+    try:
+        saved = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+        states = {field.name: saved[field.name] for field in fields(Checkpoint)}
+        if not all(isinstance(state, dict) for state in states.values()):
+            raise TypeError
     except Exception as error:  # torch raises whatever its reader, zip and pickle do
-        raise DataError(
-            f"{path}: not a checkpoint of `curriculum train` ({one_line(error)}); move it away to begin anew."
-        ) from None
-    for name, value in settings.of_model().items():
-        if before.get(name) != value:
-            raise ConfigError(
-                f"{path}: was trained with {name} {before.get(name)}, and {value} is asked for; give the same, or "
-                f"another --out to begin anew."
-            )
-    return saved
+        raise _damaged(path, error) from None
+    return Checkpoint(**states)
+
+
+def of(
+    settings: Settings, model: torch.nn.Module, optimizer: torch.optim.Optimizer, dataset: CurriculumDataset
+) -> Checkpoint:
+    """What there is now."""
+    return Checkpoint(
+        settings=settings.of_model(),
+        model=model.state_dict(),
+        optimizer=optimizer.state_dict(),
+        data=dataset.state_dict(),
+    )
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    # What torch says here may advise to load the file as code.
+    return DataError(
+        f"{path}: not a checkpoint of `curriculum train`, or damaged ({type(error).__name__}); move it away to begin "
+        f"anew, or give another --out."
+    )

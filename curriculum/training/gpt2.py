@@ -1,6 +1,6 @@
 """The model: GPT-2 of `transformers`, with no dropout; and its optimizer.
 
-In:  settings, the vocabulary and the longest row of a dataset.   Out: a model with float32 weights, an AdamW.
+In:  settings, the tokenizer and the longest row of a dataset.   Out: a model with float32 weights, an AdamW.
 Guarantee: the initial weights depend on the seed and the sizes alone, not on the device or the number of processes.
 
     4 layers, width 256, 4 heads, vocabulary 8192, 1,024 positions: 5,518,592 parameters, embeddings tied
@@ -18,14 +18,15 @@ from transformers.utils.logging import (  # type: ignore[import-not-found, unuse
     is_progress_bar_enabled,
 )
 
+from curriculum.tokenizer_entry import TokenizerEntry
 from curriculum.training.settings import Settings
 
 
-def gpt2(settings: Settings, *, vocab_size: int, max_seq_len: int) -> GPT2LMHeadModel:
+def gpt2(settings: Settings, tokenizer: TokenizerEntry, *, max_seq_len: int) -> GPT2LMHeadModel:
     """A new model on the CPU: `model(input_ids).logits`, [rows, seq_len, vocab_size]."""
     torch.manual_seed(settings.seed)
     config = GPT2Config(
-        vocab_size=vocab_size,
+        vocab_size=tokenizer.vocab_size,
         n_positions=max_seq_len,
         n_embd=settings.width,
         n_layer=settings.layers,
@@ -34,8 +35,8 @@ def gpt2(settings: Settings, *, vocab_size: int, max_seq_len: int) -> GPT2LMHead
         embd_pdrop=0.0,
         attn_pdrop=0.0,
         use_cache=False,
-        bos_token_id=None,
-        eos_token_id=None,
+        bos_token_id=tokenizer.bos_id,
+        eos_token_id=tokenizer.eos_id,
     )
     return GPT2LMHeadModel(config)
 

@@ -2,14 +2,16 @@
 
 In:  `Settings`.   Out: an `Outcome`; in the run's folder checkpoint.pt, stability.jsonl and, at the end of the plan,
 model/, for `GPT2LMHeadModel.from_pretrained`.
-Guarantees: see the package. A loss that is not finite ends the run: what follows it is no training.
+Guarantees: see the package. A loss, gradient or weight that is not finite ends the run: what follows is no training,
+and the checkpoint before it stays. The largest micro-batch is tried before the first step, so that memory that does not
+suffice for the longest rows is known at once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,17 @@ import torch
 from torch.nn import functional as F
 
 from curriculum.adapters.adam_moments import measure
-from curriculum.adapters.pytorch import CurriculumDataset, lr_lambda
-from curriculum.adapters.shapes import Shapes
+from curriculum.adapters.pytorch import CurriculumDataset, LrLambda, lr_lambda
+from curriculum.adapters.shapes import GRAPHS, Shapes, warm_up
 from curriculum.adapters.widened import Example
-from curriculum.errors import PlanError
+from curriculum.errors import ConfigError, CurriculumError, PlanError
+from curriculum.plan import Plan
+from curriculum.printable import one_line
 from curriculum.stability_log import Record, StabilityLog
 from curriculum.training import checkpoint
 from curriculum.training.gpt2 import adamw, gpt2, save_model
 from curriculum.training.processes import Processes, processes
+from curriculum.training.run_folder import MODEL, run_folder
 from curriculum.training.settings import Settings
 from curriculum.training.validation import validation_loss
 
@@ -40,13 +45,13 @@ class Outcome:
     steps: int
     """steps trained, those before a resume included"""
     tokens: int
-    """targets trained"""
+    """targets trained; of packed rows, slots: inputs with and without a target"""
     loss: float | None
     """of the last step; None if this call had nothing to train"""
     validation_loss: float | None
     """the last one of this call; None without held-out rows"""
     diverged: bool
-    """whether the last loss was not finite"""
+    """whether a loss, gradient or weight was not finite, which ended the run"""
     parameters: int
     log: str
 
@@ -66,18 +71,32 @@ def train(settings: Settings, watch: Watch = lambda record: None) -> Outcome:
         ConfigError, PlanError: the settings do not fit the dataset or the machine.
         DataError: the dataset, the checkpoint or the log is damaged.
         CursorError: the checkpoint belongs to another dataset, or the processes cannot share its steps.
+        CurriculumError: the memory does not suffice, or the folder of the run cannot be written.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    with processes(settings.device) as among:
-        return _Run(settings, among).train(watch)
+    with processes(settings.device) as among, run_folder(Path(settings.out)) if among.is_first else nullcontext():
+        try:
+            return _Run(settings, among).train(watch)
+        except RuntimeError as error:
+            raise _sentence(error) from error
+
+
+def _sentence(error: RuntimeError) -> Exception:
+    """What people are told of an error of torch; itself, if it is none of those that are known."""
+    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+        return CurriculumError(
+            f"out of memory ({one_line(error)}). Take fewer rows at once with --micro-tokens N, 65536 or less, and "
+            f"--validation-rows N; the same command continues."
+        )
+    return error
 
 
 class _Run:
     """What a run consists of, on one process."""
 
     def __init__(self, settings: Settings, among: Processes) -> None:
-        self.settings, self.among = settings, among
+        self.among = among
         self.dataset = CurriculumDataset(
             settings.dataset,
             rank=among.rank,
@@ -90,53 +109,55 @@ class _Run:
         self.stop = self.plan.total_steps if settings.steps is None else settings.steps
         if self.stop > self.plan.total_steps:
             raise PlanError(f"steps is {self.stop:,}; the dataset has {self.plan.total_steps:,}, so give at most that.")
-        self.lr_factor = lr_lambda(
-            self.plan,
-            schedule=settings.lr_schedule,
-            warmup_steps=self.plan.total_steps // 100 if settings.lr_warmup_steps is None else settings.lr_warmup_steps,
-            final=settings.lr_final,
-            decay_tokens=settings.decay_tokens,
-        )
-        self.model = gpt2(settings, vocab_size=reader.manifest.tokenizer.vocab_size, max_seq_len=self.plan.max_seq_len)
+        saved = checkpoint.load(settings.checkpoint_path)
+        self.settings = settings.resolved(self.plan, saved.settings if saved else {})
+        self.lr_factor = _learning_rate(self.settings, self.plan)
+        self.model = gpt2(self.settings, reader.manifest.tokenizer, max_seq_len=self.plan.max_seq_len)
         self.model.to(among.device)  # type: ignore[arg-type, unused-ignore]
-        self.optimizer = adamw(self.model, settings)
-        self.shapes = Shapes(self.dataset.share)
+        self.optimizer = adamw(self.model, self.settings)
+        # Validation takes a graph for its batches, and one for the last of them, which may have fewer rows.
+        self.shapes = Shapes(self.dataset.share, limit=GRAPHS - 2 if reader.validation else GRAPHS)
         if settings.compile:
             self.model.compile(dynamic=self.shapes.compile_options["dynamic"])
         self.trained = among.wrap(self.model)
-        saved = checkpoint.load(settings.checkpoint_path, settings)
         if saved is not None:
-            self.model.load_state_dict(saved["model"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.dataset.load_state_dict(saved["data"])
+            saved.require(self.settings, settings.checkpoint_path)
+            saved.restore(self.model, self.optimizer, self.dataset, settings.checkpoint_path)
 
     def train(self, watch: Watch) -> Outcome:
         """All steps that remain."""
+        if not self.among.is_first:
+            return self._train(None, watch)
+        with closing(StabilityLog(self.settings.log_path, start_step=self.dataset.cursor.step)) as log:
+            return self._train(log, watch)
+
+    def _train(self, log: StabilityLog | None, watch: Watch) -> Outcome:
         first = step = self.dataset.cursor.step
-        log = StabilityLog(self.settings.log_path, start_step=first) if self.among.is_first else None
-        loss, validated = math.nan, None
+        values: dict[str, float] = {}
+        is_finite = True
+        if first < self.stop:
+            warm_up(self._backward_alone, self.model, self.dataset)
         for micro_batches in self._steps() if first < self.stop else ():
             values = self._step(step, micro_batches)
-            loss, step = values["loss"], step + 1
-            at_end = step == self.stop or not math.isfinite(loss)
-            if self.dataset.reader.validation and (at_end or step % self.settings.validate_every == 0):
-                values["validation_loss"] = validated = self._validate()
+            step += 1
+            is_finite = all(map(math.isfinite, values.values()))
+            at_end = step == self.stop or not is_finite
+            if self.dataset.reader.validation and is_finite and (at_end or step % self.settings.validate_every == 0):
+                values["validation_loss"] = self._validate()
             if log:
                 watch(log.write(step - 1, **values))
-            if math.isfinite(loss) and (at_end or step % self.settings.save_every == 0):
-                self._save()
-            if at_end:
+            if is_finite and (at_end or step % self.settings.save_every == 0):
+                is_finite = self._save()
+            if at_end or not is_finite:
                 break
-        if log:
-            log.close()
-        if self.among.is_first and step == self.plan.total_steps:
-            save_model(self.model, Path(self.settings.out) / "model")
+        if self.among.is_first and is_finite and step == self.plan.total_steps:
+            save_model(self.model, Path(self.settings.out) / MODEL)
         return Outcome(
             steps=step,
             tokens=self.plan.tokens_at(step),
-            loss=loss if step > first else None,
-            validation_loss=validated,
-            diverged=step > first and not math.isfinite(loss),
+            loss=values.get("loss"),
+            validation_loss=values.get("validation_loss"),
+            diverged=not is_finite,
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             log=str(self.settings.log_path),
         )
@@ -182,15 +203,32 @@ class _Run:
         return F.cross_entropy(logits.flatten(0, 1).float(), example["labels"].flatten(), reduction="sum")
 
     def _validate(self) -> float:
+        assert self.settings.validation_rows is not None
         return validation_loss(self._loss_sum, self.dataset, self.settings.validation_rows, self.among)
 
-    def _save(self) -> None:
+    def _backward_alone(self, example: Example) -> None:
+        torch.autograd.backward(self._loss_sum(example))
+
+    def _save(self) -> bool:
+        """Whether there were weights worth saving: an update may have broken them after the last loss."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            return False
         if self.among.is_first:
-            checkpoint.save(
-                self.settings.checkpoint_path,
-                self.settings,
-                model=self.model.state_dict(),
-                optimizer=self.optimizer.state_dict(),
-                data=self.dataset.state_dict(),
-            )
+            now = checkpoint.of(self.settings, self.model, self.optimizer, self.dataset)
+            now.save(self.settings.checkpoint_path)
         self.among.wait()
+        return True
+
+
+def _learning_rate(settings: Settings, plan: Plan) -> LrLambda:
+    assert settings.lr_warmup_steps is not None
+    try:
+        return lr_lambda(
+            plan,
+            schedule=settings.lr_schedule,
+            warmup_steps=settings.lr_warmup_steps,
+            final=settings.lr_final,
+            decay_tokens=settings.decay_tokens,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"learning rate: {error}") from None

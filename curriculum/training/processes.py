@@ -68,10 +68,10 @@ def processes(device: str) -> Iterator[Processes]:
     chosen = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(chosen)
-    if "WORLD_SIZE" not in os.environ:
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():  # clusters set one of them without torchrun
         yield Processes(rank=0, world_size=1, device=chosen)
         return
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    dist.init_process_group("nccl" if on_gpu else "gloo", device_id=chosen if on_gpu else None)
     try:
         yield Processes(rank=dist.get_rank(), world_size=dist.get_world_size(), device=chosen)
         dist.barrier()  # a thread of gloo frees its last tensor meanwhile; in an interpreter that ends, that aborts

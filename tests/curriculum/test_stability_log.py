@@ -76,6 +76,15 @@ def test_going_back_drops_what_came_after(tmp_path: Path) -> None:
     assert len(lines(tmp_path / "log")) == 6, "nothing that was written is lost"
 
 
+def test_a_validation_may_have_a_line_of_its_own(tmp_path: Path) -> None:
+    """docs/tuning.md lets trainers write it so. A run that goes back takes nothing over from the one before."""
+    lines = ['{"step": 0, "loss": 1.0}', '{"step": 0, "validation_loss": 2.0}', '{"step": 1, "loss": 1.0}']
+    (tmp_path / "log").write_text("\n".join([*lines, ""]), "utf-8")
+    assert read_log(tmp_path / "log") == [{"step": 0, "loss": 1.0, "validation_loss": 2.0}, {"step": 1, "loss": 1.0}]
+    (tmp_path / "log").write_text("\n".join([*lines, '{"step": 0, "loss": 3.0}', ""]), "utf-8")
+    assert read_log(tmp_path / "log") == [{"step": 0, "loss": 3.0}]
+
+
 def test_seconds_go_on_after_a_resume(tmp_path: Path) -> None:
     (tmp_path / "log").write_text('{"step": 0, "seconds": 1000.0}\n', "utf-8")
     write(tmp_path / "log", [1.0], start_step=1)

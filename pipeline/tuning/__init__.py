@@ -3,7 +3,7 @@
     from pipeline.tuning import tune
 
     result = tune(
-        {"corpus": ("corpus/",), "max_length": 1024, "steps": 50_000},       # options of a build
+        {"corpus": ("corpus/",), "max_length": 1024, "tokens": 10**10},      # options of a build
         train="python train.py --data {dataset} --steps {steps} --log {log}",    # or a function, or prober=...
         lr_warmup_steps=1000,
         out="my-tune",
@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.tuning.candidate import Candidate, Evaluation, Prober, ProbeRun
+from pipeline.tuning.probe_faults import Limits
+from pipeline.tuning.result import TuneResult
 
 if TYPE_CHECKING:
     from pipeline.progress import Progress
-    from pipeline.tuning.probe_faults import Limits
-    from pipeline.tuning.result import TuneResult
 
-__all__ = ["Candidate", "Evaluation", "ProbeRun", "Prober", "tune"]
+__all__ = ["Candidate", "Evaluation", "Limits", "ProbeRun", "Prober", "TuneResult", "tune"]
 
 
 def tune(
@@ -60,25 +60,27 @@ def tune(
         overwrite: begin anew in a folder that holds another tune.
         limits: how long a probe may take.
         progress: where it is shown; nowhere unless given.
-        settings: `fluctuation`, `beginning_steps`, `probe_steps`, `least_length_warmup_steps`,
+        settings: `fluctuation`, `beginning_steps`, `probe_steps`, `validations`, `least_length_warmup_steps`,
             `most_length_warmup_steps`, `resolution_steps`, `params`, as the flags.
+
+    A function and a prober are known by their names alone: who changes what they do gives `overwrite`, too.
 
     Raises:
         PlanError, ConfigError: the request cannot work.
         BuildError: a probe failed or cannot be judged; called again, the tune goes on.
+        DataError: what an earlier call has left in the folder is damaged.
     """
     from curriculum.errors import ConfigError  # importing the package loads no stage
     from pipeline.option_sources import load_options
     from pipeline.progress import Once, Silent
-    from pipeline.tuning.probe_faults import Limits
-    from pipeline.tuning.settings import TuneSettings
+    from pipeline.tuning.settings import settings_of
     from pipeline.tuning.train_with import own_prober, train_with
     from pipeline.tuning.tuner import TuneRequest, run_tune
 
     if (train is None) == (prober is None):
         raise ConfigError("Give either train (a command or a function) or prober.")
     progress = Once(progress or Silent())
-    asked = TuneSettings(lr_warmup_steps=lr_warmup_steps, **settings)
+    asked = settings_of(lr_warmup_steps, settings)
     if prober is not None:
         trains = own_prober(prober)
     else:

@@ -207,13 +207,3 @@ def test_a_bad_record_stops_with_file_and_line_or_is_skipped_and_counted(tmp_pat
     log = json.loads((tmp_path / "out" / "build-log.json").read_text())
     assert len(log["skipped_examples"]) == 1
     assert "line 31" in log["skipped_examples"][0]
-
-
-def test_the_default_corpus_is_announced_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A newcomer must know what was tokenized."""
-    monkeypatch.chdir(tmp_path)
-    result = run("build", "--tokenizer", "bytes", "--steps", "10", "--max-length", "64")
-    assert result.exit_code == 0, result.output
-    announced = [line for line in result.stderr.splitlines() if "standard library" in line]
-    assert len(announced) == 1
-    assert (tmp_path / "curriculum-data" / "manifest.json").exists()

@@ -13,10 +13,10 @@
 Read in this order: `candidate.py` (what is tried, and what trying it tells: the seam between the search and whatever
 trains); `fluctuation.py` (when perplexity fluctuates), `search.py` (what to try next) and `settings.py`, all pure;
 `probe_dataset.py` (the first steps of a candidate's full plan as a dataset), `train_command.py`, `called.py`,
-`run_callable.py`, `guard.py`, `probe_log.py`, `probe_faults.py`, `run_training.py` and `prober.py` (training on it in
-a process that is watched), `train_with.py`; `bounds.py` (where to search), `state.py` (what a killed tune goes on
-with), `result.py`, `tuned_config.py` (the TOML of the answer), `draw_tune.py`, `write_result.py`, and `tuner.py`, the
-wiring. `pipeline/report_tune.py` is the table for a terminal.
+`run_callable.py`, `guard.py`, `follow_log.py`, `probe_log.py`, `probe_faults.py`, `run_training.py` and `prober.py`
+(training on it in a process that is watched), `train_with.py`; `bounds.py` (where to search), `state.py` (what a
+killed tune goes on with), `result.py`, `tuned_config.py` (the TOML of the answer), `draw_tune.py`, `write_result.py`,
+and `tuner.py`, the wiring. `pipeline/report_tune.py` is the table for a terminal.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def tune(
     *,
     lr_warmup_steps: int,
     out: str | Path = "curriculum-tune",
-    train: str | Callable[[str, int, str], object] | None = None,
+    train: str | Callable[..., object] | None = None,
     prober: Prober | None = None,
     overwrite: bool = False,
     limits: Limits | None = None,
@@ -53,8 +53,9 @@ def tune(
         options: of the build, by the names of its flags with underscores; neither `frac` nor `length_warmup_steps`.
         lr_warmup_steps: of the learning rate, which the windows of a probe are multiples of.
         out: folder of the tune.
-        train: what trains a probe: a command line with `{dataset}`, `{steps}` and `{log}`, or a function of these three
-            at the top of a module; either is run in a process of its own.
+        train: what trains a probe: a command line with `{dataset}`, `{steps}` and `{log}`, or a function with
+            these parameters, and more of the placeholders of a command where it names them, at the top of a module;
+            either is run in a process of its own.
         prober: instead of `train`: called in this process, as `pipeline.tuning.candidate.Prober` says.
         overwrite: begin anew in a folder that holds another tune.
         limits: how long a probe may take.

@@ -79,7 +79,7 @@ def tune(
       --train-cmd 'curriculum train {dataset} --out {out} --log {log} --steps {steps} --decay-tokens {decay_tokens}
                    --lr-warmup-steps {lr_warmup_steps} --validate-every {validate_every}'
     curriculum tune --config run.toml --lr-warmup-steps 3000 --params 1500000000 \\
-      --train-cmd 'bash train.sh {dataset} {steps} {log}' --out my-tune
+      --train-cmd 'bash train.sh {dataset} {steps} {log} {decay_tokens}' --out my-tune
     curriculum build --config my-tune/tuned.toml --out my-dataset
     """
     from pipeline.progress import Once, Terminal

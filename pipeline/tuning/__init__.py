@@ -3,8 +3,9 @@
     from pipeline.tuning import tune
 
     result = tune(
-        {"corpus": ("corpus/",), "max_length": 1024, "tokens": 10**10},      # options of a build
-        train="python train.py --data {dataset} --steps {steps} --log {log}",    # or a function, or prober=...
+        {"corpus": ("corpus/",), "max_length": 1024, "tokens": 10**10},  # options of a build
+        train="python train.py --data {dataset} --steps {steps} --log {log} --decay-tokens {decay_tokens}",
+        # train may be a function, too; or prober=...
         lr_warmup_steps=1000,
         out="my-tune",
     )

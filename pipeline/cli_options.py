@@ -131,7 +131,7 @@ READING = (
 
 
 GROUPS = {
-    "Tune": "train_cmd lr_warmup_steps params fluctuation beginning_steps probe_steps least_length_warmup_steps "
+    "Tune": "train_cmd lr_warmup_steps fluctuation beginning_steps probe_steps validations least_length_warmup_steps "
     "most_length_warmup_steps resolution_steps probe_timeout stall_timeout",
     "Corpus": "source weight source_epochs text_key on_bad_record tokenized ids_dtype ids_key corpus_tokens "
     "validation_tokens validation_frac",

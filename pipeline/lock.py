@@ -17,16 +17,28 @@ from curriculum.errors import BuildError
 from pipeline.publish import make_folder, remove_empty
 
 
+class HeldError(BuildError):
+    """Another process holds the folder."""
+
+
 @contextmanager
 def locked(folder: Path, others: str = "--out and --store") -> Iterator[None]:
-    """Hold a folder, creating it if need be.
+    """Hold a folder, creating it if need be, as `locked_handle`."""
+    with locked_handle(folder, others):
+        yield
+
+
+@contextmanager
+def locked_handle(folder: Path, others: str) -> Iterator[int]:
+    """Hold a folder, creating it if need be; who inherits the open folder that the block is given holds it, too.
 
     Args:
         folder: what is held.
         others: how people give other folders, for messages.
 
     Raises:
-        BuildError: another process holds it, or nobody can; a folder that was made for it is gone again.
+        HeldError: another process holds it.
+        BuildError: nobody can; a folder that was made for it is gone again.
     """
     if folder.exists() and not folder.is_dir():
         raise BuildError(f"{folder}: is a file. Give a folder, or a name that is free.")
@@ -42,7 +54,7 @@ def locked(folder: Path, others: str = "--out and --store") -> Iterator[None]:
             if not os.path.samestat(os.stat(folder), os.fstat(handle)):  # noqa: PTH116 - removed by who held it before
                 raise BlockingIOError
         except (BlockingIOError, FileNotFoundError):
-            raise BuildError(
+            raise HeldError(
                 f"{folder}: another process is writing there. Wait until it ends, or give another {others}."
             ) from None
         except OSError as error:
@@ -53,6 +65,6 @@ def locked(folder: Path, others: str = "--out and --store") -> Iterator[None]:
                 f"{folder}: cannot be locked ({error.strerror}): this file system may have no locks. Give another "
                 f"{others}, on a file system that has them."
             ) from None
-        yield
+        yield handle
     finally:
         os.close(handle)

@@ -9,10 +9,12 @@ In:  a `TuneResult`.   Out: a string, without the last line break.
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from datetime import timedelta
 from math import isfinite
 
+from curriculum.printable import printable_text
 from pipeline.counted import counted
 from pipeline.tuning.result import JudgedProbe, TuneResult
 
@@ -23,11 +25,15 @@ def tune_report(result: TuneResult) -> str:
     """The table and the answer."""
     lines = ["    start   warmup    steps  worst  verdict"]
     lines += [_row(number, probe) for number, probe in enumerate(result.probes, start=1)]
+    if result.other_probes:
+        lines += ["Trained for other bounds, and of no use for these:"]
+        lines += [_row(number, probe) for number, probe in enumerate(result.other_probes, start=len(result.probes) + 1)]
     lines += ["", *_wrapped(result.sentence()), *_wrapped(_cost(result))]
     if result.config is not None:
-        lines.append(f"Build it: curriculum build --config {result.config} --out DATASET")
+        config = printable_text(shlex.quote(str(result.config)))
+        lines.append(f"Build it: curriculum build --config {config} --out DATASET")
     if result.plot is not None:
-        lines.append(f"Picture: {result.plot}")
+        lines.append(f"Picture: {printable_text(str(result.plot))}")
     return "\n".join([*lines, *(line for note in result.notes for line in _wrapped(f"Note: {note}"))])
 
 
@@ -44,7 +50,7 @@ def _row(number: int, probe: JudgedProbe) -> str:
 
 def _cost(result: TuneResult) -> str:
     return (
-        f"{counted(len(result.probes), 'probe')} of at most {result.space.most_probes} trained "
+        f"{counted(len(result.probes) + len(result.other_probes), 'probe')} trained "
         f"{counted(result.probe_tokens, 'token')}, {result.cost_share:.2%} of the full training's "
         f"{result.full_plan.total_tokens:,}, in {timedelta(seconds=round(result.seconds))}."
     )

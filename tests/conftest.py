@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from default_build import DefaultBuild, default_build
 from new_text import grow
 from pipeline.build import BuildResult, build
 from pipeline.option_sources import load_options
@@ -25,6 +27,10 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads of torch wait for each other by spinning
 settings.register_profile("any machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("any machine")
+
+# Hundreds of processes start in these tests, some with Ray or a server: what one has compiled the next one loads.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 MEMORY = Path("/dev/shm")
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
@@ -65,6 +71,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, text in enumerate(texts[90:]):
         (folder / "sub" / f"{i:02d}.txt").write_bytes(text.encode())
     return folder
+
+
+@pytest.fixture(scope="session")
+def by_default(tmp_path_factory: pytest.TempPathFactory) -> DefaultBuild:
+    """A build that is told nothing; read-only but for the store, on which builds must take turns."""
+    return default_build(tmp_path_factory.mktemp("default"))
 
 
 SMALL: dict[str, Any] = {

@@ -2,8 +2,8 @@
 
 In:  the collected tests.   Out: groups of them; xdist gives the next group to a worker that is about to be idle.
 Guarantee: a group runs in one worker, so what its tests share (a server, a tokenized corpus, an imported trainer) is
-made once. A group is a file, or the files that use one server; the tests of a file in `APART` are groups of their own.
-Long groups begin first, so that no worker is left alone with one.
+made once. A group is a file, or the files that share such a thing; the tests of a file in `APART` are groups of their
+own. Long groups begin first, so that no worker is left alone with one.
 
     test_zoo.py::test_a, test_cli.py::test_b, test_zoo.py::test_c       test_zoo.py: a, c; then test_cli.py: b
 """
@@ -25,16 +25,17 @@ TOGETHER = {
     **dict.fromkeys(("test_remote_hub.py", "test_hub_corpus.py", "test_hub_tokenizer.py"), "hub"),
     **dict.fromkeys(("test_push_to_hub.py", "test_pull_from_hub.py"), "hub"),
     **dict.fromkeys(("test_page_browser.py", "test_page_file.py"), "page"),
+    **dict.fromkeys(("test_docs.py", "test_zoo.py"), "default corpus"),
+    **dict.fromkeys(("test_faults.py", "test_signals.py"), "slow corpus"),
 }
 APART = ("test_kills.py",)
-"""Its tests take long and share nothing."""
+"""Its tests take long and share little."""
 LONG = (
     "test_kills.py",
     "test_ray_builds.py",
     "swift",
     "test_adapter_trainer.py",
-    "test_docs.py",
-    "test_zoo.py",
+    "default corpus",
     "test_adapter_torchtitan.py",
     "test_adapter_jax.py",
     "test_adapter_transformers.py",
@@ -42,8 +43,7 @@ LONG = (
     "test_deepspeed_itself.py",
     "test_build.py",
     "test_doctor_command.py",
-    "test_faults.py",
-    "test_signals.py",
+    "slow corpus",
     "test_training_example.py",
     "test_adapter_lightning.py",
     "test_adapter_deepspeed.py",

@@ -17,6 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+import curriculum
+import default_build
+from default_build import DefaultBuild
 from pipeline.backends import ReferenceEncoder
 from pipeline.cli import main
 from pipeline.tokenizer import train_tokenizer
@@ -92,12 +95,21 @@ def test_a_page_runs_from_top_to_bottom(name: str, at_least: int, workplace: Pat
     page = ROOT / name
     shown = commands(page)
     assert len(shown) >= at_least
+    if name == "README.md":
+        assert shown.pop(0) == default_build.COMMAND  # the test below
     for command in shown:
         result = CliRunner().invoke(main, shlex.split(command)[1:])
         assert result.exit_code == 0, f"{command}\n{result.output}"
     names: dict[str, Any] = {}
     for code in blocks(page, "python"):
         exec(compile(code, str(page), "exec"), names)
+
+
+def test_the_first_command_needs_no_corpus_and_says_what_it_took(by_default: DefaultBuild) -> None:
+    """A newcomer must know what was tokenized: one line says it."""
+    announced = [line for line in by_default.stderr.splitlines() if "standard library" in line]
+    assert len(announced) == 1
+    assert curriculum.open(by_default.dataset).manifest.accounting.corpus_tokens > 5_000_000
 
 
 def test_the_trainers_page_shows_the_scripts_as_they_are() -> None:

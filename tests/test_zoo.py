@@ -1,12 +1,11 @@
 """The zoo: every curriculum of this project, planned and built small on the default corpus, and verified.
 
-The corpus, 8.6 M tokens of Python's standard library, is tokenized once, and every build takes them from the store. The
-files in `configs/` are planned at the size at which they were published, too.
+The corpus, 8.6 M tokens of Python's standard library, is tokenized by one build, and all others take them from its
+store. The files in `configs/` are planned at the size at which they were published, too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,31 +14,14 @@ import pytest
 import curriculum
 from curriculum.batch import IGNORED
 from curriculum.plan import Plan
-from pipeline.build import build, prepare_plan
+from default_build import DefaultBuild
+from pipeline.build import build
 from pipeline.option_sources import load_options
 from pipeline.planning import PlanRequest, plan_request
 from pipeline.progress import Silent
 from pipeline.requested_plan import compile_requested
 from pipeline.verify import verify_dataset
-from zoo_cases import CONFIGS, FROM_CONFIGS, FROM_FLAGS, IMPORTED, TOKENIZER, Case
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Store:
-    """The default corpus, tokenized."""
-
-    path: Path
-    tokens: int
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Tokenized by two workers; builds must take turns on it."""
-    path = tmp_path_factory.mktemp("zoo") / "store"
-    options = load_options(None, {"tokenizer": TOKENIZER, "store": str(path), "steps": 1, "workers": 2})
-    _, tokenized = prepare_plan(options, Silent())
-    return Store(path=path, tokens=tokenized.tokens)
-
+from zoo_cases import CONFIGS, FROM_CONFIGS, FROM_FLAGS, IMPORTED, Case
 
 CASES = {
     **FROM_CONFIGS,
@@ -49,17 +31,17 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_curriculum_is_planned_built_and_verified(name: str, store: Store, tmp_path: Path) -> None:
+def test_every_curriculum_is_planned_built_and_verified(name: str, by_default: DefaultBuild, tmp_path: Path) -> None:
     """What `plan` announces is what `build` writes, `verify` proves it, every token is accounted for, and the steps
     have the lengths of the method."""
     case = CASES[name]
-    options = case.resolve(tmp_path, config=CONFIGS / name if name in FROM_CONFIGS else None, store=store.path)
+    options = case.resolve(tmp_path, config=CONFIGS / name if name in FROM_CONFIGS else None, store=by_default.store)
     announced = plan_request(PlanRequest(options=options), Silent()).plan
     result = build(options, Silent())
     report = verify_dataset(result.path, quick=False, workers=1, progress=Silent())
     assert report.id == result.manifest.id
     assert result.manifest.plan == announced
-    check_accounting(result.path, store.tokens)
+    check_accounting(result.path, curriculum.open(by_default.dataset).manifest.accounting.corpus_tokens)
     check_lengths(case, result.path)
 
 

@@ -16,6 +16,7 @@ _SETTINGS = (
     ("--fluctuation", float, "Perplexity above so many times its best so far is significant.  [default: 1.3]"),
     ("--beginning-steps", int, "The very beginning: so many first steps.  [default: LR warmup]"),
     ("--probe-steps", int, "Steps that a probe trains and is judged by.  [default: 3 x LR warmup]"),
+    ("--validations", int, "In the very beginning, and no fewer after it.  [default: 20, or after each step]"),
     ("--least-length-warmup-steps", int, "The shortest duration; starts are tried with it.  [default: 3 x LR warmup]"),
     ("--most-length-warmup-steps", int, "The longest duration.  [default: 0.8 of the steps]"),
     ("--resolution-steps", int, "Steps between durations that are told apart.  [default: LR warmup]"),
@@ -73,11 +74,12 @@ def tune(
     a significant fluctuation is searched. The same command goes on with a tune that was interrupted.
 
     \b
-    curriculum tune corpus/ --tokenizer tokenizer.json --max-length 1024 --steps 50000 --lr-warmup-steps 1000 \\
+    curriculum tune corpus/ --tokenizer tokenizer.json --max-length 1024 --tokens 10_000_000_000 \\
+      --lr-warmup-steps 1000 \\
       --train-cmd 'curriculum train {dataset} --out {out} --log {log} --steps {steps} --decay-tokens {decay_tokens}
                    --lr-warmup-steps {lr_warmup_steps} --validate-every {validate_every}'
     curriculum tune --config run.toml --lr-warmup-steps 3000 --params 1500000000 \\
-      --train-cmd 'bash train.sh {dataset} {steps} {log}' --out my-tune
+      --train-cmd 'bash train.sh {dataset} {steps} {log} {decay_tokens}' --out my-tune
     curriculum build --config my-tune/tuned.toml --out my-dataset
     """
     from pipeline.progress import Once, Terminal

@@ -1,6 +1,6 @@
 """Where a tune searches: the starts, and for each the longest warmup that the full training has room for.
 
-In:  the options of all probes, settings.   Out: a `SearchSpace`, and what identifies the corpus.
+In:  the options of all probes, settings.   Out: a `SearchSpace`, what identifies the corpus, a warning.
 Guarantee: the bounds are those of real plans: from a longer start the same tokens are fewer steps, of which the warmup
 may take fewer. The corpus is tokenized here, where the store does not hold it yet; each further plan takes 0.2 s.
 
@@ -18,6 +18,8 @@ from pipeline.build import prepare_plan
 from pipeline.option_fields import DEFAULT_MAX_LENGTH
 from pipeline.options import Options
 from pipeline.progress import Progress, Silent
+from pipeline.tuning.candidate import Candidate
+from pipeline.tuning.probe_dataset import full_plan
 from pipeline.tuning.search import SearchSpace, Start, doubled_starts
 from pipeline.tuning.settings import MOST_FRAC, TuneSettings
 
@@ -68,6 +70,33 @@ def search_space(
     return SearchSpace(
         starts=tuple(found), least_length_warmup_steps=settings.least, resolution_steps=settings.resolution
     )
+
+
+def unequal_tokens(options: Options, space: SearchSpace) -> str | None:
+    """What is to be said where the full trainings that are compared train unlike numbers of tokens; None: they do not.
+
+    Raises:
+        PlanError, ConfigError, BuildError: as `pipeline.build.prepare_plan`.
+    """
+    if options.steps is None:
+        return None
+    start, least = space.starts[0], space.least_length_warmup_steps
+    most = start.most_length_warmup_steps
+    shortest, longest = (
+        full_plan(options, Candidate(start_length=start.length, length_warmup_steps=steps), Silent()).plan.total_tokens
+        for steps in (least, most)
+    )
+    if longest > ALIKE * shortest:
+        return None
+    return (
+        f"With --steps {options.steps:,} a longer warmup is a shorter training: from a start of {start.length}, "
+        f"{shortest:,} tokens with a warmup of {least:,} steps and {longest:,} with {most:,}. The authors compare at "
+        f"equal tokens: give --tokens instead."
+    )
+
+
+ALIKE = 0.99
+"""Trainings land on whole steps, and with --batch-tokens on whole rows."""
 
 
 def _longest(options: Options, settings: TuneSettings, start: int) -> Options:

@@ -1,9 +1,9 @@
 """Call a training function in a process of its own: what `run_callable.py` runs.
 
-In:  a JSON object: the path that modules are found by, and where the function is; then what it is given.
+In:  a JSON object: the path that modules are found by, where the function is, the names of its arguments; then those.
 Out: whatever the function writes; an exception is printed and ends in exit code 1.
 
-    called.py '{"path": [...], "module": "mine.training", "file": null, "name": "train"}' DATASET STEPS LOG
+    called.py '{..., "module": "mine.training", "name": "train", "takes": ["dataset", "steps", "log"]}' D 300 LOG
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from functools import reduce
 from types import SimpleNamespace
 from typing import Any
 
+PATHS = ("dataset", "log", "out")
+"""Arguments that are no integers."""
 
-def main(where: str, dataset: str, steps: str, log: str) -> None:
+
+def main(where: str, *values: str) -> None:
     """Find the function and call it."""
     call = json.loads(where)
     sys.path[:] = call["path"]
@@ -28,7 +31,9 @@ def main(where: str, dataset: str, steps: str, log: str) -> None:
     else:
         module = importlib.import_module(call["module"])
     function = reduce(getattr, call["name"].split("."), module)
-    function(dataset, int(steps), log)
+    function(
+        **{name: value if name in PATHS else int(value) for name, value in zip(call["takes"], values, strict=True)}
+    )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from curriculum.errors import BuildError
+from curriculum.printable import shown
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
@@ -62,3 +65,20 @@ class Prober(Protocol):
             BuildError: the training failed, hung or wrote nothing that could be read: a sentence says what to do.
         """
         ...
+
+
+def require_run(returned: object) -> ProbeRun:
+    """What a prober returned, which may be one of people's own.
+
+    Raises:
+        BuildError: it is something else.
+    """
+    if not isinstance(returned, ProbeRun):
+        raise BuildError(f"the prober returned {shown(returned)}; let it return a pipeline.tuning.ProbeRun.")
+    wrong = [one for one in returned.evaluations if not isinstance(one, Evaluation)]
+    if wrong:
+        raise BuildError(
+            f"among the evaluations of the ProbeRun is {shown(wrong[0])}; give a "
+            f"pipeline.tuning.Evaluation(step=..., perplexity=...) for each validation."
+        )
+    return returned

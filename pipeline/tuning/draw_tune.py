@@ -1,6 +1,6 @@
 """A picture of a tune: the perplexity of every probe, and what each candidate came to.
 
-In:  a `TuneResult`.   Out: an SVG file's text.
+In:  a `TuneResult`, whose probes of other bounds are left out.   Out: an SVG file's text.
 Guarantee: matplotlib loads here alone, with none of people's own settings; equal results are equal text.
 """
 

@@ -7,9 +7,11 @@ fluctuate always, also as the first; of others the first has nothing before it t
 The rule of the authors: perplexity above 1.3 times the best before it. Steps 0 to `beginning_steps` - 1 are the very
 beginning, steps up to `probe_steps` - 1 the first few multiples of the learning-rate warmup; later ones do not count.
 
-    step          9   19   29   39   49  ...  299     beginning_steps=100, probe_steps=300: one in 20 steps is enough
+    step          4    9   14   19   24  ...  299     beginning_steps=100, probe_steps=300: one in 5 steps is enough
     perplexity  900  500  640  300  180  ...   90     steady: 640 is 1.28 x 500
     perplexity  900  500  660                         fluctuates at the very beginning: 660 is 1.32 x 500
+
+A spike that lasts `validate_every` steps is seen, a shorter one may come and go between two validations.
 """
 
 from __future__ import annotations
@@ -24,8 +26,11 @@ from pipeline.tuning.candidate import Evaluation
 
 THRESHOLD = 1.3
 """Times the best perplexity so far."""
-MIN_EVALUATIONS = 5
-"""In the very beginning, and as many after it, evenly: between two validations a spike comes and goes unseen."""
+VALIDATIONS = 20
+"""In the very beginning, and as many after it, evenly. With 5, a spike to 4 times the best was called steady that took
+16 of 100 steps."""
+LEAST_VALIDATIONS = 2
+"""The first has nothing before it."""
 
 
 class Verdict(StrEnum):
@@ -43,7 +48,8 @@ class Rule:
     beginning_steps: int
     probe_steps: int
     threshold: float = THRESHOLD
-    min_evaluations: int = MIN_EVALUATIONS
+    validations: int = VALIDATIONS
+    """in the very beginning, and no fewer after it"""
 
     def __post_init__(self) -> None:
         """Refuse windows in which nothing could be judged.
@@ -56,23 +62,28 @@ class Rule:
                 f"fluctuation is {self.threshold:g}; perplexity counts as fluctuating above so many times its best so "
                 f"far: give a number above 1, such as {THRESHOLD:g}."
             )
-        least = self.min_evaluations
+        least = self.validations
+        if least < LEAST_VALIDATIONS:
+            raise ConfigError(
+                f"validations is {least}; the first has nothing before it that it could be held against: give "
+                f"{LEAST_VALIDATIONS} or more."
+            )
         if self.beginning_steps < least:
             raise ConfigError(
-                f"beginning_steps is {self.beginning_steps}; {least} validations are needed in it, so give {least} or "
-                f"more."
+                f"beginning_steps is {self.beginning_steps}; {least} validations are needed in it: give {least} steps "
+                f"or more, or fewer validations."
             )
         if self.probe_steps != self.beginning_steps and self.probe_steps < self.beginning_steps + least:
             raise ConfigError(
                 f"probe_steps is {self.probe_steps} and beginning_steps {self.beginning_steps}; {least} validations "
-                f"are needed after the beginning, so give {self.beginning_steps + least} or more."
+                f"are needed after the beginning: give {self.beginning_steps + least} or more, or fewer validations."
             )
 
     @property
     def validate_every(self) -> int:
         """No more steps than that may lie between two validations."""
         windows = (self.beginning_steps, self.probe_steps - self.beginning_steps)
-        return min(steps // self.min_evaluations for steps in windows if steps)
+        return min(steps // self.validations for steps in windows if steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,19 +1,21 @@
-"""A dataset for one probe: the first steps of a candidate's full plan, cut from the token store that all probes share.
+"""A dataset for one probe: the first window of a candidate's full plan, cut from the token store that all probes share.
 
 In:  the options of a build, a candidate, a number of steps, a folder.   Out: `ProbeDataset` in that folder.
 Guarantee: the full plan is that of a build with the candidate's start length and warmup; lengths, rows and tokens of
-the probe's steps are those of its first steps. The corpus is tokenized once, by the first plan; a probe only cuts.
+the probe's steps are those of its first steps. Their rows are dealt from as much text as in the full build, and where
+that is one window and holds out no more, they are its very rows. The corpus is tokenized once, by the first plan.
 
-    8 -> 64 in 700 of 1,000 steps, 120 steps asked for      steps 0 .. 119 of 8, 16, 24 tokens, and one step of 64
+    8 -> 64 in 700 of 1,000 steps, 120 steps asked for, a window of 300      steps 0 .. 299, and one step of 64
 
-A step of the full length comes last where the first steps do not reach it: `max_seq_len` is the longest row of a
-dataset, models take the size of their position table from it, and held-out rows have that length. It is not to be
-trained. Of the held-out documents as many as fill `VALIDATION_ROWS` rows are cut, those that hash lowest: held-out
-documents of the full build. Rows are dealt from a window of the probe's own, so they are not those of the full build.
+More steps than a probe trains are cut: of a window that is as small as 120 steps of 8 tokens, a few documents would be
+all that it ever saw. A step of the full length comes last where they do not reach it: `max_seq_len` is the longest row
+of a dataset, models take the size of their position table from it, and held-out rows have that length. Of the held-out
+documents as many as fill `VALIDATION_ROWS` rows are cut, those that hash lowest: held-out documents of the full build.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,11 +28,15 @@ from pipeline.option_fields import DEFAULT_MAX_LENGTH
 from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.tuning.candidate import Candidate
+from pipeline.windows import split_windows, window_size
 
 VALIDATION_ROWS = 64
 """Rows of the full length that a probe is validated on at most, and those that are held out where nobody says how much.
 The same rows each time tell a fluctuation of 1.3 times without more, and 1 % of a large corpus would be gigabytes,
 copied for each probe; a trainer that goes through all of it would validate for longer than it trains."""
+MAX_TOKENS = 40 << 20
+"""Cut for a probe where nobody says how large a window is: what one of 32 Mi may have. Those of large builds have up to
+160 Mi, which would take four times as long; from 32 Mi a step of 512 rows sees about as many documents."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,30 +103,45 @@ def full_plan(options: Options, candidate: Candidate, progress: Progress) -> Cor
     return prepare_plan(candidate_options(options, candidate), progress)[0]
 
 
-def first_steps(plan: Plan, num_steps: int) -> tuple[tuple[int, int], ...]:
-    """`(seq_len, number of steps)` runs of the first steps, and one step of the full length where they lack it.
+def steps_to_cut(planned: CorpusPlan, num_steps: int, shuffle_window: int | None) -> int:
+    """How many first steps of a plan are cut for a probe: those of the first window, and all that are asked for.
 
     Raises:
-        PlanError: the plan has fewer steps.
+        PlanError: the plan has fewer steps than asked for.
     """
+    plan = planned.plan
     if not 1 <= num_steps <= plan.total_steps:
         raise PlanError(
             f"A probe of {num_steps:,} steps is asked for, and the full training has {plan.total_steps:,}. Give it "
             f"more text, --steps, --tokens or --epochs, or ask for shorter probes."
         )
-    runs = tuple((plan.phases[phase].seq_len, steps) for phase, steps in plan.runs_between(0, num_steps))
+    windows = split_windows(plan, window_size(plan, shuffle_window), planned.fill)
+    stop_step = windows[0].stop_step
+    if shuffle_window is None and len(windows) > 1:
+        stop_step = bisect_left(range(stop_step), MAX_TOKENS, key=plan.consumed_at)
+    return max(num_steps, stop_step)
+
+
+def first_steps(plan: Plan, stop_step: int) -> tuple[tuple[int, int], ...]:
+    """`(seq_len, number of steps)` runs of the first steps, and one step of the full length where they lack it."""
+    runs = tuple((plan.phases[phase].seq_len, steps) for phase, steps in plan.runs_between(0, stop_step))
     reached = max(seq_len for seq_len, _ in runs) == plan.max_seq_len
     return runs if reached else (*runs, (plan.max_seq_len, 1))
 
 
 def probe_options(options: Options, planned: CorpusPlan, num_steps: int, out: Path) -> Options:
-    """The options that build the first steps of a plan."""
+    """The options that build the first steps of a plan.
+
+    Raises:
+        PlanError: the plan has fewer steps.
+    """
+    stop_step = steps_to_cut(planned, num_steps, options.shuffle_window)
     limit = VALIDATION_ROWS * planned.plan.max_seq_len + 1
     if planned.held_out.tokens > limit:
         options = replace(options, validation_tokens=limit, validation_frac=None)
     return replace(
         options,
-        phases=",".join(f"{seq_len}:{steps}" for seq_len, steps in first_steps(planned.plan, num_steps)),
+        phases=",".join(f"{seq_len}:{steps}" for seq_len, steps in first_steps(planned.plan, stop_step)),
         schedule=None,
         degree=None,
         stages=None,

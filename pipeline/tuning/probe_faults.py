@@ -2,6 +2,7 @@
 
 In:  how long it took, its exit code, its log, what it printed.   Out: nothing, or a `BuildError`.
 Guarantee: the sentence says what was found, what is needed and what to do; below it is the end of what was printed.
+Who has trained and validated the last step and does not end has done what was asked for.
 
     exit code 139, 12 of 100 steps      The train command failed with exit code 139 (SIGSEGV), with 12 of 100 steps ...
 """
@@ -30,6 +31,16 @@ class Limits:
     """None for as long as it goes on"""
 
 
+END_SECONDS = 10.0
+"""For a training that is through to end by itself; it may be writing a checkpoint, which nobody needs."""
+
+
+def has_done_all(limits: Limits, still: float, reader: ProbeLog) -> bool:
+    """Whether a training that still runs need not be waited for: its last steps may yet be validated, or not at all."""
+    patience = END_SECONDS if reader.is_validated_at_end else limits.stall_seconds
+    return reader.is_at_end and still > min(patience, limits.stall_seconds)
+
+
 def require_time(limits: Limits, total: float, still: float, reader: ProbeLog) -> None:
     so_far = f"after {reader.steps_trained:,} of {reader.num_steps:,} steps"
     if limits.total_seconds is not None and total > limits.total_seconds:
@@ -45,8 +56,12 @@ def require_time(limits: Limits, total: float, still: float, reader: ProbeLog) -
 
 
 def require_whole(name: str, code: int, reader: ProbeLog, log: Path, output: Path) -> None:
-    """Refuse a training that has ended by itself, and whose log does not say how it went to the last step."""
-    if reader.is_complete and reader.evaluations:
+    """Refuse a training that has ended by itself, and whose log does not say how it went to the last step.
+
+    A log with a line for every so many steps may end some steps early, but not that of a crash.
+    """
+    is_complete = reader.is_at_end if code else reader.is_complete
+    if is_complete and reader.evaluations:
         return
     so_far = f"{reader.steps_trained:,} of {reader.num_steps:,} steps in its log"
     if code:

@@ -9,7 +9,7 @@ writes it, is a divergence and an `Evaluation` like any other, whether the model
     {"step": 9, "loss": NaN}                               Evaluation(step=9, perplexity=nan)
 
 Lines are those of `curriculum/stability_log.py`, or of another trainer that writes `step` and validations in them; not
-every step needs a line.
+every step needs a line. A run that resumes may go back to a step: what it wrote from there on before counts no more.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ WANTED = (
 )
 """The tail of a sentence that says what a log is to hold."""
 MAX_LINE_BYTES = 1 << 20
+NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 LARGEST = sys.float_info.max
 LARGEST_LOSS = math.log(LARGEST)
 
@@ -53,16 +54,25 @@ class ProbeLog:
     """that were found, in order"""
     _rest: bytes = b""
 
-    def take(self, data: bytes) -> list[Evaluation]:
+    def take(self, data: bytes, *, replaces_last: bool = False) -> list[Evaluation]:
         """Read on; the evaluations in the lines that are whole now.
+
+        Args:
+            data: what follows.
+            replaces_last: its first line is the last one, written anew.
 
         Raises:
             BuildError: a line is not of such a log.
         """
+        self.num_lines -= replaces_last
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > MAX_LINE_BYTES:
-            raise BuildError(f"{self.where}, line {self.num_lines + 1}: it is longer than 1 MB. Write {WANTED}.")
+        self.require_short(self._rest)
         return [found for line in lines if line.strip() and (found := self._read(line)) is not None]
+
+    def require_short(self, rest: bytes) -> None:
+        """Refuse a line that does not end."""
+        if len(rest) > MAX_LINE_BYTES:
+            raise BuildError(f"{self.where}, line {self.num_lines + 1}: it is longer than 1 MB. Write {WANTED}.")
 
     def end(self) -> list[Evaluation]:
         """Nothing more will come: the last line may lack its end, or the rest of it, which then counts as not there."""
@@ -84,6 +94,16 @@ class ProbeLog:
         return self.last_step > self.num_steps
 
     @property
+    def is_at_end(self) -> bool:
+        """Whether the last step has a line, and some step a validation."""
+        return self.last_step >= self.num_steps - 1 and bool(self.evaluations)
+
+    @property
+    def is_validated_at_end(self) -> bool:
+        """Whether nothing is to come that would count."""
+        return self.is_at_end and max(self.evaluations) >= self.num_steps - 1
+
+    @property
     def is_complete(self) -> bool:
         """Whether all steps were trained: the line after the last one would be of a step that was not asked for."""
         return self.last_step + self.largest_gap >= self.num_steps
@@ -97,6 +117,8 @@ class ProbeLog:
         step: int = entry["step"]
         self.keys.update(dict.fromkeys(entry))
         self.largest_gap = max(self.largest_gap, step - self.last_step)
+        if step < self.last_step:
+            self.evaluations = {kept: found for kept, found in self.evaluations.items() if kept < step}
         self.last_step = step
         perplexity = self._perplexity(entry)
         if perplexity is None or step > self.num_steps:
@@ -121,6 +143,8 @@ class ProbeLog:
         value = entry.get(key)
         if value is None:
             return None
+        if isinstance(value, str):
+            value = NOT_FINITE.get(value, value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise BuildError(
                 f"{self.where}, line {self.num_lines}: {key} is {shown(value)}, which is no number. Write {WANTED}."

@@ -2,7 +2,8 @@
 
 In:  the options of the build, what to train with, a folder.   Out: a `ProbeRun` for each candidate.
 Guarantee: what a probe prints and its log stay in a folder of its own; its dataset and checkpoints are gone when it has
-ended, well or not. What a killed one has left is gone when it is run again.
+ended, well or not. What a killed one has left is gone when it is run again, which waits until the training of the
+killed one has ended: its guard holds the folder of all probes for so long.
 
     FOLDER/start00008-warmup00000300-steps00000120/log.jsonl
     FOLDER/start00008-warmup00000300-steps00000120/output.txt
@@ -12,23 +13,28 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curriculum.errors import ConfigError
+from curriculum.errors import BuildError, ConfigError
 from pipeline.files.address import is_url
 from pipeline.hub.names import is_hub_name
+from pipeline.lock import HeldError, locked_handle
 from pipeline.options import Options
 from pipeline.progress import Progress
 from pipeline.publish import make_folder, remove
 from pipeline.tuning.candidate import Candidate, Evaluation, ProbeRun
 from pipeline.tuning.probe_dataset import cut_probe
 from pipeline.tuning.probe_faults import Limits
-from pipeline.tuning.run_training import train
+from pipeline.tuning.run_training import GRACE_SECONDS, train
 from pipeline.tuning.train_command import Training
 
 LOG, OUTPUT = "log.jsonl", "output.txt"
+WAIT_SECONDS = GRACE_SECONDS + 10
+"""For the training of a tune that was killed."""
+POLL_SECONDS = 0.2
 WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -67,8 +73,15 @@ class DatasetProber:
 
         Raises:
             PlanError, ConfigError: the candidate cannot be built, or its full training has fewer steps.
-            BuildError: as `pipeline.build.build` and `pipeline.tuning.run_training.train`.
+            BuildError: as `pipeline.build.build` and `pipeline.tuning.run_training.train`; or an earlier training goes
+                on.
         """
+        with _alone(self.folder, self.progress) as held:
+            return self._probe(candidate, num_steps, stop_now, held)
+
+    def _probe(
+        self, candidate: Candidate, num_steps: int, stop_now: Callable[[Evaluation], bool], held: int
+    ) -> ProbeRun:
         began = time.monotonic()
         folder = probe_folder(self.folder, candidate, num_steps)
         dataset, out, log = folder / "dataset", folder / "out", folder / LOG
@@ -94,6 +107,7 @@ class DatasetProber:
                 limits=self.limits,
                 stop_now=stop_now,
                 progress=self.progress,
+                held=(held,),
             )
         finally:
             remove(dataset)
@@ -105,6 +119,26 @@ class DatasetProber:
             stopped_early=trained.stopped_early,
             seconds=time.monotonic() - began,
         )
+
+
+@contextmanager
+def _alone(folder: Path, progress: Progress) -> Iterator[int]:
+    """Hold the folder of all probes: no other training writes there, or is on the accelerator for one of them."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    with ExitStack() as stack:
+        held = None
+        while held is None:
+            try:
+                held = stack.enter_context(locked_handle(folder, others="--out"))
+            except HeldError:
+                if time.monotonic() > deadline:
+                    raise BuildError(
+                        f"{folder}: the training of an earlier tune is still there after {WAIT_SECONDS:g} seconds. End "
+                        f"it, then run the same command again."
+                    ) from None
+                progress.say(f"{folder}: waits until the training of an earlier tune has ended.")
+                time.sleep(POLL_SECONDS)
+        yield held
 
 
 def probe_folder(folder: Path, candidate: Candidate, num_steps: int) -> Path:

@@ -1,7 +1,8 @@
 """What a tune has found: the answer, the probes that it rests on, and what they cost.
 
 In:  the search, its answer, the judged probes, the plan of the full training.   Out: `TuneResult`.
-Guarantee: values only. The cost counts every target that a probe trained, also those of probes that were stopped.
+Guarantee: values only. The cost counts every target of the probes in the state, those that were stopped and those of
+other bounds included; of a probe that failed or was killed nothing is known.
 
     start 16, warmup 700 of 3,000 steps; 5 probes trained 1.9 % of the tokens of the full training
 """
@@ -34,7 +35,9 @@ class TuneResult:
     folder: Path
     answer: Answer
     probes: tuple[JudgedProbe, ...]
-    """in the order in which they were trained"""
+    """that the search goes by, in the order in which they were trained"""
+    other_probes: tuple[JudgedProbe, ...] = ()
+    """that the same tune trained when it was given other bounds, and that it has no use for now"""
     rule: Rule
     space: SearchSpace
     full_plan: Plan
@@ -53,7 +56,7 @@ class TuneResult:
     @property
     def probe_tokens(self) -> int:
         """Targets that all probes trained."""
-        return sum(probe.run.num_tokens for probe in self.probes)
+        return sum(probe.run.num_tokens for probe in (*self.probes, *self.other_probes))
 
     @property
     def cost_share(self) -> float:
@@ -63,7 +66,7 @@ class TuneResult:
     @property
     def seconds(self) -> float:
         """Wall clock of all probes."""
-        return sum(probe.run.seconds for probe in self.probes)
+        return sum(probe.run.seconds for probe in (*self.probes, *self.other_probes))
 
     def sentence(self) -> str:
         """The answer in words, and what to do with it."""
@@ -72,16 +75,16 @@ class TuneResult:
             return _found(answer, self.space)
         if isinstance(answer, NoDuration):
             return (
-                f"From a start of {answer.shortest.start_length} perplexity is steady at the very beginning, but "
-                f"fluctuates later even with the shortest length warmup, {answer.shortest.length_warmup_steps:,} "
+                f"From a start of {answer.candidate.start_length} perplexity is steady at the very beginning, but "
+                f"fluctuates later even with the shortest length warmup, {answer.candidate.length_warmup_steps:,} "
                 f"steps. Try shorter ones with --least-length-warmup-steps, a longer --start-length, a longer warmup "
                 f"of the learning rate, or a lower learning rate."
             )
         first = self.space.starts[0].length
         return (
-            f"Perplexity fluctuates at the very beginning from every start from {first} to {answer.last.start_length}, "
-            f"so a longer start is no cure. Look at the learning rate and its warmup, or at the loss of a run without "
-            f"a curriculum."
+            f"Perplexity fluctuates at the very beginning from every start from {first} to "
+            f"{answer.candidate.start_length}, so a longer start is no cure. Look at the learning rate and its warmup, "
+            f"or at the loss of a run without a curriculum."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -93,9 +96,11 @@ class TuneResult:
             "fluctuates_with": self.answer.fluctuates_with if isinstance(self.answer, Found) else None,
             "sentence": self.sentence(),
             "probes": [_probe_json(probe) for probe in self.probes],
+            "other_probes": [_probe_json(probe) for probe in self.other_probes],
             "most_probes": self.space.most_probes,
             "beginning_steps": self.rule.beginning_steps,
             "probe_steps": self.rule.probe_steps,
+            "validate_every": self.rule.validate_every,
             "fluctuation": self.rule.threshold,
             "resolution_steps": self.space.resolution_steps,
             "total_steps": self.full_plan.total_steps,

@@ -4,7 +4,8 @@ In:  a `Training` and its values, limits, `stop_now`.
 Out: `Trained`: the evaluations, how many steps were trained, and whether it was ended early.
 Guarantee: when this returns or fails, the process and what it has started have ended; when this process is interrupted
 or killed, they end soon after it (`guard.py`). A training that fails, hangs, ends too early, or writes no log that can
-be judged is a `BuildError` (`probe_faults.py`). All that it prints stays in a file.
+be judged is a `BuildError` (`probe_faults.py`); one that has done all and does not end is ended. All that it prints
+stays in a file.
 
     a spike at step 40 of 300: stop_now says True     SIGTERM, Trained(evaluations=(...), num_steps=42, ...)
 """
@@ -14,8 +15,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,8 @@ from curriculum.errors import BuildError
 from pipeline.progress import Advance, Progress
 from pipeline.tuning import guard
 from pipeline.tuning.candidate import Evaluation
-from pipeline.tuning.probe_faults import Limits, printed, require_time, require_whole
+from pipeline.tuning.follow_log import FollowedLog
+from pipeline.tuning.probe_faults import Limits, has_done_all, printed, require_time, require_whole
 from pipeline.tuning.probe_log import ProbeLog
 from pipeline.tuning.train_command import Training
 
@@ -53,6 +56,7 @@ def train(
     limits: Limits,
     stop_now: Callable[[Evaluation], bool],
     progress: Progress,
+    held: Sequence[int] = (),
 ) -> Trained:
     """Run a training to its end, or until `stop_now` says True.
 
@@ -65,17 +69,19 @@ def train(
         limits: how long it may take.
         stop_now: is told each evaluation as it comes.
         progress: where the steps are shown.
+        held: open files, and locks that they hold, which stay with the training until it has ended, also where this
+            process is killed.
 
     Raises:
         BuildError: it failed, hung, ended too early, or its log cannot be judged.
     """
     reader = ProbeLog(where=str(log), num_steps=num_steps)
     with (
-        _running(training.filled(values), output) as process,
+        _running(training.filled(values), output, held) as process,
         progress.stage("train", total=num_steps, unit="") as advance,
     ):
         try:
-            last = _follow(process, log, reader, limits, stop_now, advance)
+            last = _follow(process, log, reader, limits, _Telling(stop_now, reader), advance)
         except BuildError as error:
             raise BuildError(f"{error} {printed(output)}") from None
         code = process.poll() or 0
@@ -90,12 +96,17 @@ def train(
 
 
 @contextmanager
-def _running(command: list[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(command: list[str], output: Path, held: Sequence[int]) -> Iterator[subprocess.Popen[bytes]]:
     """The process of the guard, which ends the command when the pipe closes; it is waited for."""
     guarded = [sys.executable, "-I", "-S", str(guard.__file__), str(GRACE_SECONDS), *command]
     with output.open("wb") as file:
         process = subprocess.Popen(
-            guarded, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            guarded,
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=held,
         )
     assert process.stdin is not None
     patience = GRACE_SECONDS + 5
@@ -108,6 +119,28 @@ def _running(command: list[str], output: Path) -> Iterator[subprocess.Popen[byte
         process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             process.wait(patience)
+        if process.returncode is not None and process.returncode < 0:  # the guard itself was killed
+            guard.kill_session(process.pid)
+
+
+class _Telling:
+    """`stop_now`, told every step once: where a trainer goes back, it is begun anew with the steps that count."""
+
+    def __init__(self, stop_now: Callable[[Evaluation], bool], reader: ProbeLog) -> None:
+        self._stop_now, self._fresh, self._reader = stop_now, deepcopy(stop_now), reader
+        self._last_step = -1
+
+    def first_at_stop(self, found: Iterable[Evaluation]) -> Evaluation | None:
+        """The first at which it says True."""
+        for one in found:
+            if one.step <= self._last_step:
+                self._stop_now = deepcopy(self._fresh)
+                for step in sorted(step for step in self._reader.evaluations if step < one.step):
+                    self._stop_now(self._reader.evaluations[step])
+            self._last_step = one.step
+            if self._stop_now(one):
+                return one
+        return None
 
 
 def _follow(
@@ -115,34 +148,30 @@ def _follow(
     log: Path,
     reader: ProbeLog,
     limits: Limits,
-    stop_now: Callable[[Evaluation], bool],
+    telling: _Telling,
     advance: Advance,
 ) -> Evaluation | None:
-    """Read the log until the process has ended, or up to the evaluation at which `stop_now` said True."""
+    """Read the log until the process has ended or need not be waited for, or up to where `stop_now` said True."""
     began = changed = time.monotonic()
-    position, has_ended = 0, False
+    followed, rest, has_ended = FollowedLog(path=log), b"", False
     while not has_ended and not reader.is_beyond:
         has_ended = process.poll() is not None  # first: what it has written before is read below
-        data = _from(log, position)
-        position += len(data)
+        news = followed.look()
+        reader.require_short(news.rest)
         before = reader.steps_trained
-        found = reader.take(data) + (reader.end() if has_ended else [])
+        found = reader.take(news.lines, replaces_last=news.replaces_last)
+        if has_ended:
+            found += reader.take(news.rest) + reader.end()
         advance(max(0, reader.steps_trained - before))
-        last = next(filter(stop_now, found), None)
+        last = telling.first_at_stop(found)
         if last is not None:
             return last
         now = time.monotonic()
-        changed = now if data else changed
+        changed, rest = now if news.lines or news.rest != rest else changed, news.rest
         if not has_ended:
+            if has_done_all(limits, now - changed, reader):
+                return None
             require_time(limits, now - began, now - changed, reader)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(POLL_SECONDS)
     return None
-
-
-def _from(log: Path, position: int) -> bytes:
-    """What was appended."""
-    with suppress(FileNotFoundError), log.open("rb") as file:
-        file.seek(position)
-        return file.read()
-    return b""

@@ -1,9 +1,10 @@
 """The search of the paper: raise the start until nothing fluctuates at once, then bisect for the longest warmup.
 
 In:  where to search, and the verdicts so far.   Out: the next move: a candidate to probe, or the answer.
-Guarantee: pure, and a function of the verdicts alone, so that a search that was killed goes on with those that it had.
-No candidate is asked for twice, and no more than `most_probes` are. Whatever the verdicts are, the answer was itself
-found steady, and the next longer duration was not, or is beyond the longest that may be.
+Guarantee: pure, and a function of the verdicts alone, so that a search that was killed goes on with those that it had,
+and one with other bounds with those of the search before. No candidate is asked for twice, and no more than
+`most_probes` are. Whatever the verdicts are, the answer was itself found steady, and the next longer duration was not,
+or is beyond the longest that may be.
 
     starts 8 16 32 64, durations 300 400 500 ... 900
 
@@ -77,9 +78,7 @@ class SearchSpace:
     @property
     def most_probes(self) -> int:
         """No search in here takes more."""
-        return max(
-            tried + (self.num_durations(start) - 1).bit_length() for tried, start in enumerate(self.starts, start=1)
-        )
+        return most_more(self, {})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +90,7 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """The answer."""
+    """A warmup to train with."""
 
     candidate: Candidate
     fluctuates_with: int | None
@@ -102,17 +101,19 @@ class Found:
 class NoStart:
     """Perplexity fluctuated at the very beginning from every start."""
 
-    last: Candidate
+    candidate: Candidate
+    """the last one"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoDuration:
     """From the first start that was steady at the very beginning, the shortest duration fluctuated later."""
 
-    shortest: Candidate
+    candidate: Candidate
 
 
 Answer = Found | NoStart | NoDuration
+"""What a search ends with; `candidate` is the one that it rests on."""
 
 
 def doubled_starts(first: int, max_length: int) -> tuple[int, ...]:
@@ -134,33 +135,79 @@ def doubled_starts(first: int, max_length: int) -> tuple[int, ...]:
 def next_move(space: SearchSpace, verdicts: Mapping[Candidate, Verdict]) -> Probe | Answer:
     """What to do after these verdicts."""
     for start in space.starts:
-        candidate = Candidate(start_length=start.length, length_warmup_steps=space.least_length_warmup_steps)
+        candidate = _shortest(space, start)
         verdict = verdicts.get(candidate)
         if verdict is None:
             return Probe(candidate=candidate)
         if verdict is Verdict.LATER:
-            return NoDuration(shortest=candidate)
+            return NoDuration(candidate=candidate)
         if verdict is Verdict.STEADY:
             return _bisect(space, start, verdicts)
-    return NoStart(last=candidate)
+    return NoStart(candidate=candidate)
+
+
+def most_more(space: SearchSpace, verdicts: Mapping[Candidate, Verdict]) -> int:
+    """No more probes than that follow these verdicts."""
+    tries = most = 0
+    for start in space.starts:
+        verdict = verdicts.get(_shortest(space, start))
+        tries += verdict is None
+        if verdict in (None, Verdict.STEADY):
+            most = max(most, tries + len(_between(space, start, verdicts)[1]).bit_length())
+        if verdict in (Verdict.LATER, Verdict.STEADY):
+            break
+    return max(tries, most)
+
+
+def gone_by(space: SearchSpace, verdicts: Mapping[Candidate, Verdict]) -> frozenset[Candidate]:
+    """Those of the verdicts that the search goes by; a search with other bounds may have left more."""
+    candidates: set[Candidate] = set()
+    for start in space.starts:
+        shortest = _shortest(space, start)
+        verdict = verdicts.get(shortest)
+        candidates |= {shortest} & verdicts.keys()
+        if verdict is Verdict.STEADY:
+            candidates |= _known(space, start, verdicts).keys()
+        if verdict is not Verdict.AT_THE_BEGINNING:
+            break
+    return frozenset(candidates)
 
 
 def _bisect(space: SearchSpace, start: Start, verdicts: Mapping[Candidate, Verdict]) -> Probe | Found:
-    """Between the longest duration known to be steady and the shortest known not to be."""
-    steady, unsteady = 0, space.num_durations(start)
-    while unsteady - steady > 1:
-        middle = (steady + unsteady) // 2
-        candidate = _candidate(space, start, middle)
-        verdict = verdicts.get(candidate)
-        if verdict is None:
-            return Probe(candidate=candidate)
-        if verdict is Verdict.STEADY:
-            steady = middle
-        else:
-            unsteady = middle
-    bound = space.duration(start, unsteady) if unsteady < space.num_durations(start) else None
-    return Found(candidate=_candidate(space, start, steady), fluctuates_with=bound)
+    """Between the longest duration known to be steady and the shortest after it known not to be."""
+    steady, untried, unsteady = _between(space, start, verdicts)
+    if not untried:
+        return Found(candidate=_candidate(start, steady), fluctuates_with=unsteady)
+    return Probe(candidate=_candidate(start, space.duration(start, untried[(len(untried) - 1) // 2])))
 
 
-def _candidate(space: SearchSpace, start: Start, number: int) -> Candidate:
-    return Candidate(start_length=start.length, length_warmup_steps=space.duration(start, number))
+def _between(space: SearchSpace, start: Start, verdicts: Mapping[Candidate, Verdict]) -> tuple[int, range, int | None]:
+    """The longest steady duration, the numbers of those that are untried, and the shortest that is too long."""
+    known = {one.length_warmup_steps: verdict for one, verdict in _known(space, start, verdicts).items()}
+    least, resolution = space.least_length_warmup_steps, space.resolution_steps
+    steady = max((duration for duration, verdict in known.items() if verdict is Verdict.STEADY), default=least)
+    unsteady = min((duration for duration in known if duration > steady), default=None)
+    first, stop = (steady - least) // resolution + 1, space.num_durations(start)
+    if steady == start.most_length_warmup_steps:
+        stop = first
+    elif unsteady is not None:
+        stop = -(-(unsteady - least) // resolution)
+    return steady, range(first, stop), unsteady
+
+
+def _known(space: SearchSpace, start: Start, verdicts: Mapping[Candidate, Verdict]) -> dict[Candidate, Verdict]:
+    """The verdicts on durations that may be from this start, also such as lie on no grid of this resolution."""
+    least, most = space.least_length_warmup_steps, start.most_length_warmup_steps
+    return {
+        one: verdict
+        for one, verdict in verdicts.items()
+        if one.start_length == start.length and least <= one.length_warmup_steps <= most
+    }
+
+
+def _shortest(space: SearchSpace, start: Start) -> Candidate:
+    return _candidate(start, space.least_length_warmup_steps)
+
+
+def _candidate(start: Start, duration: int) -> Candidate:
+    return Candidate(start_length=start.length, length_warmup_steps=duration)

@@ -2,7 +2,8 @@
 
 In:  what the tune is asked for, and its finished probes.   Out: `tune.json` in its folder; probes of an earlier run.
 Guarantee: the file appears whole or not at all, so that a tune that was killed has lost the probe it was at, and no
-other. Probes of a tune that was asked for something else are never taken for its own.
+other. Probes that were trained or judged otherwise are never taken for its own. Where to search is no part of the
+request: wider bounds go on with the probes that are there.
 
     {"format": "curriculum-tune", "version": 1, "request": {"lr_warmup_steps": 100, ...}, "probes": [
       {"start_length": 8, "length_warmup_steps": 300, "num_steps": 30, "num_tokens": 1920, "stopped_early": true,
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ from pipeline.tuning.candidate import Candidate, Evaluation, ProbeRun
 STATE_NAME = "tune.json"
 ASIDE = ".tune-aside"
 FORMAT, VERSION = "curriculum-tune", 1
+LARGEST = sys.float_info.max
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf}
 WRITTEN = {repr(value): name for name, value in SPECIAL.items()}
 """JSON has no such numbers."""
@@ -51,11 +54,13 @@ def open_state(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> 
         overwrite: drop what another tune has left.
 
     Raises:
-        BuildError: the folder holds the probes of another tune.
+        BuildError: the folder holds the probes of another tune, or the state cannot be read or written there.
         DataError: its state is damaged.
     """
     remove(folder / ASIDE)
     path = folder / STATE_NAME
+    if path.exists() and not path.is_file():
+        raise BuildError(f"{path}: is no file, and a tune keeps its state there. Remove it, or give another --out.")
     if overwrite or not path.exists():
         return ()
     before, probes = _read(path)
@@ -87,7 +92,7 @@ def write_text(folder: Path, name: str, text: str) -> None:
         BuildError: it cannot be written.
     """
     with Aside(folder / ASIDE, folder / name) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))  # a name of a file need not be UTF-8
+        file.write(text.encode())
     remove(folder / ASIDE)
 
 
@@ -114,10 +119,23 @@ def _read(path: Path) -> tuple[dict[str, Any], tuple[FinishedProbe, ...]]:
             raise DataError(f"{path}: a candidate stands in it twice.")
         return top.object("request").raw, probes
     except DataError as error:
-        raise DataError(
-            f"{error} It is no state that a tune has written, or was damaged since: give --overwrite to begin anew, or "
-            f"another --out."
-        ) from None
+        raise damaged(str(error)) from None
+    except OSError as error:
+        raise BuildError(
+            f"{path}: cannot be read: {error.strerror or error}. Fix the permissions, or give another --out."
+        ) from error
+
+
+def damaged(found: str) -> DataError:
+    """A state that cannot be gone on with.
+
+    Args:
+        found: where and what, as a sentence.
+    """
+    return DataError(
+        f"{found} It is no state that a tune has written, or was damaged since: give --overwrite to begin anew, or "
+        f"another --out."
+    )
 
 
 def _probe(entry: JsonObject) -> FinishedProbe:
@@ -143,12 +161,16 @@ def _evaluations(entry: JsonObject) -> Iterator[Evaluation]:
     for pair in entry.array("evaluations"):
         if not isinstance(pair, list) or len(pair) != 2:
             raise DataError(f"{entry.where}: {shown(pair)} found, expected a step and a perplexity.")
-        step, perplexity = pair
-        if isinstance(perplexity, str):
-            perplexity = SPECIAL.get(perplexity)
-        if not isinstance(perplexity, int | float) or isinstance(perplexity, bool):
-            raise DataError(f"{entry.where}: perplexity is {shown(pair[1])}, expected a number, 'NaN' or 'Infinity'.")
-        yield Evaluation(step=JsonObject({"step": step}, entry.where).integer("step"), perplexity=float(perplexity))
+        step = JsonObject({"step": pair[0]}, entry.where).integer("step")
+        yield Evaluation(step=step, perplexity=_perplexity(pair[1], entry.where))
+
+
+def _perplexity(said: Any, where: str) -> float:
+    if isinstance(said, str) and said in SPECIAL:
+        return SPECIAL[said]
+    if not isinstance(said, int | float) or isinstance(said, bool) or abs(said) > LARGEST:
+        raise DataError(f"{where}: perplexity is {shown(said)}, expected a number, 'NaN' or 'Infinity'.")
+    return float(said)
 
 
 def _written(perplexity: float) -> float | str:

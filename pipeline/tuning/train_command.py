@@ -40,6 +40,10 @@ class Training:
     words: tuple[str, ...]
     """the program and its arguments, with placeholders"""
 
+    def takes(self, placeholder: str) -> bool:
+        """Whether it is told the value."""
+        return any(placeholder in PLACEHOLDER.findall(word) for word in self.words)
+
     def filled(self, values: Mapping[str, object]) -> list[str]:
         """With the values of one probe."""
         return [PLACEHOLDER.sub(lambda found: str(values.get(found[1], found[0])), word) for word in self.words]

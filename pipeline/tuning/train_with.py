@@ -21,8 +21,8 @@ from pipeline.tuning.run_callable import training_function
 from pipeline.tuning.settings import TuneSettings
 from pipeline.tuning.train_command import training_command
 
-TrainingFunction = Callable[[str, int, str], object]
-"""`train(dataset, steps, log)`, as docs/tuning.md says it."""
+TrainingFunction = Callable[..., object]
+"""`train(dataset, steps, log)`, and more by name, as docs/tuning.md says it."""
 PROBES_FOLDER = "probes"
 
 
@@ -52,6 +52,12 @@ def train_with(
         ConfigError: it cannot be run so.
     """
     training = training_command(train) if isinstance(train, str) else training_function(train)
+    if not training.takes("decay_tokens"):
+        progress.say(
+            f"{training.name[0].upper()}{training.name[1:]} is not told decay_tokens: a learning rate that decays over "
+            f"the steps of a probe falls too soon, and everything looks steadier than it is. Take it, unless the rate "
+            f"is constant or knows the steps of the full training."
+        )
 
     def prober_of(options: Options) -> Prober:
         return DatasetProber(

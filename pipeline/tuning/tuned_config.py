@@ -2,7 +2,8 @@
 
 In:  options, a candidate, lines about it.   Out: TOML text.
 Guarantee: read again, the file gives the same options, wherever it is read: paths of a disk are absolute. Options of
-the client of a store may be secrets and are not written; a comment says that they have to be given again.
+the client of a store may be secrets and are not written; a comment says that they have to be given again. Names that
+TOML cannot hold are refused.
 
     # Found by `curriculum tune`: start 16, warmup 700 steps.
     corpus = ["/data/corpus"]
@@ -15,11 +16,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from curriculum.errors import ConfigError
+from curriculum.printable import printable_text
 from pipeline.files.address import is_url
 from pipeline.files.storage_options import NO_OPTIONS
 from pipeline.hub.names import is_hub_name
@@ -30,6 +34,8 @@ from pipeline.tuning.candidate import Candidate
 from pipeline.tuning.probe_dataset import candidate_options
 
 OF_SOURCES = ("source", "weight", "source_epochs")
+UNWRITABLE = re.compile("[\ud800-\udfff]")
+"""Bytes of a name of a file that are no UTF-8, as Python has them."""
 NOT_WRITTEN = (*OF_SOURCES, "storage_option", "out", "overwrite", "keep_store")
 
 
@@ -40,6 +46,9 @@ def tuned_config(options: Options, candidate: Candidate, comments: Iterable[str]
         options: those of the probes.
         candidate: what was found.
         comments: lines for its head.
+
+    Raises:
+        ConfigError: an option is no Unicode text, such as the name of a file may be.
     """
     tuned = candidate_options(options, candidate)
     lines = [f"# {comment}" for comment in comments]
@@ -49,7 +58,14 @@ def tuned_config(options: Options, candidate: Candidate, comments: Iterable[str]
         value = getattr(tuned, name)
         if name not in NOT_WRITTEN and value != default:
             lines.append(f"{name} = {_toml(_anywhere(name, value))}")
-    return "\n".join([*lines, *_sources(tuned)]) + "\n"
+    lines += _sources(tuned)
+    for line in lines:
+        if UNWRITABLE.search(line):
+            raise ConfigError(
+                f"{printable_text(line)}: this is not UTF-8, and a TOML file could not say it. Rename the file or "
+                f"folder, or give a link to it."
+            )
+    return "\n".join(lines) + "\n"
 
 
 def _sources(options: Options) -> Iterator[str]:

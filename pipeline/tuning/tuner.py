@@ -2,7 +2,8 @@
 
 In:  the options of a build, settings, something to train with, a folder.   Out: `TuneResult`, its files in the folder.
 Guarantee: the number of probes is told before the first. After each the state is on the disk, so the same command goes
-on where a tune was killed, and a finished one is shown again without training.
+on where a tune was killed, and a finished one is shown again without training. With other bounds it goes on, too, and
+the search goes by the probes that are there.
 
     FOLDER/tune.json      the finished probes          FOLDER/tuned.toml     for `curriculum build --config`
     FOLDER/probes/        what each printed, its log   FOLDER/tune.svg       the picture
@@ -19,17 +20,18 @@ from curriculum.errors import BuildError
 from pipeline.build_identity import build_identity
 from pipeline.lock import locked
 from pipeline.options import Options
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Silent
 from pipeline.store import ALGORITHM
-from pipeline.tuning.bounds import search_space, starts_of, tokenized_corpus
-from pipeline.tuning.candidate import Candidate, Prober
-from pipeline.tuning.fluctuation import Judgement, Verdict, Watch, judge
-from pipeline.tuning.probe_dataset import tunable
+from pipeline.tuning.bounds import search_space, starts_of, tokenized_corpus, unequal_tokens
+from pipeline.tuning.candidate import Candidate, Prober, require_run
+from pipeline.tuning.fluctuation import Judgement, Rule, Verdict, Watch, judge
+from pipeline.tuning.probe_dataset import full_plan, tunable
 from pipeline.tuning.result import JudgedProbe, TuneResult
-from pipeline.tuning.search import Answer, Probe, SearchSpace, next_move
+from pipeline.tuning.search import Answer, Probe, SearchSpace, gone_by, most_more, next_move
 from pipeline.tuning.settings import TuneSettings, refuse_searched
-from pipeline.tuning.state import FinishedProbe, open_state, save_state
+from pipeline.tuning.state import STATE_NAME, FinishedProbe, damaged, open_state, save_state
 from pipeline.tuning.train_with import TrainWith
+from pipeline.tuning.tuned_config import tuned_config
 from pipeline.tuning.write_result import forget_result, write_result
 
 
@@ -50,57 +52,82 @@ def run_tune(request: TuneRequest, progress: Progress) -> TuneResult:
     Raises:
         PlanError, ConfigError: the request cannot work.
         BuildError: a probe failed or cannot be judged; running again goes on with those that are finished.
+        DataError: the state is damaged.
     """
     refuse_searched(request.options)
     options = tunable(request.options, progress.say)
     starts = starts_of(options, request.settings)
+    tuned_config(options, Candidate(start_length=starts[0], length_warmup_steps=1), ())  # can it be written?
     prober = request.trains.prober_of(options)
+    rule = request.settings.rule
     with locked(request.folder, others="--out"):
         corpus = tokenized_corpus(options, request.settings, starts[0], progress)
         space = search_space(options, request.settings, starts, progress.say)
+        if (warning := unequal_tokens(options, space)) is not None:
+            progress.say(warning)
         asked = _asked(request, options, corpus)
         finished = open_state(request.folder, asked, overwrite=request.overwrite)
-        answer, probes = _search(request, asked, space, finished, prober, progress)
-        return write_result(request.folder, options, space, request.settings.rule, answer, probes)
+        probes = {one.candidate: _judged_again(one, rule, request.folder / STATE_NAME) for one in finished}
+        answer = _search(request, asked, space, probes, prober, progress)
+        used = gone_by(space, _verdicts(probes))
+        result = TuneResult(
+            folder=request.folder,
+            answer=answer,
+            probes=tuple(probe for candidate, probe in probes.items() if candidate in used),
+            other_probes=tuple(probe for candidate, probe in probes.items() if candidate not in used),
+            rule=rule,
+            space=space,
+            full_plan=full_plan(options, answer.candidate, Silent()).plan,
+        )
+        return write_result(result, options)
 
 
 def _asked(request: TuneRequest, options: Options, corpus: Mapping[str, Any]) -> dict[str, Any]:
-    """What two tunes must have in common, so that probes of one count in the other."""
-    begins = replace(options, start_length=request.settings.first_start(options))
-    build = {name: value for name, value in build_identity(begins).items() if name != "frac"}
+    """What two tunes must have in common, so that probes of one count in the other: all but where they search."""
+    begins = replace(options, start_length=options.alignment)  # any, the same for all
+    build = {name: value for name, value in build_identity(begins).items() if name not in SEARCHED_FOR}
     own = {"trains": request.trains.name, "algorithm": ALGORITHM}
     return {**build, **request.settings.to_json(), **corpus, **own}
+
+
+SEARCHED_FOR = ("frac", "start_length")
 
 
 def _search(
     request: TuneRequest,
     asked: Mapping[str, Any],
     space: SearchSpace,
-    finished: tuple[FinishedProbe, ...],
+    probes: dict[Candidate, JudgedProbe],
     prober: Prober,
     progress: Progress,
-) -> tuple[Answer, tuple[JudgedProbe, ...]]:
+) -> Answer:
+    """Train what the search asks for; the probes grow by it."""
     rule = request.settings.rule
-    probes = {one.candidate: _judged(one, judge(one.run.evaluations, rule)) for one in finished}
-    progress.say(_announced(space, rule.probe_steps, rule.validate_every, len(probes)))
+    num_done, most = len(gone_by(space, _verdicts(probes))), most_more(space, _verdicts(probes))
+    progress.say(_announced(space, rule, num_done, most))
     while isinstance(move := next_move(space, _verdicts(probes)), Probe):
-        candidate, number = move.candidate, len(probes) + 1
-        name = f"probe {number} of at most {space.most_probes}, {_named(candidate)}"
+        candidate, number = move.candidate, len(gone_by(space, _verdicts(probes))) + 1
+        name = f"probe {number} of at most {num_done + most}, {_named(candidate)}"
         progress.say(f"{name[0].upper()}{name[1:]}: begins.")
         run = prober(candidate, rule.probe_steps, Watch(rule))
         try:
-            judgement = judge(run.evaluations, rule)
+            judgement = judge(require_run(run).evaluations, rule)
         except BuildError as error:
             raise BuildError(f"{name}, cannot be judged: {error}") from None
-        probes[candidate] = _judged(FinishedProbe(candidate=candidate, run=run), judgement)
+        probes[candidate] = JudgedProbe(candidate=candidate, run=run, judgement=judgement)
         done = [FinishedProbe(candidate=one.candidate, run=one.run) for one in probes.values()]
         forget_result(request.folder)
         save_state(request.folder, asked, done)
         progress.say(f"{name[0].upper()}{name[1:]}: {_in_words(judgement)}.")
-    return move, tuple(probes.values())
+    return move
 
 
-def _judged(probe: FinishedProbe, judgement: Judgement) -> JudgedProbe:
+def _judged_again(probe: FinishedProbe, rule: Rule, state: Path) -> JudgedProbe:
+    """Probes in the state were judged before they were saved; who changes them may find that they no longer can be."""
+    try:
+        judgement = judge(probe.run.evaluations, rule)
+    except BuildError as error:
+        raise damaged(f"{state}: the probe of {_named(probe.candidate)} cannot be judged: {error}") from None
     return JudgedProbe(candidate=probe.candidate, run=probe.run, judgement=judgement)
 
 
@@ -108,14 +135,14 @@ def _verdicts(probes: Mapping[Candidate, JudgedProbe]) -> dict[Candidate, Verdic
     return {candidate: probe.judgement.verdict for candidate, probe in probes.items()}
 
 
-def _announced(space: SearchSpace, probe_steps: int, validate_every: int, num_done: int) -> str:
+def _announced(space: SearchSpace, rule: Rule, num_done: int, most_probes: int) -> str:
     lengths = ", ".join(str(start.length) for start in space.starts)
     most = max(start.most_length_warmup_steps for start in space.starts)
-    went_on = f" Finished in an earlier run: {num_done}." if num_done else ""
+    went_on = f" Finished in an earlier run: {num_done} more." if num_done else ""
     return (
         f"Starts {lengths}; warmups of {space.least_length_warmup_steps:,} to {most:,} steps, every "
-        f"{space.resolution_steps:,}: at most {space.most_probes} probes of {probe_steps:,} steps, validated at least "
-        f"every {validate_every}.{went_on}"
+        f"{space.resolution_steps:,}: at most {most_probes} probes of {rule.probe_steps:,} steps, validated at "
+        f"least every {rule.validate_every}.{went_on}"
     )
 
 

@@ -1,6 +1,6 @@
 """The files that a finished tune leaves beside its state: a TOML file and a picture.
 
-In:  the answer, the judged probes, the options of all probes.   Out: `TuneResult`, `tuned.toml`, `tune.svg`.
+In:  a result, the options of all probes.   Out: the result with `tuned.toml` and `tune.svg`.
 Guarantee: a folder holds the TOML of an answer only while its state has that answer. Without matplotlib there is no
 picture, and a note says so.
 """
@@ -13,13 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.options import Options
-from pipeline.progress import Silent
 from pipeline.publish import remove
-from pipeline.tuning.candidate import Candidate
-from pipeline.tuning.fluctuation import Rule
-from pipeline.tuning.probe_dataset import full_plan
-from pipeline.tuning.result import JudgedProbe, TuneResult
-from pipeline.tuning.search import Answer, Found, NoDuration, SearchSpace
+from pipeline.tuning.result import TuneResult
 from pipeline.tuning.state import write_text
 from pipeline.tuning.tuned_config import tuned_config
 
@@ -33,24 +28,16 @@ def forget_result(folder: Path) -> None:
         remove(folder / name)
 
 
-def write_result(
-    folder: Path, options: Options, space: SearchSpace, rule: Rule, answer: Answer, probes: tuple[JudgedProbe, ...]
-) -> TuneResult:
-    """The result, with its files.
+def write_result(result: TuneResult, options: Options) -> TuneResult:
+    """The result, with its files in place of those of an earlier answer.
 
     Raises:
         BuildError: they cannot be written.
     """
-    result = TuneResult(
-        folder=folder,
-        answer=answer,
-        probes=probes,
-        rule=rule,
-        space=space,
-        full_plan=full_plan(options, _ended_with(answer), Silent()).plan,
-    )
-    if isinstance(answer, Found):
-        write_text(folder, CONFIG_NAME, tuned_config(options, answer.candidate, _comments(result)))
+    folder = result.folder
+    forget_result(folder)
+    if result.found is not None:
+        write_text(folder, CONFIG_NAME, tuned_config(options, result.found, _comments(result)))
         result = replace(result, config=folder / CONFIG_NAME)
     if importlib.util.find_spec("matplotlib") is None:
         return replace(result, notes=(NO_PICTURE,))
@@ -63,9 +50,3 @@ def write_result(
 def _comments(result: TuneResult) -> Iterator[str]:
     yield "Found by `curriculum tune`."
     yield from result.sentence().split(": ", 1)
-
-
-def _ended_with(answer: Answer) -> Candidate:
-    if isinstance(answer, Found):
-        return answer.candidate
-    return answer.shortest if isinstance(answer, NoDuration) else answer.last

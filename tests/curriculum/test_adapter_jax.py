@@ -20,6 +20,7 @@ from curriculum.adapters.jax import CurriculumLoader, rows_of_process
 from curriculum.doctor.digests import row_digests, to_hex
 from curriculum.errors import ConfigError, CursorError
 from packed_dataset import write_packed_dataset
+from ready_python import ready_python
 
 ROOT = Path(__file__).parents[2]
 STOP_BEFORE = 4
@@ -34,10 +35,17 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def facts(packed: Path) -> dict[str, Any]:
+def python() -> Iterator[Path]:
+    """After the imports of the documented script: JAX, which has looked for no device yet, and torchrun."""
+    with ready_python(sys.executable, "train_jax", {**os.environ, "JAX_PLATFORMS": "cpu"}) as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
+def facts(python: Path, packed: Path) -> dict[str, Any]:
     """What `jax_probe` found out on four devices."""
     four = "--xla_force_host_platform_device_count=4"
-    program = [sys.executable, str(ROOT / "tests" / "jax_probe.py"), str(packed)]
+    program = [str(python), str(ROOT / "tests" / "jax_probe.py"), str(packed)]
     (found,) = run(program, XLA_FLAGS=four, JAX_PLATFORMS="cpu")
     return found
 
@@ -223,13 +231,16 @@ def run(command: list[str], **variables: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def train(folder: Path, dataset: Path, name: str, processes: int, checkpoint: str, *options: str) -> Any:
+def train(
+    python: Path, folder: Path, dataset: Path, name: str, processes: int, checkpoint: str, *options: str
+) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
     """One run of the documented script: what it printed, and what the devices of each process held, call by call."""
-    launch = [sys.executable]
+    launch = [str(python)]
     if processes > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     script = ["-m", "curriculum.examples.train_jax", str(dataset), "--checkpoint", str(folder / checkpoint)]
-    lines = run([*launch, *script, *options], CURRICULUM_DOCTOR_LOG=str(folder / name), JAX_PLATFORMS="cpu")
+    variables = {"CURRICULUM_DOCTOR_LOG": str(folder / name), "JAX_PLATFORMS": "cpu", "PYTHON_EXEC": str(python)}
+    lines = run([*launch, *script, *options], **variables)
     return lines, [list(records(folder / name / f"rank-{rank:05d}.jsonl")) for rank in range(processes)]
 
 
@@ -246,12 +257,12 @@ def rows_of(of_ranks: list[list[dict[str, Any]]], first_step: int, micro_batches
     return steps
 
 
-def test_two_processes_train_the_plan_and_resume_on_two_or_one(packed: Path, tmp_path: Path) -> None:
+def test_two_processes_train_the_plan_and_resume_on_two_or_one(python: Path, packed: Path, tmp_path: Path) -> None:
     """The documented script: 2 processes to the middle, on with 2 and accumulation, from the same file with 1."""
-    first = train(tmp_path, packed, "log-first", 2, "checkpoint", "--stop-before", str(STOP_BEFORE))
+    first = train(python, tmp_path, packed, "log-first", 2, "checkpoint", "--stop-before", str(STOP_BEFORE))
     shutil.copytree(tmp_path / "checkpoint", tmp_path / "copy")
-    on_two = train(tmp_path, packed, "log-two", 2, "checkpoint", "--micro-batches", "2")
-    on_one = train(tmp_path, packed, "log-one", 1, "copy")
+    on_two = train(python, tmp_path, packed, "log-two", 2, "checkpoint", "--micro-batches", "2")
+    on_one = train(python, tmp_path, packed, "log-one", 1, "copy")
 
     reader = curriculum.open(packed)
     wanted = {step: to_hex(row_digests(np.asarray(reader[step].inputs, np.int64))) for step in range(len(reader))}

@@ -20,6 +20,7 @@ from pipeline.cli import main
 from pipeline.doctor import TRAINERS
 from pipeline.launch import Launch, run_to_end
 from pipeline.progress import Silent
+from ready_python import ready_python
 
 
 def run(*arguments: str | Path) -> Result:
@@ -185,11 +186,16 @@ def test_a_doctor_that_is_terminated_ends_its_trainer(tmp_path: Path) -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_a_trainer_is_started_stopped_and_resumed(small_dataset: Path, tmp_path: Path) -> None:
+def test_a_trainer_is_started_stopped_and_resumed(
+    small_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The real thing, with torchrun: two processes, then one, with two micro-batches; logs and checkpoint are kept."""
     pytest.importorskip("torch")
     options = ["--steps", "6", "--resume-world-size", "1", "--micro-batches", "2", "--keep", tmp_path / "kept"]
-    result = run("--trainer", "torch", *options, small_dataset, "--json")
+    with ready_python(sys.executable, "train_torch") as python, monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(python))
+        patch.setenv("PYTHON_EXEC", str(python))  # what torchrun starts
+        result = run("--trainer", "torch", *options, small_dataset, "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert (found["trainer"], found["ok"]) == ("torch", True)

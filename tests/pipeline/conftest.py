@@ -15,10 +15,20 @@ from new_text import (
     write_texts,
 )
 from pipeline.build import BuildResult
+from running_build import finish, write_slow_corpus
 from small_corpus import real_texts
 
 Build = Callable[..., BuildResult]
 MIXED = ("a=2", "b=1")
+
+
+@pytest.fixture(scope="session")
+def slowly_built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus that takes seconds, and the dataset of a build of it that nothing disturbed."""
+    place = tmp_path_factory.mktemp("undisturbed")
+    write_slow_corpus(place / "corpus")
+    finish(place)
+    return place
 
 
 @pytest.fixture(scope="session")

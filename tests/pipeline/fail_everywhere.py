@@ -1,16 +1,15 @@
 """Run a small build whose n-th effect on the disk fails, for every n; then run it again and compare.
 
-Started by test_kills.py: `fail_everywhere.py FOLDER SCENARIO FIRST STRIDE`, as kill_everywhere.py, whose
-counting, scenarios and forked attempts it uses. The n-th effect, and all after it, fail with ENOSPC (removals still
-work), EIO or EROFS; or the n-th alone with EDQUOT; or SIGTERM arrives there: in turn, as n grows, and in another order
-for every STRIDE. A write that fails has written half of its data. The command line runs, so that what people see is
-looked at too. Prints one JSON object: number of effects, and what was wrong after which of them.
+In:  a folder with a corpus, and a scenario.   Out: number of effects, and what was wrong after which of them.
+Runs in the process of disturbed_builds.py, with the counting, scenarios and forked attempts of kill_everywhere.py. The
+n-th effect, and all after it, fail with ENOSPC (removals still work), EIO or EROFS; or the n-th alone with EDQUOT; or
+SIGTERM arrives there: in turn, as n grows, and in another order for every stride. A write that fails has written half
+of its data. The command line runs, so that what people see is looked at too.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import sys
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kill_everywhere import BASE, SCENARIOS, Effects, import_all, prepare, run_build, snapshot
+from kill_everywhere import BASE, SCENARIOS, Effects, prepare, run_build, snapshot
 
 import pipeline.cli
 import pipeline.progress
@@ -134,10 +133,9 @@ def fault(folder: Path, options: dict[str, Any], n: int, expected: dict[str, str
     return "" if manifest is None else "a manifest of neither"
 
 
-def main(folder: Path, scenario: str, first: int, stride: int) -> None:
-    """Try every n of a scenario from `first` on, `stride` apart."""
+def disturb(folder: Path, scenario: str, stride: int) -> dict[str, Any]:
+    """Try every `stride`-th n of a scenario."""
     options = SCENARIOS[scenario][0]
-    import_all()
     prepare(folder, scenario)
     run_build(folder, {**options, "keep_store": True}, None)
     complete = snapshot(folder)
@@ -145,7 +143,7 @@ def main(folder: Path, scenario: str, first: int, stride: int) -> None:
     total = run_build(folder, options, None, AllEffects)
     expected = snapshot(folder)
     wrong = {}
-    for n in range(first, total + 1, stride):
+    for n in range(1, total + 1, stride):
         prepare(folder, scenario)
         problem = fault(folder, options, n, expected, complete)
         if not problem:
@@ -155,8 +153,4 @@ def main(folder: Path, scenario: str, first: int, stride: int) -> None:
             problem = ", ".join(sorted(n for n in names if found.get(n) != expected.get(n)))
         if problem:
             wrong[n] = problem
-    print(json.dumps({"effects": total, "wrong": wrong}))  # noqa: T201 - the result
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    return {"effects": total, "wrong": wrong}

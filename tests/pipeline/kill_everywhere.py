@@ -1,21 +1,19 @@
 """Run a small build, killed at its n-th effect on the disk, for every n; then run it again and compare.
 
-Started by test_kills.py as a process of its own: `kill_everywhere.py FOLDER SCENARIO FIRST STRIDE`. An effect is a new
-file or folder, a write, rename or removal; after a kill at an fsync the files are those of a kill at the next effect. A
-kill at a write leaves half of its data behind. Each attempt is a forked copy of this process, which has imported
-everything and started no thread: a thousand attempts would else cost as many imports.
-Prints one JSON object: number of effects, and what was wrong after which of them.
+In:  a folder with a corpus, and a scenario.   Out: number of effects, and what was wrong after which of them.
+Runs in the process of disturbed_builds.py. An effect is a new file or folder, a write, rename or removal; after a kill
+at an fsync the files are those of a kill at the next effect. A kill at a write leaves half of its data behind. Each
+attempt is a forked copy of that process, which has imported everything and started no thread: a thousand attempts would
+else cost as many imports.
 """
 
 from __future__ import annotations
 
 import gc
 import hashlib
-import json
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +51,7 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, int | None]] =
     "overwrite-finished": ({"overwrite": True}, OTHER, None),
     "overwrite-unfinished": ({"overwrite": True}, OTHER, 70),  # one window is finished, the manifest is not there
     "skip-and-drop-store": (SKIP, None, None),
-    "packed": ({"mode": "best-fit"}, None, None),
+    "packed": ({"mode": "best-fit"}, {}, None),  # on the token store of that one: "fresh" makes the same
     "new-text": ({"extend_by": 12}, {}, None),
     "mixture": ({"mixture": ("lines=a.jsonl", "texts=*.txt"), "epochs": 9, "shard_bytes": 10_000}, None, None),
 }
@@ -124,10 +122,14 @@ def prepare(folder: Path, scenario: str) -> None:
         return
     prepared = folder / "prepared"
     if not prepared.exists():
+        prepared.mkdir()
         run_build(folder, before, before_killed_at)
         assert (folder / "out" / "manifest.json").exists() == (before_killed_at is None)
         assert before_killed_at is None or any((folder / "out" / ".build" / "windows").iterdir())
-        shutil.copytree(folder / "out", prepared / "out")
+        if scenario == "packed":
+            shutil.rmtree(folder / "out")
+        else:
+            shutil.copytree(folder / "out", prepared / "out")
         shutil.copytree(folder / "out.store", prepared / "out.store")
     else:
         shutil.copytree(prepared, folder, dirs_exist_ok=True)
@@ -139,13 +141,12 @@ def attempt(folder: Path, scenario: str, fatal: int | None) -> int:
     return run_build(folder, SCENARIOS[scenario][0], fatal)
 
 
-def main(folder: Path, scenario: str, first: int, stride: int) -> None:
-    """Try every n of a scenario from `first` on, `stride` apart."""
-    import_all()
+def disturb(folder: Path, scenario: str, stride: int) -> dict[str, Any]:
+    """Try every `stride`-th n of a scenario."""
     total = attempt(folder, scenario, None)
     expected = snapshot(folder)
     wrong = {}
-    for fatal in range(first, total + 1, stride):
+    for fatal in range(1, total + 1, stride):
         if attempt(folder, scenario, fatal) == -1:
             if scenario == "new-text":  # whoever trains on the dataset meanwhile finds it whole
                 Reader(folder / "out", check=True)
@@ -157,8 +158,4 @@ def main(folder: Path, scenario: str, first: int, stride: int) -> None:
         if found != expected:
             names = {*found, *expected}
             wrong[fatal] = ", ".join(sorted(n for n in names if found.get(n) != expected.get(n)))
-    print(json.dumps({"effects": total, "wrong": wrong}))  # noqa: T201 - the result
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    return {"effects": total, "wrong": wrong}

@@ -13,13 +13,20 @@ from pipeline.progress import Silent
 from pipeline.verify import verify_dataset
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus is tokenized by the first build."""
+    return tmp_path_factory.mktemp("diversity") / "store"
+
+
 @pytest.mark.parametrize(("frac", "max_length"), [("1.0", 256), ("0.3", 64)])
-def test_warmup_batches_of_the_default_corpus(tmp_path: Path, frac: str, max_length: int) -> None:
+def test_warmup_batches_of_the_default_corpus(store: Path, tmp_path: Path, frac: str, max_length: int) -> None:
     """Cut in stream order, the first steps would hold a few documents each and raise the gradient variance they are
     to lower. Mean within 3 % of drawing 512 rows at random, no batch below the expectation minus 6 deviations."""
     options = {
         "out": str(tmp_path / "out"),
         "tokenizer": "bytes",
+        "store": str(store),
         "frac": frac,
         "max_length": max_length,
         "batch_rows": 512,

@@ -23,14 +23,16 @@ from pipeline.documents import read_unit
 from pipeline.inputs import find_inputs, split_units
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
-from running_build import ROOT, dataset_bytes, end, finish, start, wait_for, workers_of, write_slow_corpus
+from running_build import ROOT, dataset_bytes, end, start, wait_for, workers_of
 from small_corpus import real_texts
 
 
-def test_a_second_build_is_refused_in_every_stage_and_a_worker_may_be_killed(tmp_path: Path) -> None:
+def test_a_second_build_is_refused_in_every_stage_and_a_worker_may_be_killed(
+    slowly_built: Path, tmp_path: Path
+) -> None:
     """Into the same folder, or into the same store from another: refused, naming the folder that is held. Then the
     first loses a worker, says so, and continues to the bytes of an undisturbed build."""
-    write_slow_corpus(tmp_path / "corpus")
+    (tmp_path / "corpus").symlink_to(slowly_built / "corpus")
     first = start(tmp_path)
     for stage in ("start", "encode", "cut"):
         wait_for(tmp_path, stage, first)
@@ -49,10 +51,7 @@ def test_a_second_build_is_refused_in_every_stage_and_a_worker_may_be_killed(tmp
             first = start(tmp_path)
     code, said = end(first)
     assert code == 0, said
-    undisturbed = tmp_path / "undisturbed"
-    undisturbed.mkdir()
-    (undisturbed / "corpus").symlink_to(tmp_path / "corpus")
-    assert finish(undisturbed) == dataset_bytes(tmp_path)
+    assert dataset_bytes(slowly_built) == dataset_bytes(tmp_path)
 
 
 @pytest.mark.parametrize("full", ["out", "store"])

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,11 @@ from small_corpus import dataset_files, real_texts
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where the system has one: a thousand small builds would wait for a real disk."""
-    place = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=place if os.access(place, os.W_OK) else tmp_path) as folder:
+@contextmanager
+def folder_in_memory() -> Iterator[Path]:
+    """Where the system has memory for files: a thousand small builds would wait for a real disk."""
+    place = "/dev/shm"
+    with tempfile.TemporaryDirectory(dir=place if os.access(place, os.W_OK) else None) as folder:
         yield Path(folder)
 
 
@@ -45,38 +46,52 @@ def write_corpus(folder: Path, scenario: str) -> None:
 SCENARIOS = ["fresh", "overwrite-finished", "overwrite-unfinished", "skip-and-drop-store", "packed", "new-text"]
 
 
+Disturb = Callable[[str, str, int], None]
+
+
+@pytest.fixture(scope="module")
+def disturb() -> Iterator[Disturb]:
+    """Try every `stride`-th effect of a scenario, in a process that has imported everything."""
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("disturbed_builds.py"))],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        )
+        with process as server:
+            assert server.stdin is not None
+            assert server.stdout is not None
+
+            def run(how: str, scenario: str, stride: int) -> None:
+                with folder_in_memory() as folder:
+                    write_corpus(folder / "corpus", scenario)
+                    server.stdin.write(json.dumps([how, str(folder), scenario, stride]) + "\n")
+                    server.stdin.flush()
+                    answer = server.stdout.readline()
+                said.seek(0)
+                assert answer, said.read()[-2000:]
+                result = json.loads(answer)
+                assert result["wrong"] == {}
+                assert result["effects"] > 40
+
+            yield run
+            server.stdin.close()
+
+
 @pytest.mark.parametrize("scenario", [*SCENARIOS, "mixture"])
-def test_killed_at_every_effect_on_the_disk(memory: Path, scenario: str) -> None:
+def test_killed_at_every_effect_on_the_disk(disturb: Disturb, scenario: str) -> None:
     """Preempted nodes are daily life: a rerun must neither differ, nor stop, nor leave half-written files."""
-    disturb(memory, "kill_everywhere.py", scenario, stride=2)
+    disturb("kill", scenario, 1)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_every_effect_on_the_disk_fails(memory: Path, scenario: str) -> None:
+def test_every_effect_on_the_disk_fails(disturb: Disturb, scenario: str) -> None:
     """A full, broken, read-only disk, a quota, or SIGTERM, there: one sentence with a path, nothing half-written, and
     the rerun gives the same bytes."""
-    disturb(memory, "fail_everywhere.py", scenario, stride=2 if scenario == "fresh" else 6)
-
-
-def disturb(memory: Path, script: str, scenario: str, *, stride: int) -> None:
-    """Two processes that try every `stride`-th effect each; a stride of 2 is all of them."""
-    running = []
-    for first in (1, 2):
-        folder = memory / str(first)
-        write_corpus(folder / "corpus", scenario)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache")}
-        arguments = [str(Path(__file__).with_name(script)), str(folder), scenario, str(first), str(stride)]
-        running.append(
-            subprocess.Popen(
-                [sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        )
-    for child in running:
-        out, err = child.communicate()
-        assert child.returncode == 0, err[-2000:]
-        result = json.loads(out)
-        assert result["wrong"] == {}
-        assert result["effects"] > 40
+    disturb("fail", scenario, 1 if scenario == "fresh" else 3)
 
 
 def test_killed_with_workers_at_any_time(tmp_path: Path, small_dataset: Path, corpus: Path) -> None:

@@ -15,29 +15,20 @@ from click.testing import CliRunner
 from curriculum.errors import BuildError
 from pipeline.cli import main
 from pipeline.interruption import Interrupted
-from running_build import ROOT, dataset_bytes, end, finish, start, wait_for, workers_of, write_slow_corpus
+from running_build import ROOT, dataset_bytes, end, finish, start, wait_for, workers_of
 
 TIDY_SECONDS = 5.0
 """Slurm and Kubernetes give 30; the machine may be busy."""
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus, and the dataset of an undisturbed build."""
-    place = tmp_path_factory.mktemp("undisturbed")
-    write_slow_corpus(place / "corpus")
-    finish(place)
-    return place
-
-
 @pytest.fixture
-def place(built: Path, tmp_path: Path) -> Path:
+def place(slowly_built: Path, tmp_path: Path) -> Path:
     """The same corpus (a link, so that it stays the same corpus), nothing built."""
-    (tmp_path / "corpus").symlink_to(built / "corpus")
+    (tmp_path / "corpus").symlink_to(slowly_built / "corpus")
     return tmp_path
 
 
-def test_a_signal_ends_a_build_tidily(built: Path, place: Path) -> None:
+def test_a_signal_ends_a_build_tidily(slowly_built: Path, place: Path) -> None:
     """To the build alone or to its workers too: a sentence, the exit code of shells, nobody left, nothing lost. Each
     build goes on where the one before it was interrupted."""
     kill, kill_group = os.kill, os.killpg  # Slurm and a terminal signal the whole group
@@ -57,7 +48,7 @@ def test_a_signal_ends_a_build_tidily(built: Path, place: Path) -> None:
         assert said == f"curriculum: interrupted by {number.name}. Run the same command again to continue.\n"
         assert code == 128 + number
         assert not (place / "out" / "manifest.json").exists()
-    assert finish(place) == dataset_bytes(built)
+    assert finish(place) == dataset_bytes(slowly_built)
     assert list((place / "out.store").glob("aside/*")) == []
 
 
@@ -149,7 +140,7 @@ def test_who_lost_its_place_says_so_also_where_an_upload_cannot_be_stopped(tmp_p
         assert said.startswith("tidily: s3://bucket/d\x1b: another build or push has taken this place")
 
 
-def test_a_signal_that_was_ignored_stays_ignored_and_a_copy_is_no_second_one(place: Path, built: Path) -> None:
+def test_a_signal_that_was_ignored_stays_ignored_and_a_copy_is_no_second_one(place: Path) -> None:
     """`nohup` outlives its terminal; `timeout` signals the command and then its group."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does
     try:

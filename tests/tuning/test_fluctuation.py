@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from curriculum.errors import BuildError, ConfigError
 from pipeline.tuning.candidate import Evaluation
 from pipeline.tuning.fluctuation import Judgement, Rule, Verdict, Watch, judge
+from pipeline.tuning.settings import TuneSettings
 
-RULE = Rule(beginning_steps=10, probe_steps=30, min_evaluations=2)
+RULE = Rule(beginning_steps=10, probe_steps=30, validations=2)
 
 
 def validated(*perplexities: float, every: int = 5) -> list[Evaluation]:
@@ -82,10 +83,34 @@ def test_validating_as_often_as_the_refusal_says_is_enough() -> None:
     """Every size of both windows up to 20 steps; steps counted from 0 or from 1, or step 0 validated too."""
     for beginning in range(2, 21):
         for after in (0, *range(2, 21)):
-            rule = Rule(beginning_steps=beginning, probe_steps=beginning + after, min_evaluations=2)
+            rule = Rule(beginning_steps=beginning, probe_steps=beginning + after, validations=2)
             for first in (rule.validate_every - 1, rule.validate_every, 0):
                 steps = range(first, rule.probe_steps + 1, rule.validate_every)
                 assert judge([Evaluation(step=step, perplexity=9) for step in steps], rule).verdict is Verdict.STEADY
+
+
+def test_by_default_a_spike_of_a_twentieth_of_the_beginning_is_seen_wherever_it_is() -> None:
+    """With 5 validations in a beginning of 100 steps, perplexity 4 times its best for 16 steps was called steady."""
+    rule = TuneSettings(lr_warmup_steps=100).rule
+    assert (rule.validations, rule.validate_every) == (20, 5)
+    steps = range(rule.validate_every - 1, rule.probe_steps, rule.validate_every)
+
+    def verdict(first: int, last: int) -> Verdict:
+        curve = {step: 900 * 0.99**step * (4 if first <= step <= last else 1) for step in steps}
+        return judge([Evaluation(step=step, perplexity=value) for step, value in curve.items()], rule).verdict
+
+    assert verdict(22, 37) is Verdict.AT_THE_BEGINNING
+    assert verdict(203, 217) is Verdict.LATER
+    assert all(verdict(first, first + 4) is not Verdict.STEADY for first in range(5, 296))
+
+
+def test_who_warms_up_briefly_validates_each_step_and_says_fewer_if_that_is_dear() -> None:
+    """20 validations fit in no beginning of 10 steps; that is no reason to refuse a small model."""
+    assert TuneSettings(lr_warmup_steps=10).rule.validate_every == 1
+    assert TuneSettings(lr_warmup_steps=10, validations=5).rule.validate_every == 2
+    assert TuneSettings(lr_warmup_steps=1000).rule.validate_every == 50
+    with pytest.raises(ConfigError, match="beginning_steps is 4; 5 validations are needed"):
+        TuneSettings(lr_warmup_steps=4)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +132,10 @@ def test_validations_that_cannot_be_are_refused(evaluations: list[Evaluation], s
     [
         ({"threshold": 1.0}, "fluctuation is 1;.*above 1"),
         ({"threshold": nan}, "fluctuation is nan"),
-        ({"beginning_steps": 4}, "beginning_steps is 4; 5 validations are needed"),
-        ({"probe_steps": 99}, "probe_steps is 99 and beginning_steps 100.*105 or more"),
-        ({"probe_steps": 104}, "105 or more"),
+        ({"beginning_steps": 19}, "beginning_steps is 19; 20 validations are needed.*or fewer validations"),
+        ({"probe_steps": 99}, "probe_steps is 99 and beginning_steps 100.*120 or more"),
+        ({"probe_steps": 119}, "120 or more, or fewer validations"),
+        ({"validations": 1}, "validations is 1; the first has nothing before it"),
     ],
 )
 def test_rules_by_which_nothing_can_be_judged_are_refused(said: dict[str, float], sentence: str) -> None:
@@ -126,7 +152,7 @@ PERPLEXITY = st.one_of(st.floats(1, 1e6), st.sampled_from([nan, inf]))
 @given(steps=STEPS, data=st.data(), threshold=st.floats(1.01, 5))
 def test_watching_a_run_and_judging_its_log_agree(steps: list[int], data: st.DataObject, threshold: float) -> None:
     """A probe that stops where the watch says so gets the judgement of the whole run."""
-    rule = Rule(beginning_steps=10, probe_steps=30, min_evaluations=2, threshold=threshold)
+    rule = Rule(beginning_steps=10, probe_steps=30, validations=2, threshold=threshold)
     run = [Evaluation(step=step, perplexity=data.draw(PERPLEXITY)) for step in steps]
     watch = Watch(rule)
     seen = []
@@ -140,7 +166,7 @@ def test_watching_a_run_and_judging_its_log_agree(steps: list[int], data: st.Dat
 @given(perplexities=st.lists(st.floats(1, 1e6), min_size=6, max_size=6), threshold=st.floats(1.01, 5))
 def test_the_judgement_is_the_definition(perplexities: list[float], threshold: float) -> None:
     """The first validation above threshold times the best before it, written out."""
-    rule = Rule(beginning_steps=10, probe_steps=30, min_evaluations=2, threshold=threshold)
+    rule = Rule(beginning_steps=10, probe_steps=30, validations=2, threshold=threshold)
     ratios = [perplexities[i] / min(perplexities[:i]) for i in range(1, 6)]
     first = next((i for i, ratio in enumerate(ratios, 1) if ratio > threshold), None)
     verdict = {None: Verdict.STEADY, 1: Verdict.AT_THE_BEGINNING}.get(first, Verdict.LATER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -21,9 +22,9 @@ from pipeline.tuning.candidate import Candidate
 from pipeline.tuning.probe_dataset import (
     candidate_options,
     cut_probe,
-    first_steps,
     full_plan,
     probe_options,
+    steps_to_cut,
     tunable,
 )
 from pipeline.verify import verify_dataset
@@ -59,28 +60,57 @@ def parts(store: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
-@pytest.mark.parametrize(
-    ("mode", "num_steps"), [("segment", 1), ("segment", 37), ("segment", 90), ("truncate", 37), ("best-fit", 37)]
-)
-def test_a_probe_holds_the_first_steps_of_the_full_build(
+@pytest.mark.parametrize(("mode", "num_steps"), [("segment", 1), ("segment", 90), ("truncate", 37), ("best-fit", 37)])
+def test_a_probe_trains_on_what_the_full_build_begins_with(
     options: Options, tmp_path: Path, mode: str, num_steps: int
 ) -> None:
-    """Lengths, rows and tokens of its steps are what the whole dataset has there; what it has more is one full row."""
+    """Where that is one window, token by token: a handful of documents would spike where the whole text does not."""
     candidate = Candidate(start_length=16, length_warmup_steps=80)
     options = replace(options, mode=mode, steps=90)
     probe = cut_probe(options, candidate, num_steps, tmp_path / "probe", Silent())
     build(replace(candidate_options(options, candidate), out=str(tmp_path / "full")), Silent())
-    full, cut = steps_of(tmp_path / "full"), steps_of(probe.path)
-    assert len(full) == 90
-    assert cut[:num_steps] == full[:num_steps]
-    assert cut[num_steps:] == ([] if num_steps == 90 else [(64, 8)])
-    reader = curriculum.open(probe.path)
+    full, reader = curriculum.open(tmp_path / "full"), curriculum.open(probe.path)
+    for step in range(90):
+        assert (reader[step].tokens == full[step].tokens).all(), step
     assert reader.plan.tokens_at(num_steps) == probe.full_plan.tokens_at(num_steps)
-    assert probe.decay_tokens == curriculum.open(tmp_path / "full").plan.total_tokens
+    assert probe.decay_tokens == full.plan.total_tokens
     assert reader.plan.max_seq_len == 64
     assert reader.validation is not None
     assert 3_000 // 64 <= len(reader.validation) < 64 + 60  # whole documents
     verify_dataset(probe.path, quick=False, workers=1, progress=Silent())
+
+
+def test_of_several_windows_a_probe_holds_the_first(tmp_path: Path) -> None:
+    """Its steps have lengths and rows of the full build, and as many documents; one step of the full length is last."""
+    corpus = tmp_path / "short.jsonl"
+    corpus.write_text("".join(json.dumps({"text": f"{number:050}"}) + "\n" for number in range(2_000)))
+    candidate = Candidate(start_length=8, length_warmup_steps=150)
+    given = {**SMALL, "corpus": (str(corpus),), "steps": 200, "shuffle_window": 17_000, "out": str(tmp_path / "full")}
+    options = tunable(load_options(None, given), silent)
+    probe = cut_probe(options, candidate, 9, tmp_path / "probe", Silent())
+    build(candidate_options(options, candidate), Silent())
+    full, cut = steps_of(tmp_path / "full"), steps_of(probe.path)
+    assert (len(full), len(cut), cut[-1]) == (200, 94, (64, 8))
+    assert cut[:-1] == full[:93]
+    assert (documents(probe.path, 9), documents(tmp_path / "full", 9)) == (61, 63)  # in 72 rows
+
+
+def documents(dataset: Path, num_steps: int) -> int:
+    """Distinct ones in the first steps."""
+    reader = curriculum.open(dataset)
+    return len({int(one) for step in range(num_steps) for one in reader[step].document})
+
+
+def test_no_more_than_a_small_window_is_cut_of_a_large_build(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window of a build of 100 G tokens is 100 M tokens; a person who gives a window size gets it."""
+    monkeypatch.setattr("pipeline.tuning.probe_dataset.MAX_TOKENS", 4_000)
+    planned = full_plan(replace(options, steps=200), Candidate(start_length=8, length_warmup_steps=150), Silent())
+    assert steps_to_cut(planned, 9, None) == 200  # one window: the very rows of the full build
+    assert steps_to_cut(planned, 9, 17_000) == 93
+    monkeypatch.setattr("pipeline.tuning.probe_dataset.window_size", lambda plan, asked: 17_000)
+    stop_step = steps_to_cut(planned, 9, None)
+    assert planned.plan.consumed_at(stop_step - 1) < 4_000 <= planned.plan.consumed_at(stop_step)
+    assert steps_to_cut(planned, 70, None) == 70
 
 
 def test_shapes_and_constant_tokens_are_those_of_the_full_plan(options: Options, tmp_path: Path) -> None:
@@ -160,6 +190,6 @@ def test_without_a_growing_schedule_there_is_nothing_to_tune(given: dict[str, An
 
 def test_the_full_training_must_be_longer_than_a_probe(options: Options) -> None:
     """Else the search would judge another plan than the one that it proposes."""
-    plan = full_plan(replace(options, steps=50), Candidate(start_length=8, length_warmup_steps=50), Silent()).plan
+    planned = full_plan(replace(options, steps=50), Candidate(start_length=8, length_warmup_steps=50), Silent())
     with pytest.raises(PlanError, match="A probe of 51 steps is asked for, and the full training has 50"):
-        first_steps(plan, 51)
+        steps_to_cut(planned, 51, None)

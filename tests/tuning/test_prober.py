@@ -5,18 +5,24 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from curriculum.errors import BuildError, ConfigError
+from pipeline.lock import locked
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 from pipeline.tuning.candidate import Candidate
 from pipeline.tuning.probe_dataset import full_plan, tunable
+from pipeline.tuning.probe_faults import Limits
 from pipeline.tuning.prober import DatasetProber
+from pipeline.tuning.settings import TuneSettings
 from pipeline.tuning.train_command import training_command
+from pipeline.tuning.train_with import train_with
 
 TRAINER = """
 import json, sys
@@ -81,6 +87,51 @@ def test_a_probe_that_fails_can_be_tried_again(prober: DatasetProber, tmp_path: 
     (folder,) = (tmp_path / "probes").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["log.jsonl", "output.txt"]
     assert [one.step for one in prober(candidate, 6, lambda evaluation: False).evaluations] == [2, 5]
+
+
+def test_the_training_of_a_killed_tune_is_waited_for(
+    prober: DatasetProber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For up to 35 seconds it may write into the log, and is on the GPU."""
+    monkeypatch.setattr("pipeline.tuning.prober.WAIT_SECONDS", 0.1)
+    with (
+        locked(tmp_path / "probes"),
+        pytest.raises(BuildError, match=r"probes: the training of an earlier tune is still there after 0\.1 seconds"),
+    ):
+        prober(Candidate(start_length=8, length_warmup_steps=14), 6, lambda evaluation: False)
+    monkeypatch.setattr("pipeline.tuning.prober.WAIT_SECONDS", 60)
+    earlier = ExitStack()
+    earlier.enter_context(locked(tmp_path / "probes"))
+    timer = threading.Timer(0.3, earlier.close)
+    timer.start()
+    assert prober(Candidate(start_length=8, length_warmup_steps=14), 6, lambda evaluation: False).num_steps == 6
+    timer.join()
+
+
+class Said(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize(("more", "is_warned"), [("", True), (" {decay_tokens}", False)])
+def test_a_training_without_decay_tokens_is_warned_of(tmp_path: Path, more: str, is_warned: bool) -> None:
+    """Its learning rate would be at its lowest where the full training is at its highest."""
+    said = Said()
+    train_with(
+        "true {dataset} {steps} {log}" + more,
+        settings=TuneSettings(lr_warmup_steps=100),
+        folder=tmp_path,
+        limits=Limits(),
+        progress=said,
+    )
+    assert [message[:46] for message in said.messages] == (
+        ["The train command is not told decay_tokens: a "] if is_warned else []
+    )
 
 
 @pytest.mark.parametrize("path", ["{corpus}", "{corpus}/**/*.txt", "{corpus}/s?b"])

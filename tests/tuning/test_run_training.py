@@ -12,15 +12,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from curriculum.errors import BuildError, ConfigError
+from curriculum.stability_log import StabilityLog
+from pipeline.lock import HeldError, locked
 from pipeline.progress import Silent
-from pipeline.tuning import run_training
+from pipeline.tuning import probe_faults, run_training
 from pipeline.tuning.candidate import Evaluation
+from pipeline.tuning.follow_log import FollowedLog
 from pipeline.tuning.probe_faults import Limits
 from pipeline.tuning.probe_log import ProbeLog
 from pipeline.tuning.run_callable import training_function
@@ -36,6 +40,8 @@ for step in range(int(sys.argv[2])):
         line["validation_loss"] = 4.0 - step / 10
     log.write(json.dumps(line) + "\\n")
 """
+EVERY_THIRD = TEN_STEPS.replace("range(int(sys.argv[2]))", "[2, 5, 8]").replace("step % 2", "True")
+"""Complete, for a trainer that writes a line for every third step."""
 
 
 def fake(code: str) -> Training:
@@ -51,7 +57,7 @@ def probe(tmp_path: Path) -> Callable[..., Trained]:
         training: Training, stop_now: Callable[[Evaluation], bool] = lambda evaluation: False, **limits: float
     ) -> Trained:
         log, output = tmp_path / "log.jsonl", tmp_path / "output.txt"
-        values = {"dataset": tmp_path, "steps": 10, "log": log}
+        values = {"dataset": tmp_path, "steps": 10, "log": log, "decay_tokens": 6_400}
         own = Limits(**limits)
         return train(
             training, values, num_steps=10, log=log, output=output, limits=own, stop_now=stop_now, progress=Silent()
@@ -147,6 +153,10 @@ time.sleep(60)
         ("log.write('{\"loss\": 5}\\n')", "line 1: step is None, expected an integer of at least 0. Write a line"),
         ("log.write('{\"step\": true}\\n')", "line 1: step is True, expected an integer of at least 0. Write a line"),
         ("log.write('{\"step\": 1, \"loss\": \"5\"}\\n')", "line 1: loss is '5', which is no number"),
+        (f"{EVERY_THIRD}\nos.kill(os.getpid(), 11)",
+         "exit code 139 (SIGSEGV), with 9 of 10 steps"),
+        ("os.remove(sys.argv[3]); os.mkdir(sys.argv[3]); time.sleep(60)", "log.jsonl: is a folder. Write the log into"),
+        ("os.remove(sys.argv[3]); os.mkfifo(sys.argv[3]); time.sleep(60)", "log.jsonl: is no plain file. Write the"),
     ],
 )  # fmt: skip
 def test_what_went_wrong_is_a_sentence(probe: Callable[..., Trained], code: str, sentence: str | None) -> None:
@@ -183,6 +193,42 @@ def test_a_training_that_hangs_is_ended(
     assert said.endswith("\n    waiting")
 
 
+@pytest.mark.parametrize(
+    ("code", "last_validated"), [(TEN_STEPS, 9), (TEN_STEPS.replace("step % 2", "step % 4 == 3"), 7)]
+)
+def test_who_is_through_and_does_not_end_is_not_waited_for(
+    probe: Callable[..., Trained], monkeypatch: pytest.MonkeyPatch, code: str, last_validated: int
+) -> None:
+    """A process group that hangs on its way out costs a night; what it was asked for is in its log."""
+    monkeypatch.setattr(probe_faults, "END_SECONDS", 0.2 if last_validated == 9 else 600)
+    trained = probe(fake(f"{code}\ntime.sleep(60)"), stall_seconds=600 if last_validated == 9 else 0.7)
+    assert (trained.num_steps, trained.stopped_early) == (10, False)
+    assert trained.evaluations[-1].step == last_validated
+
+
+def test_a_trainer_that_goes_back_is_told_anew(probe: Callable[..., Trained]) -> None:
+    """It went on from its checkpoint: what it wrote after it counts no more, nor as the best perplexity so far."""
+
+    class Rising:
+        def __init__(self) -> None:
+            self.told: list[tuple[int, float]] = []
+
+        def __call__(self, evaluation: Evaluation) -> bool:
+            assert not self.told or evaluation.step > self.told[-1][0]
+            self.told.append((evaluation.step, math.log(evaluation.perplexity)))
+            return self.told[-3:] == [(3, 3), (4, 7), (5, 7)]
+
+    code = """
+for step, loss in [(0, 3), (1, 3), (2, 3), (3, 3), (4, 1), (5, 1), (6, 1), (4, 7), (5, 7), (6, 7)]:
+    log.write(json.dumps({"step": step, "validation_loss": loss}) + "\\n")
+time.sleep(60)
+"""
+    trained = probe(fake(code), Rising())
+    assert [(one.step, round(math.log(one.perplexity))) for one in trained.evaluations] == [
+        (0, 3), (1, 3), (2, 3), (3, 3), (4, 7), (5, 7),
+    ]  # fmt: skip
+
+
 def test_more_steps_than_asked_for_are_not_waited_for(probe: Callable[..., Trained]) -> None:
     """A trainer that goes through the whole dataset trains the one step more that it has; its log says so."""
     code = f"{TEN_STEPS.replace('int(sys.argv[2])', '12')}\ntime.sleep(60)"
@@ -191,17 +237,47 @@ def test_more_steps_than_asked_for_are_not_waited_for(probe: Callable[..., Train
     assert [one.step for one in trained.evaluations] == [1, 3, 5, 7, 9]
 
 
+def test_what_a_command_leaves_behind_is_ended(probe: Callable[..., Trained], tmp_path: Path) -> None:
+    """A server that it has started in a session of its own would stay on the GPU beside the next probe."""
+    code = f"""{TEN_STEPS}
+apart = subprocess.Popen(["sleep", "60"], start_new_session=True)
+print(apart.pid, flush=True)
+"""
+    began = time.monotonic()
+    assert probe(fake(code)).num_steps == 10
+    assert time.monotonic() - began < 20
+    ended(tmp_path / "output.txt")
+
+
+def test_a_guard_that_is_killed_leaves_nothing_running(probe: Callable[..., Trained], tmp_path: Path) -> None:
+    """Else the training goes on, its dataset removed, beside the next probe."""
+    code = """
+apart = subprocess.Popen(["sleep", "60"], start_new_session=True)
+print(os.getpid(), apart.pid, flush=True)
+os.kill(os.getppid(), 9)
+time.sleep(60)
+"""
+    assert "failed with exit code 137 (SIGKILL)" in failure(probe, code)
+    ended(tmp_path / "output.txt")
+
+
 def test_a_tune_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
-    """kill -9 of the tune: an orphan would keep the GPU for as long as it likes."""
+    """kill -9 of the tune: an orphan would keep the GPU as long as it likes. Until it is gone, its folder is held."""
     started, log = tmp_path / "started", tmp_path / "log"
     helper = f'open({str(started)!r}, "w").write(f"{{os.getpid()}} {{helper.pid}}"); time.sleep(60)'
-    words = fake(f'helper = subprocess.Popen(["sleep", "60"]); {helper}').words
+    words = fake(
+        f'import signal; signal.signal(15, signal.SIG_IGN); helper = subprocess.Popen(["sleep", "60"]); {helper}'
+    ).words
     tune = f"""
 from pathlib import Path
 from pipeline.progress import Silent
+from pipeline.lock import locked_handle
+from pipeline.tuning import run_training
 from pipeline.tuning.run_training import *
+run_training.GRACE_SECONDS = 1.0
 values = {{"dataset": "d", "steps": 10, "log": {str(log)!r}}}
-train(Training(name="it", words={words!r}), values, num_steps=10, log=Path({str(log)!r}),
+with locked_handle(Path({str(tmp_path / "probes")!r}), "--out") as held:
+    train(Training(name="it", words={words!r}), values, num_steps=10, log=Path({str(log)!r}), held=(held,),
       output=Path({str(tmp_path / "output")!r}), limits=Limits(), stop_now=lambda evaluation: False, progress=Silent())
 """
     process = subprocess.Popen([sys.executable, "-c", tune])
@@ -210,7 +286,17 @@ train(Training(name="it", words={words!r}), values, num_steps=10, log=Path({str(
         time.sleep(0.02)
     process.kill()
     process.wait()
+    pid = int(started.read_text().split()[0])
+    with pytest.raises(HeldError), locked(tmp_path / "probes"):
+        pass
     ended(started)
+    for _ in range(200):
+        with suppress(HeldError), locked(tmp_path / "probes"):
+            assert not runs(pid)
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("the folder is still held")
 
 
 def test_an_interruption_ends_the_training(tmp_path: Path) -> None:
@@ -281,6 +367,8 @@ def test_a_log_is_read_the_same_however_it_is_cut(cut: int) -> None:
         ('"loss": "-Infinity"', math.nan),
         ('"loss": 5, "validation_loss": "Infinity"', math.inf),
         ('"validation_loss": 1e9', math.inf),
+        ('"validation_perplexity": "Infinity"', math.inf),
+        ('"validation_perplexity": "NaN", "validation_loss": 3', math.nan),
         (f'"validation_loss": {10**400}', math.inf),
         (f'"validation_loss": {-(10**400)}', math.nan),
         ('"loss": 5, "validation_loss": null', None),
@@ -311,18 +399,68 @@ def test_a_log_tells_whether_all_steps_were_trained(steps: range, is_complete: b
     assert reader.is_complete is is_complete
 
 
-def a_training(dataset: str, steps: int, log: str) -> None:
+def test_a_last_line_that_is_written_anew_is_read_again(tmp_path: Path) -> None:
+    """As `StabilityLog.add` does after a validation, which may take minutes, and a crash in it may cut."""
+    followed, reader = FollowedLog(path=tmp_path / "log"), ProbeLog(where="log", num_steps=10)
+
+    def told() -> list[tuple[int, float]]:
+        news = followed.look()
+        found = reader.take(news.lines, replaces_last=news.replaces_last)
+        return [(one.step, round(math.log(one.perplexity), 6)) for one in found]
+
+    assert told() == []
+    log = StabilityLog(tmp_path / "log")
+    log.write(0, loss=4.0)
+    log.write(1, loss=4.0)
+    assert told() == []
+    log.add(validation_loss=4.5)
+    assert (told(), told()) == ([(1, 4.5)], [])
+    log.write(2, loss=4.0)
+    assert told() == []
+    log.add(validation_loss=4.25)
+    log.write(3, loss=4.0)
+    log.add(validation_loss=4.125)
+    assert (told(), reader.num_lines) == ([(2, 4.25), (3, 4.125)], 4)
+    log.close()
+    with (tmp_path / "log").open("r+b") as file:  # a longer last line, cut
+        file.seek(-1, os.SEEK_END)
+        file.write(b', "val')
+    assert (told(), followed.look().rest[-5:]) == ([], b' "val')
+    log = StabilityLog(tmp_path / "log", start_step=2)  # goes back
+    log.write(2, loss=4.0)
+    log.add(validation_loss=4.0)
+    log.close()
+    assert (told()[-1], sorted(reader.evaluations)) == ((2, 4.0), [1, 2])  # from its start: it is shorter than it was
+    (tmp_path / "log").write_text('{"step": 0, "validation_loss": 3}\n')  # begins anew
+    assert (told(), sorted(reader.evaluations)) == ([(0, 3.0)], [0])
+
+
+def a_training(dataset: str, steps: int, log: str, *, decay_tokens: int = 0, rate: float = 0.1) -> None:
     """For the test below: what a user's function does."""
     with Path(log).open("w") as file:
         for step in range(steps):
             file.write(json.dumps({"step": step, "validation_loss": 2.0}) + "\n")
-    sys.stdout.write(f"from {Path(dataset).name}")
+    sys.stdout.write(f"from {Path(dataset).name}, {decay_tokens + 1}")
+
+
+def of_other_names(data: str, steps: int, log: str) -> None:
+    """For the test below: what cannot be called."""
+
+
+def of_more(dataset: str, steps: int, log: str, model: str) -> None:
+    """The same."""
 
 
 def test_a_function_is_a_training(probe: Callable[..., Trained], tmp_path: Path) -> None:
     """In a process of its own, where it may crash; one that cannot be found there is refused."""
     assert probe(training_function(a_training)).num_steps == 10
-    assert (tmp_path / "output.txt").read_text() == f"from {tmp_path.name}"
+    assert (tmp_path / "output.txt").read_text() == f"from {tmp_path.name}, 6401"
+    with pytest.raises(ConfigError, match=r"of_other_names has no parameter dataset. It is called with dataset, steps"):
+        training_function(of_other_names)
+    with pytest.raises(
+        ConfigError, match=r"has a parameter model that nothing is known for.*decay_tokens, lr_warmup_s"
+    ):
+        training_function(of_more)
     with pytest.raises(ConfigError, match="finds it by its name: give a function that is defined at the top of"):
         training_function(lambda dataset, steps, log: None)
 

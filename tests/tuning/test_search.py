@@ -19,6 +19,8 @@ from pipeline.tuning.search import (
     SearchSpace,
     Start,
     doubled_starts,
+    gone_by,
+    most_more,
     next_move,
 )
 
@@ -33,13 +35,15 @@ def space(starts: tuple[int, ...], least: int, most: int, resolution: int) -> Se
     )
 
 
-def search(where: SearchSpace, truth: Truth) -> tuple[Answer, list[Candidate]]:
-    """The answer, and what was probed for it, in order."""
-    verdicts: dict[Candidate, Verdict] = {}
+def search(
+    where: SearchSpace, truth: Truth, before: dict[Candidate, Verdict] | None = None
+) -> tuple[Answer, list[Candidate]]:
+    """The answer, and what was probed for it after the verdicts before, in order."""
+    verdicts = dict(before or {})
     while isinstance(move := next_move(where, verdicts), Probe):
         assert move.candidate not in verdicts, "a candidate is trained once"
         verdicts[move.candidate] = truth(move.candidate)
-    return move, list(verdicts)
+    return move, list(verdicts)[len(before or {}) :]
 
 
 def known(smallest_start: int, longest: int) -> Truth:
@@ -82,9 +86,9 @@ def test_the_known_answer_is_found_over_the_whole_grid(least: int, most: int, re
         right = [start for start in STARTS if start >= smallest]
         working = [duration for duration in durations if duration <= longest]
         if not right:
-            assert answer == NoStart(last=Candidate(start_length=64, length_warmup_steps=least))
+            assert answer == NoStart(candidate=Candidate(start_length=64, length_warmup_steps=least))
         elif not working:
-            assert answer == NoDuration(shortest=Candidate(start_length=right[0], length_warmup_steps=least))
+            assert answer == NoDuration(candidate=Candidate(start_length=right[0], length_warmup_steps=least))
         else:
             beyond = [duration for duration in durations if duration > longest]
             assert answer == Found(
@@ -148,6 +152,55 @@ def test_each_start_has_a_longest_warmup_of_its_own() -> None:
     answer, probed = search(where, known(16, 999))
     assert answer == Found(candidate=Candidate(start_length=16, length_warmup_steps=70), fluctuates_with=None)
     assert max(one.length_warmup_steps for one in probed) == 70
+
+
+def test_wider_and_finer_bounds_go_on_with_the_probes_that_are_there() -> None:
+    """The answer recommends other bounds; days of probes are not trained again for them."""
+    truth = known(16, 750)
+    verdicts = {one: truth(one) for one in search(space((8, 16), 300, 640, 100), truth)[1]}
+    assert [one.length_warmup_steps for one in verdicts] == [300, 300, 500, 600, 640]
+    wider, added = search(space((8, 16), 300, 900, 100), truth, verdicts)
+    assert [one.length_warmup_steps for one in added] == [800, 700]
+    assert wider == Found(candidate=Candidate(start_length=16, length_warmup_steps=700), fluctuates_with=800)
+    verdicts |= {one: truth(one) for one in added}
+    finer, added = search(space((8, 16), 300, 900, 25), truth, verdicts)
+    assert [one.length_warmup_steps for one in added] == [750, 775]
+    assert finer == Found(candidate=Candidate(start_length=16, length_warmup_steps=750), fluctuates_with=775)
+    bounded, added = search(space((16,), 450, 620, 1000), truth, verdicts)
+    assert [one.length_warmup_steps for one in added] == [450, 620]
+    assert bounded == Found(candidate=Candidate(start_length=16, length_warmup_steps=620), fluctuates_with=None)
+
+
+def test_what_another_search_has_left_never_changes_what_is_true() -> None:
+    """Every search after every other, with its bounds on another grid: no more probes than were announced, all others
+    counted as of no use, and an answer that was steady while the next longer one was not."""
+    spaces = [
+        space(starts, least, most, resolution)
+        for starts in ((8, 16), (16,))
+        for least, most, resolution in ((1, 12, 3), (2, 9, 1), (4, 11, 5), (6, 6, 1), (1, 8, 2))
+    ]
+    for smallest, longest, first, then in product((8, 16, 32), range(13), spaces, spaces):
+        truth = known(smallest, longest)
+        before = {one: truth(one) for one in search(first, truth)[1]}
+        answer, added = search(then, truth, before)
+        assert len(added) <= min(most_more(then, before), then.most_probes)
+        verdicts = before | {one: truth(one) for one in added}
+        used = gone_by(then, verdicts)
+        assert {*added, answer.candidate} <= used
+        assert all(
+            one.start_length in {start.length for start in then.starts}
+            and then.least_length_warmup_steps <= one.length_warmup_steps <= then.starts[0].most_length_warmup_steps
+            for one in used
+        )
+        fresh = search(then, truth)[0]
+        assert type(answer) is type(fresh)
+        if isinstance(answer, Found) and isinstance(fresh, Found):
+            assert verdicts[answer.candidate] is Verdict.STEADY
+            duration, bound = answer.candidate.length_warmup_steps, answer.fluctuates_with
+            assert answer.candidate.start_length == fresh.candidate.start_length
+            assert fresh.candidate.length_warmup_steps <= duration <= longest
+            assert (bound is None) == (duration == then.starts[0].most_length_warmup_steps)
+            assert bound is None or (fresh.fluctuates_with is not None and longest < bound <= fresh.fluctuates_with)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from itertools import product
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,8 @@ def _set(path: list[Any], value: Any) -> Callable[[dict[str, Any]], None]:
         _set(["probes", 0, "evaluations", 0], [-1, 5.0]),
         _set(["probes", 0, "evaluations", 0], [9, "nan"]),
         _set(["probes", 0, "evaluations", 0], [9, True]),
+        _set(["probes", 0, "evaluations", 0], [9, 10**400]),
+        _set(["probes", 0, "evaluations", 0], [9, [5]]),
         _set(["probes", 0, "length_warmup_steps"], 600),
         _set(["request"], []),
     ],
@@ -99,6 +103,26 @@ def test_a_damaged_state_is_named_and_nothing_of_it_is_believed(
     path.write_text(json.dumps(state))
     with pytest.raises(DataError, match=r"tune\.json.*--overwrite to begin anew"):
         open_state(folder, REQUEST, overwrite=False)
+
+
+def test_what_is_no_file_or_cannot_be_read_is_refused_before_a_probe_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder, a pipe that nobody writes to, a disk that fails: also with --overwrite, which is to write there."""
+    (tmp_path / "a" / "tune.json").mkdir(parents=True)
+    (tmp_path / "b").mkdir()
+    os.mkfifo(tmp_path / "b" / "tune.json")
+    for folder, overwrite in product((tmp_path / "a", tmp_path / "b"), (False, True)):
+        with pytest.raises(BuildError, match=r"tune\.json: is no file.*Remove it, or give another --out"):
+            open_state(folder, REQUEST, overwrite=overwrite)
+    save_state(tmp_path / "c", REQUEST, [])
+
+    def fails(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(BuildError, match=r"tune\.json: cannot be read: Permission denied"):
+        open_state(tmp_path / "c", REQUEST, overwrite=False)
 
 
 def test_every_cut_of_the_file_is_noticed(folder: Path) -> None:

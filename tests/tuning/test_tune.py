@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,8 +14,8 @@ from typing import Any, ClassVar
 import pytest
 from click.testing import CliRunner
 
-from curriculum.errors import BuildError, ConfigError
-from pipeline.build import build
+from curriculum.errors import BuildError, ConfigError, DataError
+from pipeline.build import build, prepare_plan
 from pipeline.cli import main
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
@@ -61,6 +62,11 @@ class World:
 Tune = Callable[..., TuneResult]
 
 
+def tuned_with(options: dict[str, Any], prober: Prober, out: Path, **settings: Any) -> TuneResult:
+    """Validated every 2 steps; 20 times in 10 steps is not possible."""
+    return tune(options, **{"lr_warmup_steps": WARMUP, "validations": 5, "prober": prober, "out": out, **settings})
+
+
 @pytest.fixture(scope="module")
 def options(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Of a build of the small corpus, with starts 8, 16, 32 and 400 steps."""
@@ -79,7 +85,7 @@ def quick_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def run(options: dict[str, Any], tmp_path: Path) -> Tune:
     def tuned(prober: Prober, **settings: Any) -> TuneResult:
-        return tune(options, lr_warmup_steps=WARMUP, prober=prober, out=tmp_path / "tune", **settings)
+        return tuned_with(options, prober, tmp_path / "tune", **settings)
 
     return tuned
 
@@ -113,8 +119,7 @@ def test_the_known_answer_is_found_and_what_it_cost_is_said(run: Tune, tmp_path:
         "",
         "Start at 16 and warm up for 90 steps: with 100 perplexity fluctuates, and",
         "between the two nothing was tried.",
-        f"7 probes of at most 8 trained {tokens:,} tokens, {tokens / total:.2%} of the full training's",
-        f"{total:,}, in 0:00:07.",
+        f"7 probes trained {tokens:,} tokens, {tokens / total:.2%} of the full training's {total:,}, in 0:00:07.",
         f"Build it: curriculum build --config {tmp_path}/tune/tuned.toml --out DATASET",
         f"Picture: {tmp_path}/tune/tune.svg",
     ]
@@ -161,12 +166,76 @@ def test_other_options_are_refused_and_change_nothing(run: Tune, options: dict[s
         ({"validation_tokens": 5_000}, "6000, now 5000"),
     ):
         with pytest.raises(BuildError, match=sentence):
-            tune({**options, **other}, lr_warmup_steps=WARMUP, prober=World(8, inf), out=tmp_path / "tune")
+            tuned_with({**options, **other}, World(8, inf), tmp_path / "tune")
     assert (tmp_path / "tune" / "tune.json").read_bytes() == state
-    again = tune(
-        {**options, "out": "d"}, lr_warmup_steps=WARMUP, prober=World(8, inf), out=tmp_path / "tune", params=10**8
-    )
+    again = tuned_with({**options, "out": "d"}, World(8, inf), tmp_path / "tune", params=10**8)
     assert again.probes == before.probes
+
+
+def test_other_bounds_go_on_with_the_probes_and_count_those_that_are_of_no_more_use(run: Tune, tmp_path: Path) -> None:
+    """The answer recommends wider bounds, a finer resolution and other starts; nothing is trained again for them."""
+    first = run(World(16, 95), most_length_warmup_steps=70)
+    assert first.found == Candidate(start_length=16, length_warmup_steps=70)
+    wider = World(16, 95)
+    result = run(wider)
+    assert result.found == Candidate(start_length=16, length_warmup_steps=90)
+    assert min(one.length_warmup_steps for one in wider.probed) > 70
+    finer = World(16, 95)
+    assert run(finer, resolution_steps=2).found == Candidate(start_length=16, length_warmup_steps=94)
+    assert {one.length_warmup_steps for one in finer.probed} == {94, 96}
+    none = World(16, 95)
+    bounded = run(none, most_length_warmup_steps=70)
+    assert none.probed == []
+    assert bounded.probes == first.probes
+    assert [one.candidate for one in bounded.other_probes] == [*wider.probed, *finer.probed]
+    assert bounded.probe_tokens == sum(one.run.num_tokens for one in (*bounded.probes, *bounded.other_probes))
+    table = tune_report(bounded).splitlines()
+    assert table[len(first.probes) + 1] == "Trained for other bounds, and of no use for these:"
+    assert table[len(first.probes) + 2].startswith(f"{len(first.probes) + 1:<3}    16")
+    assert len(bounded.to_json()["other_probes"]) == len(bounded.other_probes)
+    for _ in range(2):  # the second time no probe is trained
+        assert run(World(16, 95)).config is not None
+        assert run(World(16, 40), least_length_warmup_steps=55).config is None
+        assert not (tmp_path / "tune" / "tuned.toml").exists(), "the answer of the bounds before"
+
+
+def test_trainings_of_unlike_numbers_of_tokens_are_compared_only_with_a_warning(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    """Of a number of steps a longer warmup trains less; the authors compare at equal tokens."""
+
+    class Heard(Silent):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def say(self, message: str) -> None:
+            self.lines.append(message)
+
+    heard = {}
+    budgets: dict[str, dict[str, Any]] = {
+        "steps": {},
+        "tokens": {"steps": None, "tokens": 150_000},
+        "equal": {"batch_rows": None, "batch_tokens": 4096, "steps": 40},
+    }
+    for name, budget in budgets.items():
+        said = {key: value for key, value in {**options, **budget}.items() if value is not None}
+        progress = Heard()
+        small = {"least_length_warmup_steps": 10, "most_length_warmup_steps": 20}
+        tuned_with(said, World(8, inf), tmp_path / name, progress=progress, **small)
+        heard[name] = [line for line in progress.lines if "give --tokens" in line]
+    plans = [
+        prepare_plan(load_options(None, {**options, "start_length": 8, "length_warmup_steps": steps}), Silent())[0]
+        for steps in (10, 20)
+    ]
+    short, long = (planned.plan.total_tokens for planned in plans)
+    assert heard == {
+        "steps": [
+            f"With --steps 400 a longer warmup is a shorter training: from a start of 8, {short:,} tokens with a "
+            f"warmup of 10 steps and {long:,} with 20. The authors compare at equal tokens: give --tokens instead."
+        ],
+        "tokens": [],
+        "equal": [],
+    }
 
 
 def test_where_every_duration_works_the_longest_is_the_answer_and_says_so(run: Tune) -> None:
@@ -189,7 +258,7 @@ def test_starts_that_the_schedule_cannot_have_are_left_out(run: Tune, options: d
             self.lines.append(message)
 
     stages = {**options, "multiple_of": 16, "schedule": "step", "stages": 4}
-    result = tune(stages, lr_warmup_steps=WARMUP, prober=World(8, 95), out=tmp_path / "tune", progress=Heard())
+    result = tuned_with(stages, World(8, 95), tmp_path / "tune", progress=Heard())
     assert [start.length for start in result.space.starts] == [16]
     assert any("Starts from 32 on are left out: stages 4 is more than" in line for line in Heard.lines)
 
@@ -243,6 +312,44 @@ def test_a_probe_that_cannot_be_judged_ends_in_a_sentence_and_costs_no_other(run
 
 
 @pytest.mark.parametrize(
+    ("returned", "sentence"),
+    [
+        (None, "probe 1 of at most 8, start 8, warmup 30 steps, cannot be judged: the prober returned None; let it"),
+        (ProbeRun(evaluations=((5, 9.0),), num_tokens=1, num_steps=30, stopped_early=False, seconds=1), r"is \[5, 9"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_prober_that_returns_something_else_is_told_so(run: Tune, returned: ProbeRun, sentence: str) -> None:
+    """The first mistake of who writes one: to forget the `return`."""
+    with pytest.raises(BuildError, match=sentence):
+        run(lambda candidate, num_steps, stop_now: returned)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda evaluations: evaluations[:2],
+        lambda evaluations: evaluations[::-1],
+        lambda evaluations: [[1, 0.5], *evaluations[1:]],
+    ],
+)
+def test_a_state_that_cannot_be_judged_is_named(run: Tune, tmp_path: Path, damage: Callable[[Any], Any]) -> None:
+    """Not the train command, which is not to blame: somebody has changed the file."""
+    run(World(8, inf))
+    path = tmp_path / "tune" / "tune.json"
+    state = json.loads(path.read_text())
+    state["probes"][0]["evaluations"] = damage(state["probes"][0]["evaluations"])
+    path.write_text(json.dumps(state))
+    with pytest.raises(DataError, match=r"tune\.json: the probe of start 8, warmup 30 steps cannot be judged.*--over"):
+        run(World(8, inf))
+
+
+def test_the_command_that_builds_can_be_pasted(run: Tune) -> None:
+    """Also where the folder has a space in its name."""
+    result = replace(run(World(8, inf)), config=Path("my tune/tuned.toml"))
+    assert "Build it: curriculum build --config 'my tune/tuned.toml' --out DATASET" in tune_report(result)
+
+
+@pytest.mark.parametrize(
     ("said", "settings", "sentence"),
     [
         ({"frac": "0.3"}, {}, "frac is given, and the duration of the warmup is what a tune looks for"),
@@ -252,7 +359,12 @@ def test_a_probe_that_cannot_be_judged_ends_in_a_sentence_and_costs_no_other(run
         ({}, {"params": 2 * 10**9}, "start of 64 and the full length is 64"),
         ({}, {"fluctuation": 1.0}, "fluctuation is 1"),
         ({}, {"least_length_warmup_steps": 321}, "least_length_warmup_steps is 321, and from a start of 8"),
-        ({}, {"resolution_steps": 0}, "resolution_steps is 0; give 1 or more"),
+        ({}, {"resolution_steps": 0}, "resolution_steps is 0; give a whole number of 1 or more"),
+        ({}, {"lr_warmup_steps": 20.5}, r"lr_warmup_steps is 20\.5; give a whole number"),
+        ({}, {"lr_warmup_steps": None}, "lr_warmup_steps is None; give a whole number"),
+        ({}, {"fluctuation": "1.3"}, r"fluctuation is '1\.3'; give a number above 1"),
+        ({}, {"fluctuations": 1.3}, "'fluctuations' is no setting of a tune; there are fluctuation, params, beg"),
+        ({"corpus": ("bad\udcff",)}, {}, "not UTF-8"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused_before_the_first_probe(
@@ -263,7 +375,7 @@ def test_what_cannot_be_tuned_is_refused_before_the_first_probe(
 
     own = {name: Decimal(value) if name == "frac" else value for name, value in said.items()}
     with pytest.raises(ConfigError, match=sentence):
-        tune({**options, **own}, lr_warmup_steps=WARMUP, prober=World(8, 99), out=tmp_path / "t", **settings)
+        tuned_with({**options, **own}, World(8, 99), tmp_path / "t", **settings)
 
 
 TRAINER = """
@@ -295,12 +407,13 @@ def test_the_command_tunes_with_a_train_command(options: dict[str, Any], tmp_pat
         for word in (f"--{name.replace('_', '-')}", str(options[name]))
     ]
     tuning = ["--train-cmd", train, "--lr-warmup-steps", "10", "--out", str(tmp_path / "tune")]
-    tuning += ["--resolution-steps", "30", "--most-length-warmup-steps", "120"]
+    tuning += ["--resolution-steps", "30", "--most-length-warmup-steps", "120", "--validations", "5"]
     result = CliRunner().invoke(main, ["tune", *options["corpus"], *flags, *tuning, "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert (found["start_length"], found["length_warmup_steps"], found["fluctuates_with"]) == (16, 90, 120)
     assert "at most 5 probes of 30 steps, validated at least every 2." in result.stderr
+    assert "With --steps 400 a longer warmup is a shorter training: from a start of 8," in result.stderr
     assert 0 < found["cost_share"] < 0.5
     assert found["config"] == str(tmp_path / "tune" / "tuned.toml")
     assert not list((tmp_path / "tune").rglob("*.arrow")), "datasets of probes are gone"

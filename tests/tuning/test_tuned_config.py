@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curriculum.errors import ConfigError
 from pipeline.option_sources import load_options
 from pipeline.options import Options
 from pipeline.tuning.candidate import Candidate
@@ -79,6 +80,14 @@ def test_read_again_from_elsewhere_it_gives_the_same_options(
     }
     weights = tuple(entry.replace("=.", "=0.") for entry in wanted.weight)
     assert again == replace(wanted, **paths, weight=weights)
+
+
+@pytest.mark.parametrize("name", ["corpus", "source"])
+def test_a_name_that_toml_cannot_hold_is_refused(name: str) -> None:
+    """Names of files are bytes; a file with half a character in it could not be read, by `build --config` either."""
+    options = load_options(None, {name: ("a=/data/bad\udcff" if name == "source" else "/data/bad\udcff",)})
+    with pytest.raises(ConfigError, match=r"/data/bad\\udcff.*not UTF-8.*Rename the file or folder, or give a link"):
+        tuned_config(options, TUNED, [])
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1))

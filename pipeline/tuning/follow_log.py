@@ -62,8 +62,6 @@ class FollowedLog:
             raise BuildError(f"{self.path}: cannot be read ({error.strerror}). Make it a file that can be.") from None
         whole = data[: data.rfind(b"\n") + 1]
         rest = data[len(whole) :]
-        if not whole:  # the last line is being written anew
-            return News(rest=rest)
         is_same = whole.startswith(self._last)
         lines = whole[len(self._last) :] if is_same else whole
         news = News(lines=lines, replaces_last=not is_same, rest=rest)

@@ -26,7 +26,7 @@ def draw(matrix: list[Run], folder: Path, into: Path) -> None:
     import matplotlib.pyplot as plt
 
     matplotlib.rcParams |= {
-        "savefig.dpi": 130,
+        "savefig.dpi": 100,
         "font.size": 8,
         "axes.spines.top": False,
         "axes.spines.right": False,

@@ -1,6 +1,6 @@
 """Does it help? Equal tokens at constant length, by truncation and by segmentation, at two settings, over seeds.
 
-    python benchmarks/evidence.py FOLDER --at-once 2              the runs of docs/evidence.md: 80 minutes on 2 cores
+    python benchmarks/evidence.py FOLDER --at-once 2              the runs of docs/evidence.md: 6,800 CPU seconds
     python benchmarks/evidence.py FOLDER --report                 the tables of the runs that are finished
     python benchmarks/evidence.py FOLDER --scale gpt2 --corpus 'text/*.jsonl.zst' --tokens 10000000000      on a GPU
 

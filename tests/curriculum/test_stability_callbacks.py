@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -133,6 +134,25 @@ def test_settings_of_trainer_that_report_other_numbers_are_refused(
     with pytest.raises(ConfigError, match=said):
         trained(reader, tmp_path, **options)
     assert not (tmp_path / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize(("name", "validated"), [("eval_b_loss", 2.0), ("eval_loss", None)])
+def test_one_of_several_evaluation_sets_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, validated: float | None
+) -> None:
+    """Trainer reports each by itself. A name that none has is said once, not a log without validations."""
+    callback = StabilityCallback(tmp_path / "log", validation_loss=name)
+    args: Any = SimpleNamespace(logging_strategy="steps", logging_steps=1, logging_nan_inf_filter=False)
+    control: Any = None
+    state: Any = SimpleNamespace(is_world_process_zero=True, global_step=0)
+    callback.on_train_begin(args, state, control)
+    for state.global_step in (1, 2):
+        callback.on_log(args, state, control, {"loss": 3.0})
+        callback.on_evaluate(args, state, control, {"eval_a_loss": 1.0})
+        callback.on_evaluate(args, state, control, {"eval_b_loss": 2.0})
+    callback.on_train_end(args, state, control)
+    assert [record.get("validation_loss") for record in read_log(tmp_path / "log")] == [validated] * 2
+    assert caplog.text.count("found eval_a_loss, eval_b_loss") == (validated is None)
 
 
 class MeanOfMicroBatch(Model):  # type: ignore[misc, unused-ignore]

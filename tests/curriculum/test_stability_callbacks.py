@@ -165,6 +165,20 @@ class MeanOfMicroBatch(Model):  # type: ignore[misc, unused-ignore]
         """The example's divides by labels."""
 
 
+class Validated(MeanOfMicroBatch):
+    """Its validation loss is the number of steps trained, the check before training included."""
+
+    def validation_step(self, batch: torch.Tensor) -> None:
+        self.log("val_loss", float(self.global_step))
+
+
+class WithHeldOut(CurriculumDataModule):  # type: ignore[misc, unused-ignore]
+    """One batch to validate with."""
+
+    def val_dataloader(self) -> list[torch.Tensor]:
+        return [torch.zeros(1)]
+
+
 class Named(Model):  # type: ignore[misc, unused-ignore]
     """The example's module, which divides its gradients by the labels of the step, and logs their norm."""
 
@@ -175,6 +189,7 @@ class Named(Model):  # type: ignore[misc, unused-ignore]
 
 def fitted(reader: Reader, folder: Path, kind: type[Any], *, ckpt: Path | None = None, **options: Any) -> Any:
     names = {"loss": "loss", "grad_norm": "norm"} if kind is Named else {}
+    data = (WithHeldOut if kind is Validated else CurriculumDataModule)(reader)
     torch.manual_seed(0)
     trainer = LightningTrainer(
         **{"max_steps": 8, "gradient_clip_val": 0.5, **options},
@@ -186,7 +201,7 @@ def fitted(reader: Reader, folder: Path, kind: type[Any], *, ckpt: Path | None =
         devices=1,
         callbacks=[LightningCallback(folder / "log.jsonl", **names)],
     )
-    trainer.fit(kind(reader.manifest.tokenizer.vocab_size), datamodule=CurriculumDataModule(reader), ckpt_path=ckpt)
+    trainer.fit(kind(reader.manifest.tokenizer.vocab_size), datamodule=data, ckpt_path=ckpt)
     return trainer
 
 
@@ -215,6 +230,13 @@ def test_lightning_logs_the_mean_over_micro_batches(reader: Reader, tmp_path: Pa
     losses = [model.training_step({"input_ids": ids, "labels": labels}).item() for ids, labels in parts]
     (record,) = read_log(tmp_path / "log.jsonl")
     assert record["loss"] == pytest.approx(sum(losses) / micro_batches, rel=1e-5)
+
+
+def test_a_validation_of_lightning_is_in_the_line_of_its_step(reader: Reader, tmp_path: Path) -> None:
+    """After steps 1 and 3; the check before the first step is none."""
+    fitted(reader, tmp_path, Validated, max_steps=4, val_check_interval=2, check_val_every_n_epoch=None)
+    found = [record.get("validation_loss") for record in read_log(tmp_path / "log.jsonl")]
+    assert found == [None, 2.0, None, 4.0]
 
 
 def test_a_name_that_the_module_does_not_log_is_a_sentence(reader: Reader, tmp_path: Path) -> None:

@@ -97,7 +97,9 @@ def unread(dataset: Path, store: Files) -> set[Document]:
         documents = piece_documents(spec, piece)
         index = documents.index
         begins = piece.offset + np.cumsum(index.num_tokens) - index.num_tokens
-        places = zip(begins.tolist(), documents.part.tolist(), index.start.tolist(), index.num_tokens.tolist(), strict=True)
+        places = zip(
+            begins.tolist(), documents.part.tolist(), index.start.tolist(), index.num_tokens.tolist(), strict=True
+        )
         found |= {(spec.parts[part], start, tokens) for begin, part, start, tokens in places if begin >= stop}
     return found
 

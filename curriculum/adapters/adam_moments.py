@@ -11,7 +11,7 @@ part would pass for those of the model; no copy of all moments; the host waits o
 
 Elements are never negative, so that the L1 norm is their sum. On a CPU sums are taken a piece at a time, in cache:
 `torch._foreach_norm` adds float32 one after the other there. On the 124 million parameters of GPT-2 that is 3 % off
-and 1.1 s, this 1e-9 and 0.11 s, an AdamW step 0.08 s (`benchmarks/adam_moments_cost.py`, one thread). On a GPU it is
+and 1.1 s, this 1e-9 and 0.10 s, an AdamW step 0.08 s (`benchmarks/adam_moments_cost.py`, one thread). On a GPU it is
 one launch for many tensors, and sums as a tree; the sum of roots is the root of the norm of order 1/2, by its formula
 (sum of x ** p) ** (1 / p).
 """

@@ -67,7 +67,7 @@ def main() -> None:
     if not names:
         raise SystemExit(f"{arguments.folder}/runs holds no finished run: train some with benchmarks/evidence.py.")
     store = store_files(arguments.folder / "store")
-    datasets = [arguments.folder / "data" / name for name in names]
+    datasets = sorted(path.parent for path in arguments.folder.glob("data/*/manifest.json"))
     drawn = draw([unread(dataset, store) for dataset in datasets], arguments.documents)
     dtype = load_manifest(datasets[0]).dtype
     windows = [window(store, dtype, document, arguments.targets) for document in drawn]

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from curriculum.adapters.adam_moments import measure
+from curriculum.tokenizer_entry import TokenizerEntry
 from curriculum.training.gpt2 import adamw, gpt2
 from curriculum.training.settings import Settings
 
-MODELS: tuple[dict[str, Any], ...] = (
+MODELS: tuple[dict[str, int], ...] = (
     {"layers": 4, "width": 192, "heads": 4, "vocab_size": 4096, "max_seq_len": 256},
     {"layers": 12, "width": 768, "heads": 12, "vocab_size": 50257, "max_seq_len": 1024},
 )
@@ -36,32 +37,35 @@ def least_ms(call: Callable[[], Any]) -> float:
     return round(1e3 * min(times), 1)
 
 
+def cost(*, vocab_size: int, max_seq_len: int, **shape: int) -> dict[str, Any]:
+    """Of a GPT-2 with `shape`."""
+    settings = Settings(dataset="", out="", **shape)
+    model = gpt2(
+        settings, TokenizerEntry(vocab_size=vocab_size, bos_id=0, eos_id=0, sha256=""), max_seq_len=max_seq_len
+    )
+    optimizer = adamw(model, settings)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter) * 1e-3
+    optimizer.step()
+    moments = [state["exp_avg_sq"] for state in optimizer.state.values()]
+    exact = sum(moment.sum(dtype=torch.float64).item() for moment in moments)
+    error = abs(measure(optimizer)["variance_l1"] / exact - 1)
+    norms = torch.stack(torch._foreach_norm(moments, 1)).double().sum().item()
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "tensors": len(moments),
+        "AdamW step ms": least_ms(optimizer.step),
+        "measure ms": least_ms(lambda: measure(optimizer)),
+        "error": f"{error:.0e}",
+        "foreach_norm ms": least_ms(lambda: [torch._foreach_norm(moments, order) for order in (1, 0.5, float("inf"))]),
+        "foreach_norm error": f"{abs(norms / exact - 1):.0e}",
+    }
+
+
 def main() -> None:
     torch.set_num_threads(1)
     for sizes in MODELS:
-        shape = {name: sizes[name] for name in ("layers", "width", "heads")}
-        settings = Settings(dataset="", out="", **shape)
-        model = gpt2(settings, vocab_size=sizes["vocab_size"], max_seq_len=sizes["max_seq_len"])
-        optimizer = adamw(model, settings)
-        for parameter in model.parameters():
-            parameter.grad = torch.randn_like(parameter) * 1e-3
-        optimizer.step()
-        moments = [state["exp_avg_sq"] for state in optimizer.state.values()]
-        exact = sum(moment.sum(dtype=torch.float64).item() for moment in moments)
-        error = abs(measure(optimizer)["variance_l1"] / exact - 1)
-        norms = torch.stack(torch._foreach_norm(moments, 1)).double().sum().item()
-        result = {
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "tensors": len(moments),
-            "AdamW step ms": least_ms(optimizer.step),
-            "measure ms": least_ms(lambda optimizer=optimizer: measure(optimizer)),
-            "error": f"{error:.0e}",
-            "foreach_norm ms": least_ms(
-                lambda moments=moments: [torch._foreach_norm(moments, order) for order in (1, 0.5, float("inf"))]
-            ),
-            "foreach_norm error": f"{abs(norms / exact - 1):.0e}",
-        }
-        print(json.dumps(result), flush=True)
+        print(json.dumps(cost(**sizes)), flush=True)
 
 
 if __name__ == "__main__":

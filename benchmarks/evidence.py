@@ -1,6 +1,6 @@
 """Does it help? Equal tokens at constant length, by truncation and by segmentation, at two settings, over seeds.
 
-    python benchmarks/evidence.py FOLDER --at-once 2              the runs of docs/evidence.md: 80 minutes on 2 cores
+    python benchmarks/evidence.py FOLDER --at-once 2              the runs of docs/evidence.md: 6,800 CPU seconds
     python benchmarks/evidence.py FOLDER --report                 the tables of the runs that are finished
     python benchmarks/evidence.py FOLDER --scale gpt2 --corpus 'text/*.jsonl.zst' --tokens 10000000000      on a GPU
 
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--scale", choices=sorted(SCALES), default="cpu")
     parser.add_argument("--tokens", type=int, help="trained tokens of a run  [default: 1.5 M; gpt2: 10 G]")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--control", action="store_true", help="also the baseline with a long warm-up of the rate")
     parser.add_argument("--at-once", type=int, default=1, help="runs at a time")
     parser.add_argument(
         "--corpus", action="append", help="your own text, as `curriculum build` takes it; again for more"
@@ -51,7 +52,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     scale = SCALES[arguments.scale]
-    matrix = runs(replace(scale, tokens=arguments.tokens or scale.tokens), arguments.seeds)
+    scale = replace(scale, tokens=arguments.tokens or scale.tokens)
+    matrix = runs(scale, arguments.seeds, control=arguments.control)
     folder = arguments.folder.resolve()
     if not arguments.report:
         train_all(matrix, folder, arguments.corpus or own_corpus(folder), arguments.epochs, arguments.at_once)
@@ -78,8 +80,8 @@ def train_all(matrix: list[Run], folder: Path, paths: list[str], epochs: int, at
     Raises:
         SystemExit: names the command that failed and where its output is.
     """
-    with ThreadPoolExecutor(1) as alone:  # the first dataset fills the token store that all others share
-        alone.submit(execute, matrix[0].build(folder, paths, epochs), folder / "runs" / matrix[0].name).result()
+    first = matrix[0]  # whose dataset fills the token store that all others share
+    execute(first.build(folder, paths, epochs), folder / "runs" / first.name)
     with ThreadPoolExecutor(at_once) as pool:
         waiting = [pool.submit(train, run, folder, paths, epochs) for run in matrix]
         try:

@@ -146,11 +146,11 @@ class Run:
         return ["train", *places, *scale.model, *rate, *often, "--seed", str(self.seed), *scale.machine]
 
 
-def runs(scale: Scale, seeds: int) -> list[Run]:
-    """All cells, seed by seed, so that a matrix that was stopped has as many of each arm as possible; then the controls
-    of the first setting, where the baseline struggles."""
+def runs(scale: Scale, seeds: int, *, control: bool = False) -> list[Run]:
+    """All cells, seed by seed, so that a matrix that was stopped has as many of each arm as possible; then, if wanted,
+    the control at the first setting, where the baseline struggles."""
     each = [
         (arm, seed, setting) for seed in range(seeds) for setting in scale.settings for arm in ARMS if arm != CONTROL
     ]
-    controls = [(CONTROL, seed, scale.settings[0]) for seed in range(seeds)]
+    controls = [(CONTROL, seed, scale.settings[0]) for seed in range(seeds) if control]
     return [Run(scale=scale, setting=setting, arm=arm, seed=seed) for arm, seed, setting in each + controls]

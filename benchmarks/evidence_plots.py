@@ -1,7 +1,7 @@
 """The pictures of docs/evidence.md: validation loss, and what is unstable, by trained tokens.
 
 In:  the finished runs' logs.   Out: `evidence-loss.png` and `evidence-stability.png` in a folder.
-One colour for each arm, one line for each seed; a panel for each setting.
+One colour for each arm, a solid, dashed or dotted line for a seed; a panel for each setting.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from evidence_matrix import ARMS, Run
 from evidence_measures import Records, validations
 from evidence_report import read_logs
 
+DASHES = ("-", "--", ":")
 COLOURS = dict(zip(ARMS, ("#444444", "#c8562b", "#2b6cc8", "#a0a0a0"), strict=True))
 STABILITY = (("loss_ratio", "loss ratio"), ("variance_max", "Adam variance max"), ("seq_len", "row length"))
 
@@ -25,7 +26,7 @@ def draw(matrix: list[Run], folder: Path, into: Path) -> None:
     import matplotlib.pyplot as plt
 
     matplotlib.rcParams |= {
-        "savefig.dpi": 130,
+        "savefig.dpi": 100,
         "font.size": 8,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -64,5 +65,6 @@ def of_setting(logs: dict[Run, Records], setting: str) -> list[tuple[Run, Record
 
 
 def look(run: Run) -> dict[str, Any]:
-    """Colour and, once for each arm, a name."""
-    return {"color": COLOURS[run.arm], "linewidth": 0.7, "label": run.arm if run.seed == 0 else None}
+    """Colour, dashes and, once for each arm, a name."""
+    style = {"color": COLOURS[run.arm], "linestyle": DASHES[run.seed % len(DASHES)], "linewidth": 0.8}
+    return {**style, "label": run.arm if run.seed == 0 else None}

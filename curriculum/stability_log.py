@@ -106,10 +106,11 @@ class StabilityLog:
     def _put(self, record: Record) -> None:
         line = json.dumps({key: _strict(value) for key, value in record.items()}, allow_nan=False)
         self._file.seek(self._start)
-        self._file.write(line.encode() + b"\n")
+        # Over all of a longer line that `add` writes anew. To cut the file after it would let a reader see its end.
+        self._file.write(line.encode().ljust(self._stop - self._start - 1) + b"\n")
         self._file.flush()
         self._stop = self._file.tell()
-        self._last = record  # `add` makes it longer, so that nothing of it is left behind
+        self._last = record
 
     def close(self) -> None:
         """Close the file; every line is in it already."""

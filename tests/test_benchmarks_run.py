@@ -139,3 +139,12 @@ def test_shapes_that_torch_does_not_compile_are_counted(folder: Path) -> None:
     setting = Setting(max_length=32, layers=1, width=16, heads=1)
     found = shape_compiles.compiles(setting, 100, [(2, 8), (2, 16), (2, 24)], told, "eager")
     assert (found.graphs, found.uncompiled_shapes) == (2, 1)
+
+
+def test_the_cost_of_measuring_adams_moments_is_measured(folder: Path) -> None:
+    """It calls the reference trainer's model, whose arguments changed once. 2 layers have 12 tensors each, and 4."""
+    import adam_moments_cost  # type: ignore[import-not-found]
+
+    found = adam_moments_cost.cost(layers=2, width=16, heads=2, vocab_size=32, max_seq_len=8)
+    assert (found["parameters"], found["tensors"]) == (32 * 16 + 8 * 16 + 2 * 3280 + 2 * 16, 28)
+    assert float(found["error"]) < 1e-5

@@ -131,8 +131,8 @@ def test_arms_differ_in_their_data_only() -> None:
     from evidence_matrix import SCALES, runs
 
     for scale in SCALES.values():
-        matrix = runs(scale, 3)
-        assert len({run.name for run in matrix}) == len(matrix) == 21
+        matrix = runs(scale, 3, control=True)
+        assert len({run.name for run in matrix}) == len(matrix) == len(runs(scale, 3)) + 3 == 21
         for run in matrix:
             command = run.train(Path("F"))
             alike = next(other for other in matrix if other.setting == run.setting and other.seed == run.seed)

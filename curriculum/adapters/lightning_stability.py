@@ -96,7 +96,9 @@ class StabilityCallback(Callback):  # type: ignore[misc, unused-ignore]
         """
         returned = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if self._loss is None and returned is not None:
-            self._returned.append(returned.detach().float())
+            # Lightning has divided it already where it steps by itself, so that gradients add up to a mean.
+            divided_by = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+            self._returned.append(returned.detach().float() * divided_by)
         if trainer.global_step == self._step:
             return
         values = dict(self._before)

@@ -184,6 +184,19 @@ def test_lightning_writes_what_a_plain_loop_measures(reader: Reader, tmp_path: P
     assert_same(tmp_path / "named" / "log.jsonl", lines)
 
 
+@pytest.mark.parametrize("micro_batches", [2, 4])
+def test_lightning_logs_the_mean_over_micro_batches(reader: Reader, tmp_path: Path, micro_batches: int) -> None:
+    """Lightning hands out what `training_step` returned divided by their number: the loss was that much too low."""
+    fitted(reader, tmp_path, MeanOfMicroBatch, max_steps=1, accumulate_grad_batches=micro_batches)
+    torch.manual_seed(0)
+    model = MeanOfMicroBatch(reader.manifest.tokenizer.vocab_size)
+    batch = next(iter(CurriculumDataset(reader)))
+    parts = zip(batch["input_ids"].chunk(micro_batches), batch["labels"].chunk(micro_batches), strict=True)
+    losses = [model.training_step({"input_ids": ids, "labels": labels}).item() for ids, labels in parts]
+    (record,) = read_log(tmp_path / "log.jsonl")
+    assert record["loss"] == pytest.approx(sum(losses) / micro_batches, rel=1e-5)
+
+
 def test_a_name_that_the_module_does_not_log_is_a_sentence(reader: Reader, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"The module logs no 'train_loss' \(it logs nothing\)"):
         LightningTrainer(

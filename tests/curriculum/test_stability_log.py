@@ -54,6 +54,25 @@ def test_add_keeps_one_line_per_step_and_needs_a_line(tmp_path: Path) -> None:
     assert lines(tmp_path / "log")[0]["validation_loss"] == 3.0
 
 
+def test_a_shorter_value_leaves_nothing_of_the_longer_one(tmp_path: Path) -> None:
+    """What was left stood in a line of its own, and no reader took the log any more."""
+    log = StabilityLog(tmp_path / "log")
+    log.write(0, loss=1.0)
+    log.add(validation_loss=3.123456789)
+    log.add(validation_loss=3.5)
+    assert [line["validation_loss"] for line in lines(tmp_path / "log")] == [3.5]
+    log.write(1, loss=0.5)
+    log.close()
+    assert [record["step"] for record in read_log(tmp_path / "log")] == [0, 1]
+
+
+def test_a_long_line_that_was_cut_off_is_gone_with_the_resume(tmp_path: Path) -> None:
+    """A short new line in its place must not leave the end of it behind."""
+    (tmp_path / "log").write_text('{"step": 0, "loss": 1.0}\n{"step": 1, "note": "' + "x" * 500, "utf-8")
+    write(tmp_path / "log", [0.5], start_step=1)
+    assert [line["step"] for line in lines(tmp_path / "log")] == [0, 1]
+
+
 @pytest.mark.parametrize("cut", range(1, 40))
 def test_a_killed_run_resumes_with_the_ratios_of_one_that_was_not(tmp_path: Path, cut: int) -> None:
     """Wherever in its last line it was killed."""

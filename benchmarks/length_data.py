@@ -83,7 +83,10 @@ def prepare(folder: Path, setting: Setting, corpus: tuple[str, ...] = ()) -> dic
     for shapes in setting.few_shapes:
         flags = {**common, **rows, **length, "out": str(folder / f"{shapes}"), "mode": "truncate", "schedule": "linear"}
         flags |= {"multiple_of": setting.multiple_of, "length_warmup_steps": setting.warmup_steps}
-        flags |= {"max_shapes": shapes, "tokens": tokens}
+        one_step_more = (
+            tokens + setting.batch_rows * setting.max_length
+        )  # a budget is filled by whole steps, from below
+        flags |= {"max_shapes": shapes, "tokens": one_step_more}
         found[f"{shapes} shapes"] = built(f"{shapes}", load_options(None, flags))
     flags = {**common, **rows, "out": str(folder / "full"), "schedule": "constant", "max_length": setting.max_length}
     flags |= {"steps": setting.steps * 5 // 4}  # Composer trains fewer targets a row and needs more rows

@@ -119,6 +119,8 @@ def test_run_time_curricula_are_measured(folder: Path, monkeypatch: pytest.Monke
     for name in ("compiled, truncate", "compiled, segment"):
         assert ways[name]["loaded_tokens"] == ways[name]["trained_tokens"] == 496, name
     assert ways["Composer-style, segment"]["loaded_tokens"] < 640, "it cuts off the rest of a batch, no more"
+    for name in ("2", "segment", "full"):
+        assert curriculum.open(folder / name).plan.total_tokens >= 496, f"{name} ends before its run does"
     shards = curriculum.open(folder / "truncate").manifest.phases
     assert ways["compiled, truncate"]["shard_bytes_read"] == sum(s.num_bytes for phase in shards for s in phase.shards)
     full = curriculum.open(folder / "full").manifest.phases[0].shards[0]

@@ -57,6 +57,7 @@ def main() -> None:
     folder = arguments.folder.resolve()
     if not arguments.report:
         train_all(matrix, folder, arguments.corpus or own_corpus(folder), arguments.epochs, arguments.at_once)
+    refuse_others(matrix, folder)
     from evidence_report import markdown, results
 
     found = results(matrix, folder)
@@ -65,6 +66,34 @@ def main() -> None:
 
         draw(matrix, folder, arguments.plots)
     print(json.dumps(found) if arguments.json else markdown(found))
+
+
+def refuse_others(matrix: list[Run], folder: Path) -> None:
+    """Refuse to put runs into one table that were not meant for it.
+
+    Raises:
+        SystemExit: there is no finished run, or one was trained with other options.
+    """
+    finished = [run for run in matrix if (folder / "runs" / run.name / "cost.json").exists()]
+    if not finished:
+        raise SystemExit(f"{folder} holds no finished run: leave --report away to train them.")
+    for run in finished:
+        refuse_other(run, folder)
+
+
+def refuse_other(run: Run, folder: Path) -> None:
+    """Refuse the folder of a run that was trained with other options.
+
+    Raises:
+        SystemExit: it was.
+    """
+    note = folder / "runs" / run.name / "cost.json"
+    trained = json.loads(note.read_bytes()).get("run")
+    if trained != run.identity:
+        raise SystemExit(
+            f"{note} is of another run: {trained}. Asked for: {run.identity}. Give the --scale and --tokens that this "
+            f"folder was trained with, or another folder."
+        )
 
 
 def own_corpus(folder: Path) -> list[str]:
@@ -96,12 +125,14 @@ def train(run: Run, folder: Path, paths: list[str], epochs: int) -> None:
     """Build the dataset of a run and train on it, or go on with it; `cost.json` says that it is finished."""
     out = folder / "runs" / run.name
     if (out / "cost.json").exists():
+        refuse_other(run, folder)
         return
     say(f"{run.name} ...")
     execute(run.build(folder, paths, epochs), out)
     resumed = (out / "stability.jsonl").exists()
     seconds, cpu_seconds = execute(run.train(folder), out, or_diverged=True)
-    cost = {"cpu_seconds": None if resumed else round(cpu_seconds, 1)}  # those before a stop are not known
+    seconds_known = None if resumed else round(cpu_seconds, 1)  # those before a stop are not known
+    cost = {"cpu_seconds": seconds_known, "run": run.identity, "corpus": paths, "epochs": epochs}
     (out / "cost.json.partial").write_text(json.dumps(cost) + "\n")
     (out / "cost.json.partial").rename(out / "cost.json")
     say(f"{run.name}: {seconds:.0f} s")

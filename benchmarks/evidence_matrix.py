@@ -107,6 +107,11 @@ class Run:
         """Of its dataset and its folder."""
         return f"{self.setting.name}-{self.arm}-seed{self.seed}"
 
+    @property
+    def identity(self) -> str:
+        """Its commands without places and corpus: what must be the same of all runs of a table."""
+        return f"{self.scale.name}: {' '.join([*self.build(Path(), [], 1), *self.train(Path())])}"
+
     def build(self, folder: Path, corpus: list[str], epochs: int) -> list[str]:
         """`curriculum build`: from the token store that all runs share."""
         scale, arm = self.scale, ARMS[self.arm]

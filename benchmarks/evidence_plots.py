@@ -38,7 +38,7 @@ def draw(matrix: list[Run], folder: Path, into: Path) -> None:
     figure, axes = plt.subplots(1, len(settings), figsize=(8, 3), squeeze=False, layout="constrained")
     for axis, setting in zip(axes[0], settings, strict=True):
         for run, records in of_setting(logs, setting):
-            points = [(tokens / 1e6, loss) for tokens, _, loss in validations(records)]
+            points = [(tokens / 1e6, loss) for tokens, loss in validations(records)]
             axis.plot(*zip(*points, strict=True), **look(run))
         axis.set(title=setting, xlabel="M trained tokens", ylabel="validation loss, nats")
     axes[0][0].legend(frameon=False)

@@ -58,28 +58,34 @@ def spike_score(
     return _score(is_spike(values, window, deviations), len(given), name, window)
 
 
-def any_spike_score(
+def spike_scores(
     losses: Sequence[float | None],
     norms: Sequence[float | None],
     window: int = WINDOW,
     deviations: float = DEVIATIONS,
-) -> SpikeScore:
-    """Steps with a spike in the loss or in the gradient norm, of those that have a finite value of one of them."""
-    both = zip(is_spike(losses, window, deviations), is_spike(norms, window, deviations), strict=True)
-    either = [None if of_loss is None and of_norm is None else bool(of_loss or of_norm) for of_loss, of_norm in both]
-    given = sum(loss is not None or norm is not None for loss, norm in zip(losses, norms, strict=True))
-    return _score(either, given, "loss or grad_norm", window)
+) -> tuple[SpikeScore, SpikeScore, SpikeScore]:
+    """Of the loss; of the gradient norm; of steps with a spike in either, of those that have a finite value of one."""
+    of_losses, of_norms = (is_spike(values, window, deviations) for values in (losses, norms))
+    both = list(zip(of_losses, of_norms, strict=True))
+    either = [None if loss is None and norm is None else bool(loss or norm) for loss, norm in both]
+    given = [(loss is not None, norm is not None) for loss, norm in zip(losses, norms, strict=True)]
+    return (
+        _score(of_losses, sum(loss for loss, _ in given), "loss", window),
+        _score(of_norms, sum(norm for _, norm in given), "grad_norm", window),
+        _score(either, sum(loss or norm for loss, norm in given), "loss or grad_norm", window),
+    )
 
 
 def _score(spikes: Sequence[bool | None], num_given: int, name: str, window: int) -> SpikeScore:
     judged = [spike for spike in spikes if spike is not None]
     enough = len(judged) > window
+    steps = "1 step has" if len(judged) == 1 else f"{len(judged)} steps have"
     return SpikeScore(
         score=sum(judged) / len(judged) if enough else None,
         num_spikes=sum(judged),
         num_values=len(judged),
         num_not_finite=num_given - len(judged),
-        why_none=None if enough else f"{len(judged)} steps have a finite {name}; more than {window} are needed.",
+        why_none=None if enough else f"{steps} a finite {name}; more than {window} are needed.",
     )
 
 

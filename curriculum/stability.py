@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from curriculum.loss_ratio import LossRatio
-from curriculum.spike_score import SpikeScore, any_spike_score, spike_score
+from curriculum.spike_score import SpikeScore, spike_scores
 
 __all__ = ["THRESHOLDS", "At", "Correlation", "LossRatio", "Summary", "loss_ratios", "summarize"]
 
@@ -112,11 +112,12 @@ def summarize(records: Sequence[Mapping[str, Any]], thresholds: Iterable[float] 
         for record, ratio in zip(records, ratios, strict=True)
         if ratio is not None and math.isfinite(ratio)
     ]
-    diverged = [record["step"] for record in records if _is_not_finite(record.get("loss", record.get("loss_ratio")))]
+    diverged = [record["step"] for record in records if _diverged(record)]
     losses = [record.get("loss") for record in records]
     norms = [record.get("grad_norm") for record in records]
     tokens = [record["tokens"] for record in records if record.get("tokens") is not None]
     validated = _finite(records, "validation_loss")
+    of_losses, of_norms, of_either = spike_scores(losses, norms)
     return Summary(
         num_steps=len(records),
         first_step=records[0]["step"],
@@ -129,9 +130,9 @@ def summarize(records: Sequence[Mapping[str, Any]], thresholds: Iterable[float] 
         max_ratio=max(finite, key=lambda at: at.value, default=None),
         steps_above={threshold: sum(at.value > threshold for at in finite) for threshold in thresholds},
         worst=_worst(finite),
-        loss_spikes=spike_score(losses, "loss"),
-        grad_norm_spikes=spike_score(norms, "grad_norm"),
-        any_spikes=any_spike_score(losses, norms),
+        loss_spikes=of_losses,
+        grad_norm_spikes=of_norms,
+        any_spikes=of_either,
         variance_l1=max(_finite(records, "variance_l1"), key=lambda at: at.value, default=None),
         variance_max=max(_finite(records, "variance_max"), key=lambda at: at.value, default=None),
         correlation_l1=_correlation(records, by_step, "variance_l1"),
@@ -154,7 +155,9 @@ def _finite(records: Sequence[Mapping[str, Any]], key: str) -> list[At]:
     ]
 
 
-def _is_not_finite(value: float | None) -> bool:
+def _diverged(record: Mapping[str, Any]) -> bool:
+    """By the loss; where there is none, by the ratio."""
+    value = record.get("loss_ratio") if record.get("loss") is None else record["loss"]
     return value is not None and not math.isfinite(value)
 
 
@@ -182,7 +185,8 @@ def _correlation(records: Sequence[Mapping[str, Any]], ratios: Mapping[int, floa
         and math.isfinite(record[key])
     ]
     if len(pairs) < FEWEST:
-        why = f"{len(pairs)} steps have both a loss ratio and {key}; {FEWEST} are needed."
+        steps = "1 step has" if len(pairs) == 1 else f"{len(pairs)} steps have"
+        why = f"{steps} both a loss ratio and {key}; {FEWEST} are needed."
         return Correlation(pearson=None, num_steps=len(pairs), why_none=why)
     try:
         found = statistics.correlation(*zip(*pairs, strict=True))

@@ -37,7 +37,7 @@ from time import monotonic
 
 from curriculum.errors import ConfigError, DataError
 from curriculum.loss_ratio import LossRatio
-from curriculum.stability_records import Record, parse_record, parse_records, read_log
+from curriculum.stability_records import Record, is_object, parse_record, parse_records, read_log
 
 __all__ = ["Record", "StabilityLog", "parse_record", "read_log"]
 
@@ -63,13 +63,17 @@ class StabilityLog:
         self._ratio = LossRatio()
         seconds = 0.0
         whole_bytes = 0
+        lacks_end = False
         if self.path.exists():
             if not self.path.is_file():
                 raise DataError(f"{self.path}: is no file; give one, or a name that is free, to the log.")
             content = self.path.read_bytes()
             whole_bytes = content.rfind(b"\n") + 1
+            lacks_end = is_object(content[whole_bytes:])
+            if lacks_end:
+                whole_bytes = len(content)
             _require_cut_off(content[whole_bytes:], self.path)
-            for record in parse_records(content, str(self.path)):
+            for record in parse_records(content, str(self.path)).records:
                 if record["step"] < start_step:
                     self._ratio.of(record.get("loss"))
                     seconds = record.get("seconds") or seconds
@@ -77,6 +81,9 @@ class StabilityLog:
         # Not opened to append: `add` writes the last line anew.
         self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         self._file.truncate(whole_bytes)
+        if lacks_end:
+            self._file.seek(whole_bytes)
+            whole_bytes += self._file.write(b"\n")
         self._start = self._stop = whole_bytes
         """bytes of the line that was written last"""
         self._last: Record | None = None

@@ -8,6 +8,8 @@ such log ends in a sentence with its line.
     {"step": 1, "loss": 5.0}
     {"step": 1, "validation_loss": 4.5}       one record with the line above: a validation may have a line of its own
     {"step": 1, "loss": "NaN"}                further on: a run that resumed at step 1, whose lines before count no more
+
+A line without a loss that goes back to a step that has one is a late validation of it, and drops nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from __future__ import annotations
 import json
 import math
 import os
+from bisect import bisect_left
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +42,19 @@ NUMBERS = (
     "seconds",
 )
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_UNUSED = ("learning_rate", "seconds")
+"""No measure needs them: what is no number there is left out, and no reason to refuse a log."""
 _MOST = 2**63
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Records:
+    """What a log holds."""
+
+    records: list[Record]
+    num_dropped: int
+    """records that count no more, as a later line went back to their step or one before"""
 
 
 def read_log(path: str | os.PathLike[str]) -> list[Record]:
@@ -48,36 +64,60 @@ def read_log(path: str | os.PathLike[str]) -> list[Record]:
         DataError: there is no such file, a line is no JSON object with an integer `step`, one of the keys above has a
             value that is no number, or there is no line at all.
     """
+    return read_records(path).records
+
+
+def read_records(path: str | os.PathLike[str]) -> Records:
+    """As `read_log`, and how many records count no more.
+
+    Raises:
+        DataError: as `read_log`.
+    """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give the log of a training run.") from None
-    records = parse_records(content, str(path))
-    if not records:
+    found = parse_records(content, str(path))
+    if not found.records:
         raise DataError(f"{path}: no whole line is in it; the run ended before its first step.")
-    return records
+    return found
 
 
-def parse_records(content: bytes, where: str) -> list[Record]:
-    """The records in the bytes of a log, as `read_log`; a last line without its end is left out.
+def parse_records(content: bytes, where: str) -> Records:
+    """The records in the bytes of a log, as `read_log`; a last line that was cut off is left out.
 
     Raises:
         DataError: as `read_log`.
     """
     records: list[Record] = []
-    before = -1
-    for number, line in enumerate(content.split(b"\n")[:-1], 1):
+    num_dropped = 0
+    *lines, rest = content.removeprefix(_BOM).split(b"\n")
+    if is_object(rest):
+        lines.append(rest)
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         record = parse_record(line, f"{where}, line {number}")
-        if record["step"] == before:  # such as a trainer that writes a validation into a line of its own
+        step = record["step"]
+        if records and step == records[-1]["step"]:  # such as a trainer that writes a validation into a line of its own
             records[-1] |= record
             continue
-        while records and records[-1]["step"] >= record["step"]:  # a run that resumed there
-            records.pop()
+        place = bisect_left(records, step, key=_step)
+        if place < len(records) and records[place]["step"] == step and _has_loss(records[place], record):
+            records[place] |= record
+            continue
+        num_dropped += len(records) - place  # a run that resumed there
+        del records[place:]
         records.append(record)
-        before = record["step"]
-    return records
+    return Records(records=records, num_dropped=num_dropped)
+
+
+def is_object(rest: bytes) -> bool:
+    """Whether a last line without a line break is whole: another trainer's may be. A part of an object is none."""
+    try:
+        return isinstance(json.loads(rest), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def checked(record: Any, where: str) -> Record:
@@ -88,12 +128,25 @@ def checked(record: Any, where: str) -> Record:
     """
     if not isinstance(record, dict):
         raise DataError(f"{where}: {shown(record)} found; a log holds one JSON object per optimizer step.")
+    if "step" not in record:
+        raise DataError(f"{where}: there is no step in it, an integer of at least 0; found {shown(list(record))}.")
     return {
         **record,
         **_integers(record, ("step",), where, needed=True),
         **_integers(record, COUNTS, where),
         **_numbers(record, where),
     }
+
+
+def _step(record: Record) -> int:
+    step: int = record["step"]
+    return step
+
+
+def _has_loss(there: Record, late: Record) -> bool:
+    """Whether the step was trained, and the line that goes back to it trains nothing."""
+    losses = ("loss", "loss_ratio")
+    return any(there.get(key) is not None for key in losses) and all(late.get(key) is None for key in losses)
 
 
 def parse_record(line: bytes, where: str) -> Record:
@@ -117,6 +170,8 @@ def _integers(record: Record, keys: Iterable[str], where: str, *, needed: bool =
         value = record.get(key)
         if value is None and not needed:
             continue
+        if type(value) is float and value.is_integer():  # pandas writes integers so where some are missing
+            value = int(value)
         if type(value) is not int or not 0 <= value < _MOST:
             raise DataError(f"{where}: {key} is {shown(value)}, expected an integer of at least 0.")
         found[key] = value
@@ -124,7 +179,7 @@ def _integers(record: Record, keys: Iterable[str], where: str, *, needed: bool =
 
 
 def _numbers(record: Record, where: str) -> Record:
-    found = {}
+    found: Record = {}
     for key in NUMBERS:
         value = record.get(key)
         if isinstance(value, str):
@@ -132,6 +187,9 @@ def _numbers(record: Record, where: str) -> Record:
         if value is None:
             continue
         if type(value) not in (int, float):
+            if key in _UNUSED:
+                found[key] = None
+                continue
             raise DataError(f'{where}: {key} is {shown(value)}, which is no number ("NaN" and "Infinity" are).')
         try:
             found[key] = float(value)

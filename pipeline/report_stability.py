@@ -37,6 +37,9 @@ def _block(run: Run) -> list[str]:
     found = run.summary
     lines = _fact("run", run.log)
     lines += _fact("steps", _steps(found))
+    if run.num_dropped:
+        dropped = counted(run.num_dropped, "record")
+        lines += _fact("dropped", f"{dropped}: a later line goes back, as of a run that resumed, or of another one")
     lines += _fact("loss", "; ".join(_losses(found)) or "none in the log")
     lines += _fact("loss ratio", _ratio(found))
     for at in found.worst[1:]:
@@ -71,6 +74,8 @@ def _losses(found: Summary) -> Iterator[str]:
 
 
 def _ratio(found: Summary) -> str:
+    if found.max_ratio is None and found.lowest_loss is not None and found.lowest_loss.value <= 0:
+        return f"none: the lowest loss is {found.lowest_loss.value:.4f}, and a ratio is one of losses above 0"
     if found.max_ratio is None:
         return "none: no step has a loss, finite and with one before it"
     counts = [f"above {threshold:g} in {counted(count, 'step')}" for threshold, count in found.steps_above.items()]

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curriculum.errors import ConfigError, DataError
+from curriculum.errors import BuildError, ConfigError, DataError
 from curriculum.printable import one_line, shown
 from curriculum.stability import THRESHOLDS, Summary, summarize
-from curriculum.stability_records import Record, checked, read_log
+from curriculum.stability_records import Record, Records, checked, read_records
 from pipeline.publish import Aside
 
 USED = ("loss", "loss_ratio", "grad_norm", "variance_l1", "variance_max", "validation_loss")
@@ -35,6 +35,8 @@ class Run:
     log: str
     records: list[Record]
     summary: Summary
+    num_dropped: int = 0
+    """records that count no more: the log went back, as of a run that resumed, or of two runs in one file"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +48,8 @@ class StabilityReport:
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
-        return {"logs": [{"log": run.log, **run.summary.to_json()} for run in self.runs], "plot": self.plot}
+        logs = [{"log": run.log, "num_dropped": run.num_dropped, **run.summary.to_json()} for run in self.runs]
+        return {"logs": logs, "plot": self.plot}
 
 
 def report_stability(
@@ -76,26 +79,32 @@ def read_run(log: str, thresholds: Sequence[float] = THRESHOLDS) -> Run:
     Raises:
         DataError: see `report_stability`.
     """
-    records = _history(Path(log)) if Path(log).suffix == ".json" else read_log(log)
+    read = _history(Path(log)) if Path(log).suffix == ".json" else read_records(log)
+    records = read.records
     if not any(record.get(key) is not None for record in records for key in USED):
         keys = list(dict.fromkeys(key for record in records for key in record))
         raise DataError(
             f"{log}: no line has one of {', '.join(USED)}; found {shown(keys)}. curriculum.stability_log says what a "
             f"log holds."
         )
-    return Run(log=log, records=records, summary=summarize(records, thresholds))
+    return Run(log=log, records=records, summary=summarize(records, thresholds), num_dropped=read.num_dropped)
 
 
-def _history(path: Path) -> list[Record]:
-    """Of a trainer_state.json: Trainer counts steps from 1, and logs an evaluation apart from its step."""
+def _history(path: Path) -> Records:
+    """Of a trainer_state.json: Trainer counts steps from 1, and logs an evaluation apart from its step.
+
+    What is no one JSON value, or has a step, is lines after all.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give the log of a training run.") from None
     try:
         state = json.loads(content)  # which writes NaN bare
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({one_line(error)}); JSON lines are in a file of another ending.") from None
+    except (ValueError, RecursionError):
+        return read_records(path)
+    if isinstance(state, dict) and "step" in state and "log_history" not in state:
+        return read_records(path)
     history = state.get("log_history") if isinstance(state, dict) else None
     if not isinstance(history, list):
         raise DataError(f"{path}: there is no log_history in it; give a log, or a trainer_state.json of Trainer.")
@@ -112,7 +121,7 @@ def _history(path: Path) -> list[Record]:
             by_step.setdefault(step, {"step": step}).update(own)
     if not by_step:
         raise DataError(f"{path}: its log_history has no loss; the run ended before it logged one.")
-    return [by_step[step] for step in sorted(by_step)]
+    return Records(records=[by_step[step] for step in sorted(by_step)], num_dropped=0)
 
 
 def _draw(plot: Path, runs: tuple[Run, ...]) -> None:
@@ -124,5 +133,10 @@ def _draw(plot: Path, runs: tuple[Run, ...]) -> None:
             f"--plot needs {package}, which is not installed: pip install 'seqlen-curriculum[report]'."
         ) from error
     content = draw_stability(runs, plot.suffix.lower()[1:])
-    with Aside(plot.parent, plot) as file:
-        file.write(content)
+    try:
+        with Aside(plot.parent, plot) as file:
+            file.write(content)
+    except (BuildError, OSError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        why = (cause.strerror if isinstance(cause, OSError) else None) or one_line(error)
+        raise BuildError(f"--plot {plot}: cannot be written ({why}); give a place that can be.") from error

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -88,6 +88,13 @@ def ways(rank: int) -> dict[str, dict[str, float]]:
     )
     assert dist.group.WORLD is not None
     found["plain shards"] = measure(optimizer, group=dist.group.WORLD)
+    if rank == 1:
+        next(iter(optimizer.state.values())).pop("exp_avg_sq")
+    found["one process lacks a moment"] = measure(optimizer, group=dist.group.WORLD)
+    old = FullyShardedDataParallel(model(), device_id=torch.device("cpu"), use_orig_params=True)
+    optimizer = trained(old, torch.optim.AdamW(old.parameters()), mine)
+    found["fsdp 1"] = measure(optimizer, group=dist.group.WORLD)
+    found["fsdp 1, no group"] = measure(optimizer)
     return found
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ def log(losses: list[float], ratios: list[float | None], validation: dict[int, f
             "grad_norm": 1.0 + step,
             "variance_l1": 0.5 * (step + 1),
             "variance_max": 0.25,
+            "variance_sqrt_l1": 3.0 * (step + 1),
+            "variance_sqrt_max": 0.5,
             **({"validation_loss": validation[step]} if step in validation else {}),
         }
         for step, (loss, ratio) in enumerate(zip(losses, ratios, strict=True))
@@ -51,12 +54,10 @@ def test_a_log_gives_the_numbers_of_the_page() -> None:
     assert found == {
         "steps": 5,
         "tokens": 500,
-        "seconds": 10.0,
         "final": 3.5,
         "gain": 0.0,
         "diverged": False,
         "target_tokens": 500,
-        "target_seconds": 10.0,
         "above": {"1.1": 2, "1.2": 2, "1.5": 1},
         "above_late": {"1.1": 1, "1.2": 1, "1.5": 0},
         "ratio_max": 1.6,
@@ -65,8 +66,11 @@ def test_a_log_gives_the_numbers_of_the_page() -> None:
         "variance_l1_mean": 1.5,
         "variance_max_peak": 0.25,
         "variance_max_mean": 0.25,
-        "correlation_l1": None,
-        "correlation_max": None,
+        "variance_sqrt_l1_peak": 15.0,
+        "variance_sqrt_l1_mean": 9.0,
+        "variance_sqrt_max_peak": 0.5,
+        "variance_sqrt_max_mean": 0.5,
+        "correlation": None,
     }
 
 
@@ -76,8 +80,7 @@ def test_when_the_baseline_is_reached_is_interpolated() -> None:
 
     better, worse = measures(BETTER, BASELINE, 200), measures(BASELINE, BETTER, 200)
     assert (better["gain"], worse["gain"]) == (1.0, -1.0)
-    assert (better["target_tokens"], better["target_seconds"]) == (300, 6.0)
-    assert (worse["target_tokens"], worse["target_seconds"]) == (None, None)
+    assert (better["target_tokens"], worse["target_tokens"]) == (300, None)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +177,8 @@ STUB = """if True:
 
 
 def test_the_same_command_goes_on_where_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hours of training: what is finished, a divergence included, is not trained again, and what failed is."""
+    """Hours of training: what is finished, a divergence included, is not trained again, and what failed is. Runs of
+    other options would share a table with it: they are refused."""
     import evidence  # type: ignore[import-not-found]
     from evidence_matrix import SCALES, runs
 
@@ -194,4 +198,10 @@ def test_the_same_command_goes_on_where_it_failed(tmp_path: Path, monkeypatch: p
         called.append([line for line in (tmp_path / "calls").read_text().splitlines() if line.startswith("train")])
     assert sorted(called[0]) == [f"train {fails}", f"train {diverges}"]
     assert called[1:] == [[f"train {fails}"], []]
-    assert json.loads((tmp_path / "runs" / fails / "cost.json").read_text()) == {"cpu_seconds": None}, "it was resumed"
+    cost = json.loads((tmp_path / "runs" / fails / "cost.json").read_text())
+    assert cost["cpu_seconds"] is None, "it was resumed"
+    other = runs(replace(SCALES["cpu"], tokens=2_000_000), 1)[:2]
+    with pytest.raises(SystemExit, match=r"cost.json is of another run: cpu: build .* Give the --scale and --tokens"):
+        evidence.train_all(other, tmp_path, ["text.jsonl"], 1, 2)
+    with pytest.raises(SystemExit, match="holds no finished run: leave --report away to train them"):
+        evidence.refuse_others(matrix, tmp_path / "elsewhere")

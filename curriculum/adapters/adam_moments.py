@@ -11,7 +11,7 @@ part would pass for those of the model; no copy of all moments; the host waits o
 
 Elements are never negative, so that the L1 norm is their sum. On a CPU sums are taken a piece at a time, in cache:
 `torch._foreach_norm` adds float32 one after the other there. On the 124 million parameters of GPT-2 that is 3 % off
-and 1.1 s, this 1e-9 and 0.11 s, an AdamW step 0.08 s (`benchmarks/adam_moments_cost.py`, one thread). On a GPU it is
+and 1.1 s, this 1e-9 and 0.10 s, an AdamW step 0.08 s (`benchmarks/adam_moments_cost.py`, one thread). On a GPU it is
 one launch for many tensors, and sums as a tree; the sum of roots is the root of the norm of order 1/2, by its formula
 (sum of x ** p) ** (1 / p).
 """
@@ -22,6 +22,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.functional import pad
 
 from curriculum.adapters.sharded_moments import parts_of, total
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _PIECE = 1 << 18
 """Elements: a megabyte, which stays in the cache between the passes over it."""
+_NUMBERS = ("_lacking", "_count", "variance_l1", "variance_sqrt_l1", "variance_max")
+"""What is exchanged: processes without the moments of a parameter, tensors of moments, and what is measured."""
 _unmeasured: set[str] = set()
 """Optimizers that were spoken of."""
 
@@ -49,18 +52,21 @@ def measure(
             not say so itself (FSDP version 1). None: as the optimizer says; else each process has all of them.
         **scalars: taken to the host in the same copy.
     """
-    found = {name: torch.as_tensor(value).detach() for name, value in scalars.items()}
+    found = {name: value.detach() for name, value in scalars.items() if isinstance(value, torch.Tensor)}
     parts, lacking = parts_of(optimizer, group)
     if lacking:
         _say_once(lacking)
-    if parts and not lacking:
-        numbers = total({groups: _numbers(moments) for groups, moments in parts.items()})
-        found["_count"], found["variance_l1"], found["variance_sqrt_l1"], found["variance_max"] = numbers
+    if parts:  # exchanged also by a process whose moments are lacking: the others wait for it
+        rows = {groups: torch.zeros(4) if lacking else _numbers(moments) for groups, moments in parts.items()}
+        numbers = total({groups: pad(row, (1, 0), value=float(bool(lacking))) for groups, row in rows.items()})
+        found |= dict(zip(_NUMBERS, numbers, strict=True))
     values = _on_host(found)
-    if values.pop("_count", 0.0) == 0.0:
-        return {name: values[name] for name in scalars}
+    of_adam = {name: values.pop(name) for name in _NUMBERS if name in values}
+    given = {name: values[name] if name in values else float(value) for name, value in scalars.items()}
+    if of_adam.pop("_lacking", 0.0) or not of_adam.pop("_count", 0.0):
+        return given
     # The root is taken here: a root of float32 on the device would be another number than the largest root.
-    return {**values, "variance_sqrt_max": values["variance_max"] ** 0.5}
+    return {**given, **of_adam, "variance_sqrt_max": of_adam["variance_max"] ** 0.5}
 
 
 def _numbers(moments: list[torch.Tensor]) -> torch.Tensor:

@@ -6,7 +6,7 @@ Guarantee: what several processes hold alike is counted once, what they hold in 
     DDP, plain tensors                      sharded over no group: nothing is exchanged
     FSDP 2, tensor parallelism: DTensors    over the groups of the mesh dimensions along which they are not replicated
     ZeRO of torch or DeepSpeed              over the group of the optimizer
-    other plain shards (FSDP 1)             over the group that the caller names
+    other plain shards (FSDP 1)             over the group that the caller names; FSDP 1 without one is refused
 
 Shards of one group are exchanged at once, whatever they belong to: one small collective call for FSDP, with replicas
 beside it (HSDP) or not, and for ZeRO; two for FSDP with tensor parallelism.
@@ -37,17 +37,26 @@ def parts_of(optimizer: Any, group: ProcessGroup | None) -> tuple[dict[Groups, l
     group = group or of_optimizer
     parts: dict[Groups, list[torch.Tensor]] = {(group,): []} if group is not None else {}
     lacking = None
-    for state in inside.state.values():
+    for parameter, state in inside.state.items():
         if not state:
             continue
         moment = state.get("exp_avg_sq")
         groups: Groups = () if group is None else (group,)
-        if hasattr(moment, "device_mesh"):
-            mesh = moment.device_mesh
+        laid_out = next((held for held in (moment, parameter) if hasattr(held, "device_mesh")), None)
+        if laid_out is not None and (laid_out is moment or moment is None):
+            mesh = laid_out.device_mesh
             groups = tuple(
-                mesh.get_group(dim) for dim, placed in enumerate(moment.placements) if not placed.is_replicate()
+                mesh.get_group(dim) for dim, placed in enumerate(laid_out.placements) if not placed.is_replicate()
             )
+        if laid_out is moment and moment is not None:
             moment = moment.to_local()
+        parts.setdefault(groups, [])  # also where it is lacking: the others of the group exchange
+        if group is None and getattr(parameter, "_fsdp_flattened", False):
+            lacking = (
+                "Parameters are held by FSDP version 1, whose shards look like whole tensors: name its processes, "
+                "measure(..., group=...) or StabilityCallback(..., group=...), such as torch.distributed.group.WORLD."
+            )
+            continue
         if type(moment) not in (torch.Tensor, torch.nn.Parameter) or moment.dtype not in _FLOATS:
             kept = ", ".join(sorted(map(str, state)))
             lacking = (
@@ -55,7 +64,7 @@ def parts_of(optimizer: Any, group: ProcessGroup | None) -> tuple[dict[Groups, l
                 f"{kept})."
             )
             continue
-        parts.setdefault(groups, []).append(moment)
+        parts[groups].append(moment)
     return parts, lacking
 
 
@@ -63,7 +72,7 @@ def total(of_parts: dict[Groups, torch.Tensor]) -> torch.Tensor:
     """The numbers of all parts on all processes together.
 
     Args:
-        of_parts: of each part [4], of which three are added and the last is a maximum.
+        of_parts: of each part a row of numbers, of which the last is a maximum and the others are added.
     """
     numbers = dict(of_parts)
     for group in dict.fromkeys(group for groups in numbers for group in groups):
@@ -77,7 +86,7 @@ def total(of_parts: dict[Groups, torch.Tensor]) -> torch.Tensor:
 
 
 def combined(rows: list[torch.Tensor]) -> torch.Tensor:
-    """Sums of the first three columns, the largest of the last; NaN wherever there is one."""
+    """Sums of all columns but the last, the largest of the last; NaN wherever there is one."""
     device = next((row.device for row in rows if row.device.type != "cpu"), torch.device("cpu"))
     stacked = torch.stack([row.to(device) for row in rows])
     return torch.cat([stacked[:, :-1].sum(0), stacked[:, -1:].amax(0)])

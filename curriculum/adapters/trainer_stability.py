@@ -15,6 +15,7 @@ the length from the plan that is given here too. Trainer's steps count from 1, t
 
 from __future__ import annotations
 
+import logging
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -35,18 +36,26 @@ from curriculum.stability_log import StabilityLog
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+_log = logging.getLogger(__name__)
+
 
 class StabilityCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """Writes the log; see the module."""
 
     def __init__(
-        self, log: str | PathLike[str], *, plan: Plan | None = None, group: ProcessGroup | None = None
+        self,
+        log: str | PathLike[str],
+        *,
+        plan: Plan | None = None,
+        validation_loss: str = "eval_loss",
+        group: ProcessGroup | None = None,
     ) -> None:
         """Nothing is opened before training begins.
 
         Args:
             log: the file; a run from step 0 and those that continue it have one.
             plan: of `SequenceLengthCallback`, if that cuts the rows.
+            validation_loss: what Trainer calls it: of several evaluation sets one, such as "eval_books_loss".
             group: of `curriculum.adapters.adam_moments.measure`; needed with FSDP version 1 alone.
         """
         self._path, self._lengths, self._group = log, plan, group
@@ -54,6 +63,10 @@ class StabilityCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self._log: StabilityLog | None = None
         self._is_written = False
         self._measured: dict[str, float] = {}
+        self._validation = validation_loss
+        self._evaluated: dict[str, None] = {}
+        """what evaluations have reported, as long as none had the loss"""
+        self._is_told = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -88,6 +101,7 @@ class StabilityCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Write the step's line; evaluations and the end are logged without a loss."""
         if self._log is None or logs is None or "loss" not in logs:
             return
+        self._tell()
         step = state.global_step - 1
         reported = {key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs}
         self._log.write(step, **self._planned(step), **reported, **self._measured)
@@ -102,16 +116,32 @@ class StabilityCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         **kwargs: Any,
     ) -> None:
         """Add the validation to the line of the step that it followed."""
-        if self._log is not None and self._is_written and metrics and "eval_loss" in metrics:
-            self._log.add(validation_loss=metrics["eval_loss"])
+        if self._log is None or not self._is_written or not metrics:
+            return
+        self._evaluated.update(dict.fromkeys(metrics))
+        if self._validation in metrics:
+            self._log.add(validation_loss=metrics[self._validation])
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Close the log."""
         if self._log is not None:
+            self._tell()
             self._log.close()
             self._log = None
+
+    def _tell(self) -> None:
+        """Once, after all evaluation sets of a step: that none had the loss."""
+        if self._evaluated and self._validation not in self._evaluated and not self._is_told:
+            self._is_told = True
+            found = ", ".join(key for key in self._evaluated if key.endswith("loss")) or ", ".join(self._evaluated)
+            _log.warning(
+                "No evaluation reports %s, so that %s has no validation; found %s. Give one of them: "
+                "StabilityCallback(..., validation_loss=...).",
+                *(self._validation, self._path, found),
+            )
+        self._evaluated = {}
 
     def _planned(self, step: int) -> dict[str, int]:
         if self._dataset_plan is not None:

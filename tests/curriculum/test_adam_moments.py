@@ -93,6 +93,11 @@ def test_all_ways_of_stepping(options: dict[str, Any]) -> None:
     assert measure(Wrapper(Wrapper(optimizer))) == measure(optimizer)  # type: ignore[arg-type]
 
 
+def test_floats_are_left_as_they_are() -> None:
+    """A learning rate of 0.05 stood in logs as 0.05000000074505806."""
+    assert measure(adam_with([torch.tensor([0.25])]), learning_rate=0.05)["learning_rate"] == 0.05
+
+
 def test_nan_and_infinity_are_seen() -> None:
     """A run that breaks must show it."""
     found = measure(adam_with([torch.tensor([1.0, math.nan]), torch.tensor([1.0])]))

@@ -29,7 +29,7 @@ def found() -> dict[str, list[dict[str, float]]]:
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
 @pytest.mark.parametrize(
-    "way", ["ddp", "zero", "fsdp 2", "hsdp, two replicas", "hsdp, two shards", "mixture", "plain shards"]
+    "way", ["ddp", "zero", "fsdp 2", "hsdp, two replicas", "hsdp, two shards", "mixture", "plain shards", "fsdp 1"]
 )
 def test_sharded_equals_unsharded_on_every_process(found: dict[str, list[dict[str, float]]], way: str) -> None:
     alone = found["alone"][0]
@@ -37,3 +37,9 @@ def test_sharded_equals_unsharded_on_every_process(found: dict[str, list[dict[st
     for of_process in found[way]:
         assert of_process == pytest.approx(alone, rel=1e-5)
     assert found[way][0] == found[way][1], "to the bit: whoever writes the log writes the same"
+
+
+def test_numbers_of_a_part_are_not_given_on_any_process(found: dict[str, list[dict[str, float]]]) -> None:
+    """Shards of FSDP 1 look whole; and where one process lacks moments, the others once waited for it for ever."""
+    assert found["fsdp 1, no group"] == [{}, {}]
+    assert found["one process lacks a moment"] == [{}, {}]

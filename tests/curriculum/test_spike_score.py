@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curriculum.spike_score import any_spike_score, is_spike, spike_score
+from curriculum.spike_score import is_spike, spike_score, spike_scores
 
 
 def series(num_steps: int, seed: int) -> tuple[list[float], list[float]]:
@@ -31,7 +31,8 @@ def test_golden_values_of_olmo_core(num_steps: int, seed: int, of_loss: int, of_
     losses, norms = series(num_steps, seed)
     assert spike_score(losses, "loss").num_spikes == of_loss
     assert spike_score(norms, "grad_norm").num_spikes == of_norm
-    assert any_spike_score(losses, norms).score == pytest.approx(total, abs=0)
+    assert spike_scores(losses, norms)[:2] == (spike_score(losses, "loss"), spike_score(norms, "grad_norm"))
+    assert spike_scores(losses, norms)[2].score == pytest.approx(total, abs=0)
 
 
 def test_the_example_of_the_docstring() -> None:
@@ -55,6 +56,7 @@ def test_too_few_values_are_a_sentence_not_a_zero() -> None:
     assert (found.score, found.num_values, found.num_not_finite) == (None, 128, 1)
     assert found.why_none == "128 steps have a finite loss; more than 128 are needed."
     assert spike_score([1.0] * 129, "loss").score == 0.0
+    assert spike_score([1.0], "loss").why_none == "1 step has a finite loss; more than 128 are needed."
 
 
 def test_equal_values_judge_nothing() -> None:
@@ -65,7 +67,7 @@ def test_equal_values_judge_nothing() -> None:
 def test_a_step_with_one_of_both_counts_once() -> None:
     losses = [1.0, 2.0, 1.0, 9.0, None, 1.0]
     norms = [1.0, 2.0, 1.0, 9.0, 9.0, None]
-    found = any_spike_score(losses, norms, window=3, deviations=2.0)
+    found = spike_scores(losses, norms, window=3, deviations=2.0)[2]
     assert (found.num_spikes, found.num_values) == (1, 6)
 
 

@@ -102,3 +102,17 @@ def test_a_run_of_nothing_but_nan() -> None:
     assert (found.divergences, found.max_ratio, found.lowest_loss) == (200, None, None)
     assert found.any_spikes.score is None
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["last_loss"] == "NaN"
+
+
+def test_a_ratio_that_is_nan_is_a_divergence_without_a_loss() -> None:
+    """Also where the loss is there and null."""
+    found = summarize([{"step": 0, "loss": None, "loss_ratio": math.nan}, {"step": 1, "loss": 1.0}])
+    assert (found.divergences, found.first_divergence) == (1, 0)
+
+
+def test_only_what_is_above_counts() -> None:
+    """A ratio at a threshold is not above it, and losses that only fall have no worst step."""
+    found = summarize(records([4.0, 5.0]), [1.25])
+    assert found.steps_above == {1.25: 0}
+    assert summarize(records([4.0, 3.0, 2.0])).worst == ()
+    assert summarize(records([4.0, 4.0])).worst == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -135,6 +136,25 @@ def test_settings_of_trainer_that_report_other_numbers_are_refused(
     assert not (tmp_path / "log.jsonl").exists()
 
 
+@pytest.mark.parametrize(("name", "validated"), [("eval_b_loss", 2.0), ("eval_loss", None)])
+def test_one_of_several_evaluation_sets_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, validated: float | None
+) -> None:
+    """Trainer reports each by itself. A name that none has is said once, not a log without validations."""
+    callback = StabilityCallback(tmp_path / "log", validation_loss=name)
+    args: Any = SimpleNamespace(logging_strategy="steps", logging_steps=1, logging_nan_inf_filter=False)
+    control: Any = None
+    state: Any = SimpleNamespace(is_world_process_zero=True, global_step=0)
+    callback.on_train_begin(args, state, control)
+    for state.global_step in (1, 2):
+        callback.on_log(args, state, control, {"loss": 3.0})
+        callback.on_evaluate(args, state, control, {"eval_a_loss": 1.0})
+        callback.on_evaluate(args, state, control, {"eval_b_loss": 2.0})
+    callback.on_train_end(args, state, control)
+    assert [record.get("validation_loss") for record in read_log(tmp_path / "log")] == [validated] * 2
+    assert caplog.text.count("found eval_a_loss, eval_b_loss") == (validated is None)
+
+
 class MeanOfMicroBatch(Model):  # type: ignore[misc, unused-ignore]
     """Returns a mean, as most modules do; validates by name."""
 
@@ -143,6 +163,20 @@ class MeanOfMicroBatch(Model):  # type: ignore[misc, unused-ignore]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """The example's divides by labels."""
+
+
+class Validated(MeanOfMicroBatch):
+    """Its validation loss is the number of steps trained, the check before training included."""
+
+    def validation_step(self, batch: torch.Tensor) -> None:
+        self.log("val_loss", float(self.global_step))
+
+
+class WithHeldOut(CurriculumDataModule):  # type: ignore[misc, unused-ignore]
+    """One batch to validate with."""
+
+    def val_dataloader(self) -> list[torch.Tensor]:
+        return [torch.zeros(1)]
 
 
 class Named(Model):  # type: ignore[misc, unused-ignore]
@@ -155,6 +189,7 @@ class Named(Model):  # type: ignore[misc, unused-ignore]
 
 def fitted(reader: Reader, folder: Path, kind: type[Any], *, ckpt: Path | None = None, **options: Any) -> Any:
     names = {"loss": "loss", "grad_norm": "norm"} if kind is Named else {}
+    data = (WithHeldOut if kind is Validated else CurriculumDataModule)(reader)
     torch.manual_seed(0)
     trainer = LightningTrainer(
         **{"max_steps": 8, "gradient_clip_val": 0.5, **options},
@@ -166,7 +201,7 @@ def fitted(reader: Reader, folder: Path, kind: type[Any], *, ckpt: Path | None =
         devices=1,
         callbacks=[LightningCallback(folder / "log.jsonl", **names)],
     )
-    trainer.fit(kind(reader.manifest.tokenizer.vocab_size), datamodule=CurriculumDataModule(reader), ckpt_path=ckpt)
+    trainer.fit(kind(reader.manifest.tokenizer.vocab_size), datamodule=data, ckpt_path=ckpt)
     return trainer
 
 
@@ -195,6 +230,13 @@ def test_lightning_logs_the_mean_over_micro_batches(reader: Reader, tmp_path: Pa
     losses = [model.training_step({"input_ids": ids, "labels": labels}).item() for ids, labels in parts]
     (record,) = read_log(tmp_path / "log.jsonl")
     assert record["loss"] == pytest.approx(sum(losses) / micro_batches, rel=1e-5)
+
+
+def test_a_validation_of_lightning_is_in_the_line_of_its_step(reader: Reader, tmp_path: Path) -> None:
+    """After steps 1 and 3; the check before the first step is none."""
+    fitted(reader, tmp_path, Validated, max_steps=4, val_check_interval=2, check_val_every_n_epoch=None)
+    found = [record.get("validation_loss") for record in read_log(tmp_path / "log.jsonl")]
+    assert found == [None, 2.0, None, 4.0]
 
 
 def test_a_name_that_the_module_does_not_log_is_a_sentence(reader: Reader, tmp_path: Path) -> None:

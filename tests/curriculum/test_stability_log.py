@@ -11,6 +11,7 @@ import pytest
 
 from curriculum.errors import ConfigError, DataError
 from curriculum.stability_log import StabilityLog, read_log
+from curriculum.stability_records import read_records
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -81,7 +82,9 @@ def test_a_killed_run_resumes_with_the_ratios_of_one_that_was_not(tmp_path: Path
     write(tmp_path / "killed", losses[:5])
     content = (tmp_path / "killed").read_bytes()
     (tmp_path / "killed").write_bytes(content[: len(content) - cut])
-    assert len(read_log(tmp_path / "killed")) == 4
+    assert len(read_log(tmp_path / "killed")) == (5 if cut == 1 else 4), (
+        "a line that lacks its line break alone is whole"
+    )
     write(tmp_path / "killed", losses[3:], start_step=3)
     ratios = [[record.get("loss_ratio") for record in read_log(tmp_path / name)] for name in ("whole", "killed")]
     assert ratios[0] == ratios[1]
@@ -104,6 +107,35 @@ def test_a_validation_may_have_a_line_of_its_own(tmp_path: Path) -> None:
     assert read_log(tmp_path / "log") == [{"step": 0, "loss": 3.0}]
 
 
+def test_a_late_validation_drops_nothing(tmp_path: Path) -> None:
+    """A trainer that validates beside the training writes it some steps later: all steps since were gone, unsaid."""
+    lines = [json.dumps({"step": step, "loss": 4.0}) for step in range(6)]
+    (tmp_path / "log").write_text("\n".join([*lines, '{"step": 3, "validation_loss": 2.0}', ""]), "utf-8")
+    found = read_records(tmp_path / "log")
+    assert [record.get("validation_loss") for record in found.records] == [None, None, None, 2.0, None, None]
+    assert found.num_dropped == 0
+    (tmp_path / "log").write_text("\n".join([*lines, '{"step": 3, "loss": 2.0}', ""]), "utf-8")
+    assert (len(read_records(tmp_path / "log").records), read_records(tmp_path / "log").num_dropped) == (4, 3)
+
+
+def test_a_last_line_without_its_line_break_counts(tmp_path: Path) -> None:
+    """Other writers end files so; a run that goes on ends the line and begins its own."""
+    (tmp_path / "log").write_text('{"step": 0, "loss": 4.0}\n{"step": 1, "loss": 2.0}', "utf-8")
+    assert [record["loss"] for record in read_log(tmp_path / "log")] == [4.0, 2.0]
+    write(tmp_path / "log", [3.0], start_step=2)
+    assert [(line["step"], line["loss"]) for line in lines(tmp_path / "log")] == [(0, 4.0), (1, 2.0), (2, 3.0)]
+    assert lines(tmp_path / "log")[2]["loss_ratio"] == 1.5
+
+
+def test_what_other_trainers_write_into_what_no_measure_needs(tmp_path: Path) -> None:
+    """Whole numbers as floats, as pandas does; a rate for each group; a byte order mark."""
+    line = '\ufeff{"step": 3.0, "tokens": 64.0, "loss": 2, "learning_rate": [0.1, 0.2], "seconds": "0:01"}\n'
+    (tmp_path / "log").write_text(line, "utf-8")
+    (record,) = read_log(tmp_path / "log")
+    assert record == {"step": 3, "tokens": 64, "loss": 2.0, "learning_rate": None, "seconds": None}
+    assert type(record["step"]) is int
+
+
 def test_seconds_go_on_after_a_resume(tmp_path: Path) -> None:
     (tmp_path / "log").write_text('{"step": 0, "seconds": 1000.0}\n', "utf-8")
     write(tmp_path / "log", [1.0], start_step=1)
@@ -115,7 +147,7 @@ def test_seconds_go_on_after_a_resume(tmp_path: Path) -> None:
     [
         ("x", "not JSON"),
         ("[1]", "[1] found"),
-        ('{"loss": 1.0}', "step is None"),
+        ('{"loss": 1.0, "epoch": 2}', "there is no step in it, an integer of at least 0; found ['loss', 'epoch']"),
         ('{"step": 1.5}', "step is 1.5"),
         ('{"step": true}', "step is True"),
         ('{"step": -1}', "step is -1"),

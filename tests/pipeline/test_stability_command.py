@@ -172,3 +172,26 @@ def test_the_history_of_a_hugging_face_trainer(tmp_path: Path) -> None:
     assert "there is no log_history in it" in run(str(path)).output
     path.write_text('{"log_history": [{"step": 1, "loss": "x"}]}', "utf-8")
     assert "log_history[0]: loss is 'x', which is no number" in run(str(path)).output
+
+
+def test_json_lines_may_be_called_json(tmp_path: Path) -> None:
+    """Of one step and of several; how many records a resume has replaced is said in both forms."""
+    path = write(tmp_path / "log.json", [{"step": 0, "loss": 2.0}])
+    assert len(read_run(path).records) == 1
+    path = write(tmp_path / "log.json", [{"step": step, "loss": 2.0} for step in (0, 1, 2, 1)])
+    assert json.loads(run(path, "--json").output)["logs"][0]["num_dropped"] == 2
+    assert "dropped 2 records: a later line goes back" in " ".join(run(path).output.split())
+
+
+def test_why_there_is_no_ratio_of_losses_below_zero(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.jsonl", [{"step": step, "loss": -1.0 - step} for step in range(3)])
+    assert "none: the lowest loss is -3.0000, and a ratio is one of losses" in " ".join(run(path).output.split())
+
+
+def test_a_picture_that_cannot_be_written_is_a_sentence_about_it(tmp_path: Path) -> None:
+    """Not the advice of a build, to give another --out."""
+    path = write(tmp_path / "log.jsonl", whole_run(20))
+    result = run(path, "--plot", str(tmp_path / "log.jsonl" / "picture.svg"))
+    assert result.exit_code == 1
+    assert "--plot" in result.output
+    assert "--out" not in result.output

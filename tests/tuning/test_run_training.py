@@ -150,7 +150,7 @@ time.sleep(60)
         (TEN_STEPS.replace("validation_loss", "val"), "log.jsonl has 10 lines with step, loss, val, and no validation"),
         (TEN_STEPS.replace("range(int(sys.argv[2]))", "range(7)"), "ended without an error, but with 7 of 10 steps"),
         ("log.write('step 0, loss 5\\n')", "log.jsonl, line 1: not JSON (Expecting value: line 1 column 1"),
-        ("log.write('{\"loss\": 5}\\n')", "line 1: step is None, expected an integer of at least 0. Write a line"),
+        ("log.write('{\"loss\": 5}\\n')", "there is no step in it, an integer of at least 0; found ['loss']. Write"),
         ("log.write('{\"step\": true}\\n')", "line 1: step is True, expected an integer of at least 0. Write a line"),
         ("log.write('{\"step\": 1, \"loss\": \"5\"}\\n')", "line 1: loss is '5', which is no number"),
         (f"{EVERY_THIRD}\nos.kill(os.getpid(), 11)",

@@ -37,13 +37,16 @@ class Setting:
     tokenizer: str = "bytes"
     """a small vocabulary, so that the model is layers and not embeddings"""
     few_shapes: tuple[int, ...] = (8, 16)
-    layers: int = 2
+    layers: int = 1
+    """one, so that loading and cutting weigh as much as they can, and inductor is done in minutes"""
     width: int = 64
     heads: int = 2
-    backends: tuple[str, str] = ("inductor", "aot_eager")
-    """of the trained runs, and of the table of shapes"""
+    backends: tuple[str, str] = ("inductor", "eager")
+    """of the trained runs, and of the table of shapes, whose graphs are made before a backend sees them"""
+    rounds: int = 3
+    """so often all ways are trained, each time from the beginning"""
     turns: int = 10
-    """so often each way is trained a little further"""
+    """so often within a round each way is trained a little further"""
 
     @property
     def num_changes(self) -> int:
@@ -80,7 +83,10 @@ def prepare(folder: Path, setting: Setting, corpus: tuple[str, ...] = ()) -> dic
     for shapes in setting.few_shapes:
         flags = {**common, **rows, **length, "out": str(folder / f"{shapes}"), "mode": "truncate", "schedule": "linear"}
         flags |= {"multiple_of": setting.multiple_of, "length_warmup_steps": setting.warmup_steps}
-        flags |= {"max_shapes": shapes, "tokens": tokens}
+        one_step_more = (
+            tokens + setting.batch_rows * setting.max_length
+        )  # a budget is filled by whole steps, from below
+        flags |= {"max_shapes": shapes, "tokens": one_step_more}
         found[f"{shapes} shapes"] = built(f"{shapes}", load_options(None, flags))
     flags = {**common, **rows, "out": str(folder / "full"), "schedule": "constant", "max_length": setting.max_length}
     flags |= {"steps": setting.steps * 5 // 4}  # Composer trains fewer targets a row and needs more rows

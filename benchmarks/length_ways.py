@@ -4,7 +4,8 @@ In:  a `Setting` and the datasets of it (length_data.py).   Out: a `Way` each: a
      loaded batch becomes what the model is given.
 Guarantee: all read the same corpus from Arrow shards of this project, the run-time ways full rows of it by a shuffling
 `DataLoader`; where those have a choice they get the cheaper one (no workers, no attention mask, one tensor for inputs
-and labels, cut before it is copied).
+and labels, cut before it is copied). "-style": the operations were taken from reading the tools' sources, the loop and
+the loader are this file's and torch's; DeepSpeed's own class gives the lengths where it is installed.
 
     compiled    a stored row of 8 + 1 tokens     ->  8 inputs, 8 targets
     DeepSpeed   1,024 + 1 tokens loaded, [:, :8] ->  8 inputs, 8 targets     labels were shifted before the cut
@@ -36,6 +37,8 @@ class Way:
     """How batches come about."""
 
     name: str
+    source: Path
+    """the dataset that is read"""
     loaded: Callable[[], Iterator[Any]]
     """full batches, or those of a compiled dataset, from the first step on"""
     cut: Callable[[Any, int], tuple[torch.Tensor, torch.Tensor]]
@@ -99,6 +102,7 @@ def compiled(name: str, path: Path, *, tells_shapes: bool = False) -> Way:
 
     return Way(
         name=name,
+        source=path,
         loaded=lambda: iter(CurriculumDataset(path)),
         cut=cut,
         loaded_tokens=lambda batch: batch["labels"].numel(),
@@ -114,6 +118,7 @@ def deepspeed_style(path: Path, setting: Setting, seq_len: Callable[[int], int])
 
     return Way(
         name="DeepSpeed-style",
+        source=path,
         loaded=lambda: iter(full_loader(path, setting.batch_rows)),
         cut=cut,
         loaded_tokens=lambda batch: batch[:, 1:].numel(),
@@ -132,6 +137,7 @@ def composer_style(path: Path, setting: Setting, *, is_segment: bool) -> Way:
 
     return Way(
         name=f"Composer-style, {'segment' if is_segment else 'truncate'}",
+        source=path,
         loaded=lambda: iter(full_loader(path, setting.batch_rows)),
         cut=cut,
         loaded_tokens=lambda batch: batch[:, 1:].numel(),

@@ -3,9 +3,11 @@
 In:  the ways, and a step to stop after.   Out: how many later batches are the same, and what had to be read again.
 Guarantee: a batch is known by the sha256 of its inputs and targets. What is carried over a restart is what the tool's
 own checkpoint holds: our cursor, DeepSpeed's `global_steps`, Composer's batch number, the sampler's `state_dict()`.
+Of the tools only `DeepSpeedDataSampler` itself runs here. The other cases are torch's `DataLoader` and a step, used as
+the tools' sources use theirs: DeepSpeed's engine begins its loader anew, Composer's trainer skips what was trained.
 
-    legacy curriculum of DeepSpeed   the length is right; its loader begins anew, so rows are seen twice
-    the same, batches skipped first  exact: what was trained is read again and thrown away. Composer does this itself
+    begun anew          the length is right, the rows are those of the beginning: they are seen twice
+    skipped to the step exact: what was trained is read again and thrown away
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """What cutting at run time costs, next to datasets that were cut before: tokens, bytes, shapes, seconds, resume.
 
     pip install -e '.[dev]'
-    python benchmarks/runtime_curricula.py [--quick] [--only PART ...] [--folder DIR] [--json]
+    python benchmarks/runtime_curricula.py [--quick] [--only PART ...] [--layers N] [--folder DIR] [--json]
 
 In:  nothing but this machine: the Python standard library as corpus, GPT-2 of `transformers` with random weights, and
      DeepSpeed's own scheduler and sampler if the package is installed.
-Out: tables, or with --json one object, on stdout; progress on stderr. Most of the time is inductor's;
-     `--only tokens train resume` took under two minutes of a processor.
-Guarantee: one model, one loop, one corpus, one number of trained tokens; ways take turns (see timed_training.py).
+Out: tables, or with --json one object, on stdout; progress on stderr. Most of the time is inductor's.
+Guarantee: one model, one loop, one corpus, one number of trained tokens; ways take turns (see timed_training.py). The
+load of the machine before and after is part of what is found.
 """
 
 from __future__ import annotations
@@ -37,12 +37,18 @@ QUICK: dict[str, Any] = {
     "width": 16,
     "heads": 1,
     "backends": ("eager", "eager"),
+    "rounds": 2,
     "turns": 2,
 }
 
 
 def measure(
-    folder: Path, *, quick: bool = False, parts: Sequence[str] = PARTS, corpus: tuple[str, ...] = ()
+    folder: Path,
+    *,
+    quick: bool = False,
+    parts: Sequence[str] = PARTS,
+    layers: int | None = None,
+    corpus: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The parts that were asked for, by name."""
     import torch
@@ -52,7 +58,8 @@ def measure(
     import curriculum
 
     torch.set_num_threads(1)
-    setting = Setting(**QUICK) if quick else Setting()
+    setting = Setting(**(QUICK if quick else {}) | ({} if layers is None else {"layers": layers}))
+    load = [os.getloadavg()[0]]
     say("building the datasets ...")
     paths = prepare(folder, setting, corpus)
     seq_len, scheduler = seq_len_of_deepspeed(setting)
@@ -69,6 +76,7 @@ def measure(
     }
     for part in parts:
         found[part] = measures[part](setting, paths, seq_len)
+    found["load"] = [*load, os.getloadavg()[0]]
     return found
 
 
@@ -106,7 +114,7 @@ def _composer_tokens(*, batches: int, rows: int) -> dict[str, Any]:
 
 
 def trained(setting: Any, paths: dict[str, Path], seq_len: Callable[[int], int]) -> dict[str, Any]:
-    """Five ways to equal trained tokens, without torch.compile, in turns."""
+    """Five ways to equal trained tokens, without torch.compile, in turns, several times."""
     import length_ways as ways
     from timed_training import Run, train_in_turns
 
@@ -121,10 +129,12 @@ def trained(setting: Any, paths: dict[str, Path], seq_len: Callable[[int], int])
         ways.composer_style(paths["full"], setting, is_segment=True),
     )
     Run(every[1], setting, vocab_size, None).train_until(1)  # libraries start up here
-    say("training five ways ...")
-    runs = [Run(way, setting, vocab_size, None) for way in every]
-    train_in_turns(runs, plan.total_tokens, setting.turns)
-    return {run.way.name: _of_run(run) for run in runs}
+    rounds = []
+    for number in range(setting.rounds):
+        say(f"training five ways, round {number + 1} of {setting.rounds} ...")
+        rounds.append([Run(way, setting, vocab_size, None) for way in every])
+        train_in_turns(rounds[-1], plan.total_tokens, setting.turns)
+    return {runs[0].way.name: _of_runs(runs) for runs in zip(*rounds, strict=True)}
 
 
 def trained_compiled(setting: Any, paths: dict[str, Path], seq_len: Callable[[int], int]) -> dict[str, Any]:
@@ -152,7 +162,7 @@ def trained_compiled(setting: Any, paths: dict[str, Path], seq_len: Callable[[in
         with empty_caches(setting.backends[0]):
             run = Run(way, setting, vocab_size, {"backend": setting.backends[0], **options})
             run.train_until(total)
-        found[name] = _of_run(run)
+        found[name] = _of_runs([run])
         say(f"    {sum(run.clock.wall.values()):.0f} s, CPU {sum(run.clock.cpu.values()):.0f} s: {run.clock.cpu}")
     torch._dynamo.reset()
     return found
@@ -197,9 +207,9 @@ def resumed(setting: Any, paths: dict[str, Path], seq_len: Callable[[int], int])
     cases = {
         "compiled": resume.resume_compiled(paths["truncate"], stop),
         "compiled, on 2 ranks": resume.resume_compiled(paths["truncate"], stop, world_size=2),
-        "DeepSpeed legacy, as it is": resume.resume_cut(deepspeed, stop, steps, skips=False),
-        "DeepSpeed legacy, user skips": resume.resume_cut(deepspeed, stop, steps, skips=True),
-        "Composer, skips by itself": resume.resume_cut(composer, stop, steps, skips=True),
+        "DeepSpeed-style, the loader begins anew": resume.resume_cut(deepspeed, stop, steps, skips=False),
+        "DeepSpeed-style, the user skips": resume.resume_cut(deepspeed, stop, steps, skips=True),
+        "Composer-style, skips": resume.resume_cut(composer, stop, steps, skips=True),
     }
     rows = SAMPLER_ROWS
     sampler = resume.resume_deepspeed_sampler(setting, stop, setting.steps * 3 // 4 * rows, rows)
@@ -216,9 +226,27 @@ def _vocab_size(paths: dict[str, Path]) -> int:
     return curriculum.open(paths["full"]).manifest.tokenizer.vocab_size
 
 
-def _of_run(run: Any) -> dict[str, Any]:
-    counts = asdict(run.counts) | {"shapes": len(run.counts.shapes)}
-    return {**counts, "seconds": run.clock.wall, "cpu_seconds": run.clock.cpu}
+def _of_runs(runs: Sequence[Any]) -> dict[str, Any]:
+    """What is counted is the same in every round; the parts of the time are of the round in the middle."""
+    runs = sorted(runs, key=lambda run: sum(run.clock.cpu.values()))
+    counts, clock = runs[0].counts, runs[len(runs) // 2].clock
+    return {
+        **asdict(counts),
+        "shapes": len(counts.shapes),
+        "shard_bytes_read": _shard_bytes(runs[0].way.source, counts.loaded_tokens),
+        "seconds": clock.wall,
+        "cpu_seconds": clock.cpu,
+        "cpu_seconds_of_rounds": [sum(run.clock.cpu.values()) for run in runs],
+    }
+
+
+def _shard_bytes(path: Path, tokens: int) -> int:
+    """Of the shards, headers included, as the manifest says; of a dataset that was not read to its end its share."""
+    import curriculum
+
+    manifest = curriculum.open(path).manifest
+    num_bytes = sum(shard.num_bytes for phase in manifest.phases for shard in phase.shards)
+    return round(num_bytes * tokens / manifest.plan.total_tokens)
 
 
 def say(text: str) -> None:
@@ -233,13 +261,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, no inductor: whether it runs")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="some of the parts")
+    parser.add_argument("--layers", type=int, help="of the model, in all parts  [default: 1]")
     parser.add_argument("--folder", type=Path, help="where to work, and keep the data  [default: a temporary folder]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="curriculum-benchmark-") as temporary:
         folder = (given.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        found = measure(folder, quick=given.quick, parts=given.only)
+        found = measure(folder, quick=given.quick, parts=given.only, layers=given.layers)
     print(json.dumps(found) if given.json else tables(found))
 
 

@@ -1,7 +1,8 @@
 """From what `runtime_curricula.py` measured to tables that can be pasted into docs/benchmarks.md.
 
 In:  the object that it prints with --json.   Out: one text.
-Guarantee: the ratios first; nothing is computed here but ratios, sums and units. Seconds are wall (CPU).
+Guarantee: the ratios first; nothing is computed here but ratios, sums and units: ids take two bytes where their int64
+take eight. Seconds are wall (CPU), of the round in the middle where there were several.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from typing import Any
 def tables(found: dict[str, Any]) -> str:
     """All parts that were measured."""
     parts = {"tokens": _tokens, "train": _train, "compiled": _seconds, "shapes": _shapes, "resume": _resume}
-    texts = [f"Lengths of DeepSpeed by {found['deepspeed_lengths']}"]
+    before, after = found["load"]
+    texts = [
+        f"Lengths of DeepSpeed by {found['deepspeed_lengths']}; 1-minute load {before:.1f} before, {after:.1f} after"
+    ]
     texts += [show(found[name]) for name, show in parts.items() if name in found]
     return "\n\n".join(texts)
 
@@ -35,14 +39,15 @@ def _train(found: dict[str, Any]) -> str:
             f"{each['trained_tokens']:,}",
             f"{each['steps']:,}",
             f"{each['int64_bytes_loaded'] / 4e6:.2f}",
+            f"{each['shard_bytes_read'] / 1e6:.2f}",
             f"{each['int64_bytes_loaded'] / 1e6:.2f}",
             f"{each['int64_bytes_given'] / 1e6:.2f}",
             f"{each['shapes']}",
         ]
         for name, each in found.items()
     ]
-    names = ["way", "loaded / trained", "tokens loaded", "tokens trained", "steps", "MB read as uint16"]
-    names += ["MB made int64", "MB given to the model", "shapes"]
+    names = ["way", "loaded / trained", "tokens loaded", "tokens trained", "steps", "MB of ids, uint16"]
+    names += ["MB of shards", "MB made int64", "MB given to the model", "shapes"]
     return _table(names, rows) + "\n\n" + _seconds(found)
 
 
@@ -52,9 +57,12 @@ def _seconds(found: dict[str, Any]) -> str:
     for name, each in found.items():
         sums = [f"{sum(each['seconds'].values()):.1f} ({sum(each['cpu_seconds'].values()):.1f})"]
         seconds = [f"{each['seconds'][part]:.2f} ({each['cpu_seconds'][part]:.2f})" for part in parts]
+        of_rounds = each["cpu_seconds_of_rounds"]
+        spread = f"{min(of_rounds):.2f} to {max(of_rounds):.2f}"
         micros = [f"{1e6 * each['cpu_seconds'][part] / each['steps']:.0f}" for part in ("loading", "cutting")]
-        rows.append([name, *sums, *seconds, *micros, f"{each['shapes']}"])
-    names = ["way", "all, s", *(f"{part}, s" for part in parts), "loading, CPU us a step", "cutting", "shapes"]
+        rows.append([name, *sums, *seconds, *micros, spread])
+    names = ["way", "all, s", *(f"{part}, s" for part in parts), "loading, CPU us a step", "cutting"]
+    names.append("all, CPU s, least to most")
     return _table(names, rows)
 
 

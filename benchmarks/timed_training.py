@@ -2,8 +2,8 @@
 
 In:  ways, a model's size, and how many tokens to train.   Out: what each loaded, trained and took, by wall and CPU.
 Guarantee: model and optimizer are those of `curriculum train`, with the same weights at the beginning. The ways take
-turns, each trains a tenth further, so that whatever else the machine does slows all of them. One thread, so that CPU
-time is that of the work.
+turns, each trains a tenth further, so that whatever else the machine does slows all of them; this is done several
+times, so that the spread is known. One thread, so that CPU time is that of the work.
 
     loading     next batch of the loader, widened to int64
     cutting     the length of the step, slices, copies
@@ -24,6 +24,7 @@ from length_data import Setting
 from length_ways import Way
 from torch.nn import functional
 
+from curriculum.tokenizer_entry import TokenizerEntry
 from curriculum.training.gpt2 import adamw, gpt2
 from curriculum.training.settings import Settings
 
@@ -37,7 +38,8 @@ def trainer_settings(setting: Setting) -> Settings:
 
 def small_gpt2(setting: Setting, vocab_size: int) -> torch.nn.Module:
     """The model of the reference trainer, always with the same weights."""
-    return gpt2(trainer_settings(setting), vocab_size=vocab_size, max_seq_len=setting.max_length)
+    tokenizer = TokenizerEntry(vocab_size=vocab_size, bos_id=None, eos_id=0, sha256="")  # only the size matters here
+    return gpt2(trainer_settings(setting), tokenizer, max_seq_len=setting.max_length)
 
 
 def loss_of(model: Any, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import curriculum
 from gpt2 import gpt2_tokenizer_json
 
 ROOT = Path(__file__).parents[1]
@@ -118,8 +119,15 @@ def test_run_time_curricula_are_measured(folder: Path, monkeypatch: pytest.Monke
     for name in ("compiled, truncate", "compiled, segment"):
         assert ways[name]["loaded_tokens"] == ways[name]["trained_tokens"] == 496, name
     assert ways["Composer-style, segment"]["loaded_tokens"] < 640, "it cuts off the rest of a batch, no more"
+    for name in ("2", "segment", "full"):
+        assert curriculum.open(folder / name).plan.total_tokens >= 496, f"{name} ends before its run does"
+    shards = curriculum.open(folder / "truncate").manifest.phases
+    assert ways["compiled, truncate"]["shard_bytes_read"] == sum(s.num_bytes for phase in shards for s in phase.shards)
+    full = curriculum.open(folder / "full").manifest.phases[0].shards[0]
+    assert ways["DeepSpeed-style"]["shard_bytes_read"] == round(full.num_bytes * 20 / full.num_rows), "20 rows"
+    assert len(ways["DeepSpeed-style"]["cpu_seconds_of_rounds"]) == 2
     same = {name: case["same"] for name, case in resumed.items() if name != "stopped_after"}
-    assert same.pop("DeepSpeed legacy, as it is") == 0
+    assert same.pop("DeepSpeed-style, the loader begins anew") == 0
     assert set(same.values()) == {5}
     assert "| gpt2-1.5b | 1.567 |" in runtime_report.tables(measured)
 

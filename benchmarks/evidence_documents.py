@@ -1,6 +1,6 @@
 """How good are the final models of docs/evidence.md? On documents that none of the runs has read.
 
-    python benchmarks/evidence_documents.py FOLDER                   of evidence.py: 1,000 documents, 8 minutes
+    python benchmarks/evidence_documents.py FOLDER                   of evidence.py: 1,000 documents, 20 CPU minutes
     python benchmarks/evidence_documents.py FOLDER --documents 100 --json
 
 In:  the folder of `evidence.py`: the datasets, their token store, and the models of the finished runs.

@@ -192,7 +192,7 @@ class Sleeping(StorePlace):
             os.kill(os.getpid(), signal.SIGSTOP)
         super().send(names, folder, advance)
 
-lease.PACE = lease.Pace(renew=0.5, watch=1.5, settle=0.05)
+lease.PACE = lease.Pace(renew=1.2, watch=1.5, settle=0.05)  # seldom stopped while it writes its lease
 place = Sleeping(sys.argv[2], storage_options(json.loads(sys.argv[3])))
 try:
     push(Path(sys.argv[1]), place, overwrite=True)

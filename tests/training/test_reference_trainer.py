@@ -378,10 +378,14 @@ def test_a_run_keeps_to_its_folder(settings: Settings, dataset: Path, tmp_path: 
     with pytest.raises(CurriculumError, match=r"cannot be written \(File exists\); give another --out\."):
         train(replace(settings, out=str(tmp_path / "file")))
     precious = tmp_path / "precious.json"
-    precious.write_text('{"my": "precious"}')
-    with pytest.raises(DataError, match="ends with what no log ends with"):
-        train(replace(settings, log=str(precious)))
-    assert precious.read_text() == '{"my": "precious"}'
+    for content, sentence in (
+        ('{"my": "precious"}', r"precious\.json, line 1: there is no step in it"),
+        ('{"my": "pre', "ends with what no log ends with"),
+    ):
+        precious.write_text(content)
+        with pytest.raises(DataError, match=sentence):
+            train(replace(settings, log=str(precious)))
+        assert precious.read_text() == content
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,10 @@ In:  a place in a store.   Out: the place is ours until the block ends, or an er
 Guarantee: no clocks of two machines are compared and no conditional write is needed. A newcomer who finds a lease
 watches whether its counter moves: if it does, he is refused, if it stands still, he takes over. An owner who finds
 another's name in the lease stops, and commits nothing; one who could not renew for so long that another may have
-taken over, because the machine slept, looks before it writes anything. Two who begin at the same instant both look
-again a little later: at most one of them finds its own name. What was on its way when a machine fell asleep may still
-arrive: no store takes that back.
+taken over, because the machine slept, looks before it writes anything; if it slept in the middle of a renewal, which
+may have replaced the lease of another, it stops. Two who begin at the same instant both look again a little later: at
+most one of them finds its own name. What was on its way when a machine fell asleep may still arrive: no store takes
+that back.
 
     {"count": 41, "host": "node3", "owner": "9f0c...", "pid": 4711}       41, 42, ...: alive
 
@@ -90,12 +91,21 @@ class _Held:
     renewed: float
     """when the last renewal that succeeded began: nobody takes over within `watch` seconds of it"""
     count: int = 0
+    failed: BuildError | None = None
+    """of a renewal"""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def renew(self) -> None:
+        """The caller has the lock. Once it failed it fails again, whatever the place would say then."""
+        if self.failed is not None:
+            raise self.failed
         began = self.pace.clock()
         self.count += 1
-        renew(self.place, self.owner, self.count, self.pace)
+        try:
+            renew(self.place, self.owner, self.count, self.pace)
+        except BuildError as error:
+            self.failed = error
+            raise
         self.renewed = began
 
     def is_doubtful(self) -> bool:
@@ -154,8 +164,14 @@ def acquire(place: Place, pace: Pace) -> str:
     found = _read(place, FIRST_CONTACT)
     if found is not None and not _is_dead(found):
         _watch(place, found, pace)
+    looked = pace.clock()
+    now = _read(place, PATIENT)
+    if now is not None and now != found:
+        raise _held_by(place, now)
     owner = secrets.token_hex(16)
     place.write_small(LEASE_NAME, _lease(owner, 0), FIRST_CONTACT)
+    if pace.clock() - looked > pace.settle:  # another may have come first: until it has found our name and stopped
+        pace.sleep(pace.renew)
     pace.sleep(pace.settle)
     now = _read(place, PATIENT)
     if now is None or now.get("owner") != owner:
@@ -189,6 +205,8 @@ def renew(place: Place, owner: str, count: int, pace: Pace = PACE) -> None:
         if found is None or found.get("owner") != owner:
             raise _taken_by(place, found)
     place.write_small(LEASE_NAME, _lease(owner, count), PATIENT)
+    if pace.clock() - asked > pace.watch:  # what it replaced may have been the lease of another
+        raise _taken_by(place, None)
 
 
 def _release(held: _Held, patience: Patience) -> None:

@@ -16,23 +16,7 @@ from pipeline.files.failures import passes
 from pipeline.files.lease import LEASE_NAME, Pace, acquire, leased, renew, require_held
 from pipeline.files.retries import Patience, persist
 from pipeline.files.storage_options import parse_storage_options
-
-
-class Time:
-    """A clock that only sleeping moves; `then` is called at each sleep."""
-
-    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
-        self.now = 0.0
-        self.pauses: list[float] = []
-        self._then = then
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        self.now += seconds
-        self._then()
+from still_clock import StillClock
 
 
 def answered(code: str, status: int, kind: type[Exception] = OSError) -> Exception:
@@ -60,7 +44,7 @@ def failing(*errors: Exception) -> Callable[[], str]:
 def test_throttling_and_dropped_connections_are_waited_for_with_growing_pauses() -> None:
     """Pauses double and are shortened by at most a half: workers do not come back all at once."""
     errors = [answered("SlowDown", 503), ConnectionResetError("reset"), TimeoutError(), answered("InternalError", 500)]
-    time = Time()
+    time = StillClock()
     patience = Patience(seconds=60, clock=time.clock, sleep=time.sleep)
     assert persist(failing(*errors, *errors, *errors), "s3://b/x", "read", patience=patience) == "done"
     longest = [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10, 10, 10, 10]
@@ -69,7 +53,7 @@ def test_throttling_and_dropped_connections_are_waited_for_with_growing_pauses()
 
 
 def test_a_store_that_does_not_recover_ends_the_build_after_its_patience() -> None:
-    time = Time()
+    time = StillClock()
     patience = Patience(seconds=60, clock=time.clock, sleep=time.sleep)
     with pytest.raises(BuildError, match=r"^s3://b/x: cannot be written: tried for (6\d|70) s, .*ConnectionResetError"):
         persist(failing(*[ConnectionResetError("reset")] * 99), "s3://b/x", "written", patience=patience)
@@ -93,7 +77,7 @@ FINAL = [
 
 @pytest.mark.parametrize(("error", "sentence"), FINAL)
 def test_what_cannot_pass_is_said_at_once(error: Exception, sentence: str) -> None:
-    time = Time()
+    time = StillClock()
     patience = Patience(seconds=60, clock=time.clock, sleep=time.sleep)
     with pytest.raises(BuildError, match=sentence):
         persist(failing(error), "s3://b/x", "written", patience=patience)
@@ -136,22 +120,18 @@ class Place:
         self.objects[LEASE_NAME] = orjson.dumps({**found, "count": found["count"] + 1})
 
 
-def pace(time: Time) -> Pace:
-    return Pace(clock=time.clock, sleep=time.sleep)
-
-
 def test_a_lease_whose_counter_moves_is_respected() -> None:
     place = Place(owner="other", count=7, host="node3", pid=4711)
-    time = Time(place.count)
+    time = StillClock(place.count)
     with pytest.raises(BuildError, match=r"s3://b/x: another build or push is writing there \(process 4711 on node3\)"):
-        acquire(place, pace(time))
+        acquire(place, time.pace())
     assert time.now == 1.0
 
 
 def test_a_lease_that_stands_still_is_taken_over_after_the_watch() -> None:
     place = Place(owner="other", count=7, host="node3", pid=4711)
-    time = Time()
-    owner = acquire(place, pace(time))
+    time = StillClock()
+    owner = acquire(place, time.pace())
     assert 30 <= time.now <= 32
     assert orjson.loads(place.objects[LEASE_NAME])["owner"] == owner
 
@@ -159,14 +139,14 @@ def test_a_lease_that_stands_still_is_taken_over_after_the_watch() -> None:
 def test_of_two_that_begin_at_once_at_most_one_holds_the_place() -> None:
     """The other writes between our write and our second look."""
     place = Place()
-    time = Time(lambda: place.write_small(LEASE_NAME, orjson.dumps({"owner": "other"}), Patience(seconds=1)))
+    time = StillClock(lambda: place.write_small(LEASE_NAME, orjson.dumps({"owner": "other"}), Patience(seconds=1)))
     with pytest.raises(BuildError, match="another build or push is writing there"):
-        acquire(place, pace(time))
+        acquire(place, time.pace())
 
 
 def test_an_owner_who_finds_another_name_stops() -> None:
     place = Place()
-    owner = acquire(place, pace(Time()))
+    owner = acquire(place, StillClock().pace())
     renew(place, owner, 1)
     assert orjson.loads(place.objects[LEASE_NAME])["count"] == 1
     place.write_small(LEASE_NAME, orjson.dumps({"owner": "other", "pid": 1, "host": "n"}), Patience(seconds=1))
@@ -178,7 +158,7 @@ def test_an_owner_who_finds_another_name_stops() -> None:
 
 def test_who_slept_while_he_asked_asks_again() -> None:
     """The answer was on its way when the machine was closed: by now another one has come, and gone."""
-    time = Time()
+    time = StillClock()
 
     class Asleep(Place):
         def read(self, name: str, patience: Patience) -> bytes | None:
@@ -189,8 +169,63 @@ def test_who_slept_while_he_asked_asks_again() -> None:
 
     place = Asleep(owner="ours", count=1)
     with pytest.raises(BuildError, match="another build or push has taken this place"):
-        renew(place, "ours", 2, pace(time))
+        renew(place, "ours", 2, time.pace())
     assert place.objects == {}
+
+
+class SlowToWrite(Place):
+    """A machine that sleeps while it writes a lease; what others do meanwhile is replaced when it wakes."""
+
+    def __init__(self, time: StillClock, seconds: float, **found: Any) -> None:
+        super().__init__(**found)
+        self.time, self.seconds = time, seconds
+
+    def write_small(self, name: str, data: bytes, patience: Patience) -> None:
+        self.time.now += self.seconds
+        super().write_small(name, data, patience)
+
+
+def test_who_slept_while_he_renewed_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another may have come and gone, and only our own name is left to be found: no later look is believed."""
+    time = StillClock()
+    place = SlowToWrite(time, 0)
+    monkeypatch.setattr(lease, "PACE", time.pace(renew=1_000))
+
+    def sleep() -> None:
+        with leased(place):
+            time.now += 31
+            place.seconds = 31
+            for _ in range(2):
+                with pytest.raises(BuildError, match=r"another build or push has taken this place \(unknown\)"):
+                    require_held(place.where)
+                place.seconds = 0
+            require_held(place.where)
+
+    with pytest.raises(BuildError, match="another build or push has taken this place"):
+        sleep()
+
+
+@pytest.mark.parametrize(("seconds", "waited"), [(0.9, 1.0), (1.1, 6.0)])
+def test_who_was_slow_to_begin_waits_until_another_would_have_stopped(seconds: float, waited: float) -> None:
+    """He may have replaced the lease of one who came between his look and his writing, and who renews every 5 s."""
+    time = StillClock()
+    acquire(SlowToWrite(time, seconds), time.pace())
+    assert sum(time.pauses) == waited
+
+
+def test_one_who_came_during_the_first_look_is_respected() -> None:
+    """The first answer can be old: connections take their time."""
+
+    class Late(Place):
+        def read(self, name: str, patience: Patience) -> bytes | None:
+            answer = super().read(name, patience)
+            self.objects[LEASE_NAME] = OTHER
+            return answer
+
+    place = Late()
+    with pytest.raises(BuildError, match=r"another build or push is writing there \(process 1 on n\)"):
+        acquire(place, StillClock().pace())
+    assert place.objects == {LEASE_NAME: OTHER}
 
 
 def test_a_build_that_lost_its_place_is_interrupted_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,8 +262,8 @@ OTHER = orjson.dumps({"owner": "other", "pid": 1, "host": "n"})
 def test_who_slept_looks_before_he_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A laptop that was closed: another one may have come, worked and gone on in the meantime."""
     place, taken = Place(), []
-    time = Time(lambda: taken and place.write_small(LEASE_NAME, taken.pop(), Patience(seconds=1)))
-    monkeypatch.setattr(lease, "PACE", Pace(renew=1_000, clock=time.clock, sleep=time.sleep))
+    time = StillClock(lambda: taken and place.write_small(LEASE_NAME, taken.pop(), Patience(seconds=1)))
+    monkeypatch.setattr(lease, "PACE", time.pace(renew=1_000))
     with leased(place):
         time.now += 29
         place.objects[LEASE_NAME], ours = OTHER, place.objects[LEASE_NAME]
@@ -255,7 +290,8 @@ def test_who_slept_looks_before_he_writes(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_lease_of_another_is_not_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """He would find none, and stop; and who ends well did not, if another holds the place by then."""
-    monkeypatch.setattr(lease, "PACE", Pace(renew=1_000, settle=0.0))
+    time = StillClock()
+    monkeypatch.setattr(lease, "PACE", time.pace(renew=1_000))
     place = Place()
 
     def lose(failure: Exception | None) -> None:

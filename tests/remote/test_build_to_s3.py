@@ -32,7 +32,7 @@ from remote.swift_server import WRITER_SECRET, SwiftServer, installed
 s3fs = pytest.importorskip("s3fs")
 INSTALLS = installed
 ROOT = Path(__file__).parents[2]
-QUICK = Pace(renew=2.0, watch=8.0, settle=0.05)
+QUICK = Pace(renew=2.0, watch=8.0, settle=0.2)
 
 
 @pytest.fixture(scope="module")

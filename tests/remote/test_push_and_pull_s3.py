@@ -25,6 +25,7 @@ from pipeline.sharing.store_place import StorePlace
 from remote.cutting_proxy import CuttingProxy
 from remote.stalling_proxy import StallingProxy
 from remote.swift_server import SwiftServer, installed
+from still_clock import StillClock
 from travels import content, pull, push, travelling
 
 s3fs = pytest.importorskip("s3fs")
@@ -41,7 +42,7 @@ def client(swift: SwiftServer) -> Any:
 
 @pytest.fixture(autouse=True)
 def quick_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "PACE", Pace(settle=0.05))
+    monkeypatch.setattr(lease, "PACE", StillClock().pace())
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ def test_a_wrong_secret_and_a_missing_bucket(tiny: Path, place: StorePlace, swif
 
 
 SLEEPING = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 from pathlib import Path
 import pipeline.files.lease as lease
 from pipeline.files.storage_options import storage_options
@@ -192,7 +193,10 @@ class Sleeping(StorePlace):
             os.kill(os.getpid(), signal.SIGSTOP)
         super().send(names, folder, advance)
 
-lease.PACE = lease.Pace(renew=1.2, watch=1.5, settle=0.05)  # seldom stopped while it writes its lease
+def clock():
+    return time.monotonic() + (3600 if Path(sys.argv[5]).exists() else 0)
+
+lease.PACE = lease.Pace(renew=0.01, settle=0.05, clock=clock)  # it will be stopped while it renews its lease
 place = Sleeping(sys.argv[2], storage_options(json.loads(sys.argv[3])))
 try:
     push(Path(sys.argv[1]), place, overwrite=True)
@@ -208,17 +212,18 @@ def test_a_push_that_slept_and_was_overtaken(
     place: StorePlace,
     client: Any,
     swift: SwiftServer,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     before: str,
 ) -> None:
     """A laptop that was closed in the middle: what another one has pushed meanwhile is not touched any more."""
-    monkeypatch.setattr(lease, "PACE", Pace(renew=0.5, watch=1.5, settle=0.05))
-    command = [sys.executable, "-c", SLEEPING, str(other), place.where, json.dumps(swift.options), before]
+    morning = tmp_path / "morning"
+    command = [sys.executable, "-c", SLEEPING, str(other), place.where, json.dumps(swift.options), before, str(morning)]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
         push(tiny, place, overwrite=True)
+        morning.touch()
     finally:
         child.send_signal(signal.SIGCONT)
     _, err = child.communicate(timeout=60)

@@ -21,6 +21,7 @@ from curriculum.errors import BuildError, DataError
 from pipeline.files.lease import LEASE_NAME, Pace
 from pipeline.sharing.hub_address import hub_address
 from pipeline.sharing.hub_bucket import HubBucket
+from still_clock import StillClock
 from travels import content, flip, pull, push, travelling
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -94,7 +95,7 @@ def missing() -> Exception:
 
 @pytest.fixture(autouse=True)
 def quick_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "PACE", Pace(settle=0.0))
+    monkeypatch.setattr(lease, "PACE", StillClock().pace())
 
 
 @pytest.fixture
@@ -169,11 +170,13 @@ def test_a_bucket_is_held_by_who_pushes_to_it(
             push(other, place(pushing=True), overwrite=True)
     assert content(tmp_path) == travelling(tiny)
     before = dict(hub.objects)
-    monkeypatch.setattr(lease, "PACE", Pace(renew=1_000, watch=0.0, settle=0.0))
+    clock = StillClock()
+    monkeypatch.setattr(lease, "PACE", clock.pace(renew=1_000))
 
     def lose(then: Callable[[], object]) -> None:
         with there.held():
             hub.batch_bucket_files("org/bucket", add=[(b'{"owner": "other"}', f"a/{LEASE_NAME}")])
+            clock.now += 31
             then()
 
     for change in (lambda: there.send(["README.md"], other, lambda _: None), lambda: there.remove(["manifest.json"])):

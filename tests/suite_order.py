@@ -24,6 +24,7 @@ TOGETHER = {
     ),
     **dict.fromkeys(("test_remote_hub.py", "test_hub_corpus.py", "test_hub_tokenizer.py"), "hub"),
     **dict.fromkeys(("test_push_to_hub.py", "test_pull_from_hub.py"), "hub"),
+    **dict.fromkeys(("test_reference_trainer.py", "test_trainer_failures.py", "test_trainer_refusals.py"), "trainer"),
     **dict.fromkeys(("test_page_browser.py", "test_page_file.py"), "page"),
     **dict.fromkeys(("test_docs.py", "test_zoo.py"), "default corpus"),
     **dict.fromkeys(("test_faults.py", "test_signals.py"), "slow corpus"),
@@ -52,7 +53,7 @@ LONG = (
     "test_adapter_accelerate.py",
     "test_export.py",
     "test_export_peers.py",
-    "test_reference_trainer.py",
+    "trainer",
 )
 """Groups of more than ten seconds, the longest first."""
 

@@ -3,97 +3,27 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from click.testing import CliRunner
 
-from curriculum.errors import BuildError, ConfigError, DataError
+from curriculum.errors import BuildError, ConfigError
 from pipeline.build import build, prepare_plan
-from pipeline.cli import main
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 from pipeline.report_tune import tune_report
-from pipeline.tuning import Candidate, Evaluation, Prober, ProbeRun, tune
-from pipeline.tuning.result import TuneResult
+from pipeline.tuning import Candidate, ProbeRun
 from pipeline.tuning.search import NoDuration, NoStart
-
-WARMUP = 10
-"""LR warmup: the very beginning is steps 0 to 9, a probe 30 steps, durations are 30, 40, 50 ..."""
+from tune_world import Tune, World, tuned_with
 
 
-class World:
-    """A prober: starts below `smallest` fluctuate at step 5, warmups above `longest` at step 25."""
-
-    every = 2
-
-    def __init__(self, smallest: int, longest: float, *, dies_at: int | None = None, spike: float = 999.0) -> None:
-        self.smallest, self.longest, self.dies_at, self.spike = smallest, longest, dies_at, spike
-        self.probed: list[Candidate] = []
-
-    def __call__(self, candidate: Candidate, num_steps: int, stop_now: Callable[[Evaluation], bool], /) -> ProbeRun:
-        if len(self.probed) + 1 == self.dies_at:
-            raise KeyboardInterrupt
-        self.probed.append(candidate)
-        bad = (
-            5 if candidate.start_length < self.smallest else 25 if candidate.length_warmup_steps > self.longest else -1
-        )
-        evaluations: list[Evaluation] = []
-        for step in range(1, num_steps, self.every):
-            evaluations.append(Evaluation(step=step, perplexity=self.spike if step == bad else 100 - step))
-            if stop_now(evaluations[-1]):
-                break
-        trained = evaluations[-1].step + 1
-        return ProbeRun(
-            evaluations=tuple(evaluations),
-            num_tokens=trained * candidate.start_length,
-            num_steps=trained,
-            stopped_early=trained < num_steps,
-            seconds=1.0,
-        )
-
-
-Tune = Callable[..., TuneResult]
-
-
-def tuned_with(options: dict[str, Any], prober: Prober, out: Path, **settings: Any) -> TuneResult:
-    """Validated every 2 steps; 20 times in 10 steps is not possible."""
-    return tune(options, **{"lr_warmup_steps": WARMUP, "validations": 5, "prober": prober, "out": out, **settings})
-
-
-@pytest.fixture(scope="module")
-def options(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Of a build of the small corpus, with starts 8, 16, 32 and 400 steps."""
-    store = tmp_path_factory.mktemp("tune") / "store"
-    own = {"tokenizer": "bytes", "max_length": 64, "batch_rows": 8, "steps": 400, "validation_tokens": 6_000}
-    return {"corpus": (str(corpus),), "store": str(store), "workers": 1, **own}
-
-
-@pytest.fixture(autouse=True)
-def quick_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture takes half a second; one test looks at a real one."""
-    if "known_answer" not in request.node.name:
-        monkeypatch.setattr("pipeline.tuning.draw_tune.draw_tune", lambda result: "<svg/>")
-
-
-@pytest.fixture
-def run(options: dict[str, Any], tmp_path: Path) -> Tune:
-    def tuned(prober: Prober, **settings: Any) -> TuneResult:
-        return tuned_with(options, prober, tmp_path / "tune", **settings)
-
-    return tuned
-
-
-def test_the_known_answer_is_found_and_what_it_cost_is_said(run: Tune, tmp_path: Path) -> None:
-    """As people see it: the table, the answer, its share of the training, the command that builds it."""
+def test_the_known_answer_is_found_and_what_it_cost_is_said(options: dict[str, Any], tmp_path: Path) -> None:
+    """As people see it: the table, the answer, its share of the training, how to build it; with a real picture."""
     world = World(16, 95)
-    result = run(world)
+    result = tuned_with(options, world, tmp_path / "tune")
     assert result.found == Candidate(start_length=16, length_warmup_steps=90)
     assert [(one.start_length, one.length_warmup_steps) for one in world.probed] == [
         (8, 30),
@@ -134,69 +64,6 @@ def test_the_toml_builds_what_was_tuned(run: Tune, tmp_path: Path) -> None:
     assert built.manifest.plan == result.full_plan
     assert dict(built.manifest.plan.schedule)["length_warmup_steps"] == 30
     assert built.manifest.validation is not None
-
-
-def test_killed_at_any_probe_the_same_call_goes_on_and_trains_none_twice(run: Tune, tmp_path: Path) -> None:
-    """A tune of days loses the probe it was at."""
-    whole = run(World(16, 95))
-    for dies_at in range(1, len(whole.probes) + 1):
-        first, second = World(16, 95, dies_at=dies_at), World(16, 95)
-        with pytest.raises(KeyboardInterrupt):
-            run(first, overwrite=True)
-        result = run(second, overwrite=dies_at == 1)  # nothing was saved over what was there
-        assert [*first.probed, *second.probed] == [probe.candidate for probe in whole.probes]
-        assert result == whole
-    finished = World(16, 95)
-    assert run(finished) == whole
-    assert finished.probed == []
-    (tmp_path / "tune" / "tune.svg").unlink()
-    assert run(finished).plot == tmp_path / "tune" / "tune.svg"
-
-
-def test_other_options_are_refused_and_change_nothing(run: Tune, options: dict[str, Any], tmp_path: Path) -> None:
-    """Also those of the build, the prober, and the corpus; how many work at it is no other option."""
-    before = run(World(8, inf))
-    state = (tmp_path / "tune" / "tune.json").read_bytes()
-    with pytest.raises(BuildError, match=r"fluctuation was 1\.3, now 1\.5"):
-        run(World(8, inf), fluctuation=1.5)
-    with pytest.raises(BuildError, match=r"trains was 'prober World', now 'prober .*lambda"):
-        run(lambda candidate, num_steps, stop_now: World(8, inf)(candidate, num_steps, stop_now))
-    for other, sentence in (
-        ({"steps": 410}, "steps was 400, now 410"),
-        ({"validation_tokens": 5_000}, "6000, now 5000"),
-    ):
-        with pytest.raises(BuildError, match=sentence):
-            tuned_with({**options, **other}, World(8, inf), tmp_path / "tune")
-    assert (tmp_path / "tune" / "tune.json").read_bytes() == state
-    again = tuned_with({**options, "out": "d"}, World(8, inf), tmp_path / "tune", params=10**8)
-    assert again.probes == before.probes
-
-
-def test_other_bounds_go_on_with_the_probes_and_count_those_that_are_of_no_more_use(run: Tune, tmp_path: Path) -> None:
-    """The answer recommends wider bounds, a finer resolution and other starts; nothing is trained again for them."""
-    first = run(World(16, 95), most_length_warmup_steps=70)
-    assert first.found == Candidate(start_length=16, length_warmup_steps=70)
-    wider = World(16, 95)
-    result = run(wider)
-    assert result.found == Candidate(start_length=16, length_warmup_steps=90)
-    assert min(one.length_warmup_steps for one in wider.probed) > 70
-    finer = World(16, 95)
-    assert run(finer, resolution_steps=2).found == Candidate(start_length=16, length_warmup_steps=94)
-    assert {one.length_warmup_steps for one in finer.probed} == {94, 96}
-    none = World(16, 95)
-    bounded = run(none, most_length_warmup_steps=70)
-    assert none.probed == []
-    assert bounded.probes == first.probes
-    assert [one.candidate for one in bounded.other_probes] == [*wider.probed, *finer.probed]
-    assert bounded.probe_tokens == sum(one.run.num_tokens for one in (*bounded.probes, *bounded.other_probes))
-    table = tune_report(bounded).splitlines()
-    assert table[len(first.probes) + 1] == "Trained for other bounds, and of no use for these:"
-    assert table[len(first.probes) + 2].startswith(f"{len(first.probes) + 1:<3}    16")
-    assert len(bounded.to_json()["other_probes"]) == len(bounded.other_probes)
-    for _ in range(2):  # the second time no probe is trained
-        assert run(World(16, 95)).config is not None
-        assert run(World(16, 40), least_length_warmup_steps=55).config is None
-        assert not (tmp_path / "tune" / "tuned.toml").exists(), "the answer of the bounds before"
 
 
 def test_trainings_of_unlike_numbers_of_tokens_are_compared_only_with_a_warning(
@@ -291,26 +158,6 @@ def test_without_matplotlib_the_rest_is_there(run: Tune, monkeypatch: pytest.Mon
     assert result.config is not None
 
 
-def test_a_probe_that_cannot_be_judged_ends_in_a_sentence_and_costs_no_other(run: Tune, tmp_path: Path) -> None:
-    """It names the probe; the ones before it are on the disk."""
-
-    class Rare(World):
-        def __call__(self, candidate: Candidate, num_steps: int, stop_now: Callable[[Evaluation], bool], /) -> ProbeRun:
-            self.every = 5 if len(self.probed) == 2 else 2
-            return super().__call__(candidate, num_steps, stop_now)
-
-    Rare.__qualname__ = "World"
-    with pytest.raises(BuildError) as refused:
-        run(Rare(16, 95))
-    assert str(refused.value).startswith(
-        "probe 3 of at most 8, start 16, warmup 180 steps, cannot be judged: steps 2 to 5 "
-    )
-    assert "--validate-every 2" in str(refused.value)
-    going_on = World(16, 95)
-    assert run(going_on).found == Candidate(start_length=16, length_warmup_steps=90)
-    assert len(going_on.probed) == 5
-
-
 @pytest.mark.parametrize(
     ("returned", "sentence"),
     [
@@ -322,25 +169,6 @@ def test_a_prober_that_returns_something_else_is_told_so(run: Tune, returned: Pr
     """The first mistake of who writes one: to forget the `return`."""
     with pytest.raises(BuildError, match=sentence):
         run(lambda candidate, num_steps, stop_now: returned)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda evaluations: evaluations[:2],
-        lambda evaluations: evaluations[::-1],
-        lambda evaluations: [[1, 0.5], *evaluations[1:]],
-    ],
-)
-def test_a_state_that_cannot_be_judged_is_named(run: Tune, tmp_path: Path, damage: Callable[[Any], Any]) -> None:
-    """Not the train command, which is not to blame: somebody has changed the file."""
-    run(World(8, inf))
-    path = tmp_path / "tune" / "tune.json"
-    state = json.loads(path.read_text())
-    state["probes"][0]["evaluations"] = damage(state["probes"][0]["evaluations"])
-    path.write_text(json.dumps(state))
-    with pytest.raises(DataError, match=r"tune\.json: the probe of start 8, warmup 30 steps cannot be judged.*--over"):
-        run(World(8, inf))
 
 
 def test_the_command_that_builds_can_be_pasted(run: Tune) -> None:
@@ -376,57 +204,3 @@ def test_what_cannot_be_tuned_is_refused_before_the_first_probe(
     own = {name: Decimal(value) if name == "frac" else value for name, value in said.items()}
     with pytest.raises(ConfigError, match=sentence):
         tuned_with({**options, **own}, World(8, 99), tmp_path / "t", **settings)
-
-
-TRAINER = """
-import json, sys
-import curriculum
-
-data, log = sys.argv[1], sys.argv[3]
-steps, warmup, decay, every = map(int, (sys.argv[2], *sys.argv[4:]))
-assert warmup == 10 and decay > 50_000
-reader = curriculum.open(data)
-lengths = [reader[step].seq_len for step in range(steps)]
-with open(log, "w") as file:
-    for step in range(every - 1, steps, every):
-        loss = 5 - step / 50
-        loss += (lengths[0] < 16 and step == 5) or (lengths[-1] < 32 and step == 25)
-        print(json.dumps({"step": step, "validation_loss": loss}), file=file, flush=True)
-"""
-"""Fluctuates from a start of 8, and where step 29 is shorter than 32 tokens."""
-
-
-def test_the_command_tunes_with_a_train_command(options: dict[str, Any], tmp_path: Path) -> None:
-    """From the corpus to the TOML, with datasets cut for each probe: the answer follows from their lengths."""
-    (tmp_path / "train.py").write_text(TRAINER)
-    placeholders = "{dataset} {steps} {log} {lr_warmup_steps} {decay_tokens} {validate_every}"
-    train = f"{shlex.quote(sys.executable)} {tmp_path}/train.py {placeholders}"
-    flags = [
-        word
-        for name in ("tokenizer", "max_length", "batch_rows", "steps", "validation_tokens", "store", "workers")
-        for word in (f"--{name.replace('_', '-')}", str(options[name]))
-    ]
-    tuning = ["--train-cmd", train, "--lr-warmup-steps", "10", "--out", str(tmp_path / "tune")]
-    tuning += ["--resolution-steps", "30", "--most-length-warmup-steps", "120", "--validations", "5"]
-    result = CliRunner().invoke(main, ["tune", *options["corpus"], *flags, *tuning, "--json"])
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert (found["start_length"], found["length_warmup_steps"], found["fluctuates_with"]) == (16, 90, 120)
-    assert "at most 5 probes of 30 steps, validated at least every 2." in result.stderr
-    assert "With --steps 400 a longer warmup is a shorter training: from a start of 8," in result.stderr
-    assert 0 < found["cost_share"] < 0.5
-    assert found["config"] == str(tmp_path / "tune" / "tuned.toml")
-    assert not list((tmp_path / "tune").rglob("*.arrow")), "datasets of probes are gone"
-
-
-def test_the_command_exits_with_1_where_nothing_works(
-    run: Tune, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For scripts; people get the table and the sentence all the same."""
-    nothing = run(World(999, inf))
-    monkeypatch.setattr("pipeline.tuning.tuner.run_tune", lambda request, progress: nothing)
-    train = f"{shlex.quote(sys.executable)} x.py {{dataset}} {{steps}} {{log}}"
-    words = ["tune", *options["corpus"], "--train-cmd", train, "--lr-warmup-steps", "10", "--out", str(tmp_path / "t")]
-    result = CliRunner().invoke(main, words)
-    assert result.exit_code == 1
-    assert result.stdout == tune_report(nothing) + "\n"

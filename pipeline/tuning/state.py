@@ -30,7 +30,7 @@ STATE_NAME = "tune.json"
 ASIDE = ".tune-aside"
 FORMAT, VERSION = "curriculum-tune", 1
 LARGEST = sys.float_info.max
-SPECIAL = {"NaN": math.nan, "Infinity": math.inf}
+SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 WRITTEN = {repr(value): name for name, value in SPECIAL.items()}
 """JSON has no such numbers."""
 SHOWN_CHARS = 300
@@ -101,11 +101,11 @@ def _to_json(probe: FinishedProbe) -> dict[str, Any]:
     return {
         "start_length": probe.candidate.start_length,
         "length_warmup_steps": probe.candidate.length_warmup_steps,
-        "num_steps": int(run.num_steps),  # people's own probers may count with numpy
-        "num_tokens": int(run.num_tokens),
-        "stopped_early": bool(run.stopped_early),
-        "seconds": float(run.seconds),
-        "evaluations": [[int(one.step), _written(float(one.perplexity))] for one in run.evaluations],
+        "num_steps": run.num_steps,
+        "num_tokens": run.num_tokens,
+        "stopped_early": run.stopped_early,
+        "seconds": run.seconds,
+        "evaluations": [[one.step, _written(one.perplexity)] for one in run.evaluations],
     }
 
 

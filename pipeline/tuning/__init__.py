@@ -59,7 +59,7 @@ def tune(
             these parameters, and more of the placeholders of a command where it names them, at the top of a module;
             either is run in a process of its own.
         prober: instead of `train`: called in this process, as `pipeline.tuning.candidate.Prober` says.
-        overwrite: begin anew in a folder that holds another tune.
+        overwrite: begin anew: finished probes in the folder are dropped, also those of the same tune.
         limits: how long a probe may take.
         progress: where it is shown; nowhere unless given.
         settings: `fluctuation`, `beginning_steps`, `probe_steps`, `validations`, `least_length_warmup_steps`,

@@ -15,14 +15,15 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curriculum.errors import BuildError, DataError
+from curriculum.errors import BuildError, CurriculumError, DataError
 from curriculum.json_object import JsonObject
 from curriculum.printable import shown
+from pipeline.counted import counted
 from pipeline.publish import Aside, remove
 from pipeline.tuning.candidate import Candidate, Evaluation, ProbeRun
 
@@ -45,13 +46,16 @@ class FinishedProbe:
     run: ProbeRun
 
 
-def open_state(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> tuple[FinishedProbe, ...]:
+def open_state(
+    folder: Path, request: Mapping[str, Any], *, overwrite: bool, say: Callable[[str], None]
+) -> tuple[FinishedProbe, ...]:
     """The finished probes of an earlier run of the same tune.
 
     Args:
         folder: of the tune.
         request: what it is asked for, as plain JSON values.
-        overwrite: drop what another tune has left.
+        overwrite: drop what a tune has left, the same or another.
+        say: where it is said how many probes that are.
 
     Raises:
         BuildError: the folder holds the probes of another tune, or the state cannot be read or written there.
@@ -61,7 +65,10 @@ def open_state(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> 
     path = folder / STATE_NAME
     if path.exists() and not path.is_file():
         raise BuildError(f"{path}: is no file, and a tune keeps its state there. Remove it, or give another --out.")
-    if overwrite or not path.exists():
+    if not path.exists():
+        return ()
+    if overwrite:
+        _say_what_is_dropped(path, say)
         return ()
     before, probes = _read(path)
     now = json.loads(json.dumps(request))
@@ -73,6 +80,18 @@ def open_state(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> 
             f"Repeat its options to continue it, give --overwrite to begin anew, or another --out."
         )
     return probes
+
+
+def _say_what_is_dropped(path: Path, say: Callable[[str], None]) -> None:
+    try:
+        num_probes = len(_read(path)[1])
+    except CurriculumError:
+        return  # it cannot be read, which is a reason to begin anew
+    if num_probes:
+        say(
+            f"{path.parent}: --overwrite drops {counted(num_probes, 'finished probe')} as soon as a new one is "
+            f"finished. Leave it out to go on with this tune where it is interrupted."
+        )
 
 
 def save_state(folder: Path, request: Mapping[str, Any], probes: Sequence[FinishedProbe]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from curriculum.errors import BuildError
 from pipeline.build_identity import build_identity
+from pipeline.counted import counted
 from pipeline.lock import locked
 from pipeline.options import Options
 from pipeline.progress import Progress
@@ -63,9 +64,17 @@ def run_tune(request: TuneRequest, progress: Progress) -> TuneResult:
     with locked(request.folder, others="--out"):
         space, corpus = search_space(options, request.settings, starts, progress)
         asked = _asked(request, options, corpus)
-        finished = open_state(request.folder, asked, overwrite=request.overwrite)
+        finished = open_state(request.folder, asked, overwrite=request.overwrite, say=progress.say)
         probes = {one.candidate: _judged_again(one, rule, request.folder / STATE_NAME) for one in finished}
-        answer = _search(request, asked, space, probes, prober, progress)
+        try:
+            answer = _search(request, asked, space, probes, prober, progress)
+        except BaseException:
+            if request.overwrite and probes:
+                progress.say(
+                    f"{request.folder}: has {counted(len(probes), 'finished probe')} of this tune, which --overwrite "
+                    f"would drop: leave it out to go on."
+                )
+            raise
         used = gone_by(space, _verdicts(probes))
         result = TuneResult(
             folder=request.folder,

@@ -82,5 +82,5 @@ def test_every_run_that_can_be_made_can_be_saved(tmp_path: Path) -> None:
     evaluations = tuple(Evaluation(step=2**63 - 9 + i, perplexity=value) for i, value in enumerate(seen))
     run = ProbeRun(evaluations=evaluations, num_tokens=2**63 - 1, num_steps=0, stopped_early=True, seconds=2.0**62)
     save_state(tmp_path, {}, [FinishedProbe(candidate=Candidate(start_length=8, length_warmup_steps=1), run=run)])
-    (before,) = open_state(tmp_path, {}, overwrite=False)
+    (before,) = open_state(tmp_path, {}, overwrite=False, say=print)
     assert repr(before.run) == repr(run)

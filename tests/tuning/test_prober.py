@@ -9,6 +9,7 @@ import threading
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,3 +155,14 @@ def test_a_folder_in_the_corpus_is_refused(prober: DatasetProber, corpus: Path, 
     assert replace(prober, options=options).options is options
     with pytest.raises(ConfigError, match="lies in the corpus"):
         replace(prober, options=options, folder=corpus / "sub" / "tune")
+
+
+@pytest.mark.parametrize("seconds", [0, -5, math.nan, "9", None])
+def test_limits_that_are_no_time_are_refused(seconds: Any) -> None:
+    """Before a corpus is tokenized, not after it, by a probe that took longer than -5 seconds."""
+    with pytest.raises(ConfigError, match=r"stall_seconds is .* \(--stall-timeout\); give a number of seconds above 0"):
+        Limits(stall_seconds=seconds)
+    if seconds is not None:
+        with pytest.raises(ConfigError, match=r"total_seconds is .* \(--probe-timeout\)"):
+            Limits(total_seconds=seconds)
+    assert Limits(stall_seconds=math.inf, total_seconds=None).stall_seconds == math.inf

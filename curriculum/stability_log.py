@@ -37,9 +37,10 @@ from time import monotonic
 
 from curriculum.errors import ConfigError, DataError
 from curriculum.loss_ratio import LossRatio
-from curriculum.stability_records import Record, is_object, parse_record, parse_records, read_log
+from curriculum.stability_line import Record, is_object
+from curriculum.stability_records import parse_records, read_log
 
-__all__ = ["Record", "StabilityLog", "parse_record", "read_log"]
+__all__ = ["Record", "StabilityLog", "read_log"]
 
 _BEGINNING = b'{"step": '
 

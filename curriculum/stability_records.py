@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
+from codecs import BOM_UTF8
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,8 +106,9 @@ def parse_records(content: bytes, where: str) -> Records:
         DataError: as `read_log`.
     """
     found = Records()
-    *lines, rest = content.split(b"\n")
-    if is_object(rest):
+    # Zeros: some file systems, after a power cut.
+    *lines, rest = content.removeprefix(BOM_UTF8).rstrip(b"\0").split(b"\n")
+    if is_object(rest) or not rest.startswith(b"{"):
         lines.append(rest)
     for number, line in enumerate(lines, 1):
         if line.strip():

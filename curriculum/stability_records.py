@@ -119,8 +119,8 @@ def parse_records(content: bytes, where: str) -> Records:
         DataError: as `read_log`.
     """
     found = Records()
-    whole = content.removeprefix(BOM_UTF8).rstrip(b"\0")  # zeros: some file systems, after a power cut
-    *lines, rest = whole.split(b"\n")
+    # Zeros: some file systems, after a power cut.
+    *lines, rest = content.removeprefix(BOM_UTF8).rstrip(b"\0").split(b"\n")
     if is_object(rest) or not rest.startswith(b"{"):
         lines.append(rest)
     for number, line in enumerate(lines, 1):

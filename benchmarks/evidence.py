@@ -18,6 +18,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -31,6 +32,8 @@ from evidence_matrix import SCALES, Run, runs  # noqa: E402
 
 from curriculum.stability_log import read_log  # noqa: E402
 
+STORE = threading.Lock()
+"""Builds hold the token store that all of them share; the next would be refused, so it waits."""
 CURRICULUM = [sys.executable, "-c", "from pipeline.cli import main; main(prog_name='curriculum')"]
 
 
@@ -41,7 +44,6 @@ def main() -> None:
     parser.add_argument("--scale", choices=sorted(SCALES), default="cpu")
     parser.add_argument("--tokens", type=int, help="trained tokens of a run  [default: 1.5 M; gpt2: 10 G]")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--control", action="store_true", help="also the baseline with a long warm-up of the rate")
     parser.add_argument("--at-once", type=int, default=1, help="runs at a time")
     parser.add_argument(
         "--corpus", action="append", help="your own text, as `curriculum build` takes it; again for more"
@@ -53,7 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
     scale = SCALES[arguments.scale]
     scale = replace(scale, tokens=arguments.tokens or scale.tokens)
-    matrix = runs(scale, arguments.seeds, control=arguments.control)
+    matrix = runs(scale, arguments.seeds)
     folder = arguments.folder.resolve()
     if not arguments.report:
         train_all(matrix, folder, arguments.corpus or own_corpus(folder), arguments.epochs, arguments.at_once)
@@ -128,7 +130,8 @@ def train(run: Run, folder: Path, paths: list[str], epochs: int) -> None:
         refuse_other(run, folder)
         return
     say(f"{run.name} ...")
-    execute(run.build(folder, paths, epochs), out)
+    with STORE:
+        execute(run.build(folder, paths, epochs), out)
     resumed = (out / "stability.jsonl").exists()
     seconds, cpu_seconds = execute(run.train(folder), out, or_diverged=True)
     seconds_known = None if resumed else round(cpu_seconds, 1)  # those before a stop are not known
@@ -160,7 +163,10 @@ def execute(command: list[str], out: Path, *, or_diverged: bool = False) -> tupl
 
 def diverged(log: Path) -> bool:
     """Whether a run ended with a loss that is no number: a result, though `curriculum train` calls it a failure."""
-    return log.exists() and not math.isfinite(read_log(log)[-1]["loss"])
+    if not log.exists():
+        return False
+    last = read_log(log)[-1]
+    return not all(math.isfinite(last[key]) for key in ("loss", "validation_loss") if last.get(key) is not None)
 
 
 def say(message: str) -> None:

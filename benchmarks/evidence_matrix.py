@@ -67,7 +67,7 @@ SCALES = {
         frac=0.4,
         lr_warmup=0.055,
         tokens=1_500_000,
-        validation_tokens=30_000,
+        validation_tokens=80_000,
         settings=(
             Setting(name="aggressive", batch_rows=32, lr=8e-3, validate_every=20),
             Setting(name="normal", batch_rows=8, lr=2e-3, validate_every=80),
@@ -151,11 +151,9 @@ class Run:
         return ["train", *places, *scale.model, *rate, *often, "--seed", str(self.seed), *scale.machine]
 
 
-def runs(scale: Scale, seeds: int, *, control: bool = False) -> list[Run]:
-    """All cells, seed by seed, so that a matrix that was stopped has as many of each arm as possible; then, if wanted,
-    the control at the first setting, where the baseline struggles."""
-    each = [
-        (arm, seed, setting) for seed in range(seeds) for setting in scale.settings for arm in ARMS if arm != CONTROL
-    ]
-    controls = [(CONTROL, seed, scale.settings[0]) for seed in range(seeds) if control]
-    return [Run(scale=scale, setting=setting, arm=arm, seed=seed) for arm, seed, setting in each + controls]
+def runs(scale: Scale, seeds: int) -> list[Run]:
+    """All cells, seed by seed, so that a matrix that was stopped has as many of each arm as possible. The control is at
+    the first setting only, where the baseline struggles."""
+    cells = [(setting, arm) for setting in scale.settings for arm in ARMS]
+    cells = [(setting, arm) for setting, arm in cells if arm != CONTROL or setting == scale.settings[0]]
+    return [Run(scale=scale, setting=setting, arm=arm, seed=seed) for seed in range(seeds) for setting, arm in cells]

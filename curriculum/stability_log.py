@@ -4,7 +4,8 @@ In:  values of a step, by name.   Out: a line; and from a file, the lines again.
 Guarantees: a line is written whole or, by a run that was killed in it, not read; a run that resumes appends, and where
 it goes back to a step, lines before count no more from that step on, so the log reads as if the run had never stopped,
 and nothing that was written is lost. Lines of one step, one after the other, are one. Strict JSON: what is not finite
-is written as "NaN", "Infinity", "-Infinity". What is read are numbers, whoever wrote the log. Standard library only.
+is written as "NaN", "Infinity", "-Infinity". What is written can be read: numbers, of numpy and tensors too, or it is
+refused. What is read are numbers, whoever wrote the log. Standard library only.
 
     log = StabilityLog("run/stability.jsonl")
     log.write(0, seq_len=8, loss=4.0)      {"step": 0, "seq_len": 8, "loss": 4.0, "loss_ratio": null, "seconds": 0.1}
@@ -32,12 +33,17 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from time import monotonic
+from typing import SupportsFloat
 
-from curriculum.errors import ConfigError, DataError
+from curriculum.errors import ConfigError, CurriculumError, DataError
 from curriculum.loss_ratio import LossRatio
-from curriculum.stability_records import Record, is_object, parse_record, parse_records, read_log
+from curriculum.printable import shown
+from curriculum.stability_records import Record, checked, is_object, parse_record, parse_records, read_log
 
 __all__ = ["Record", "StabilityLog", "parse_record", "read_log"]
 
@@ -57,8 +63,13 @@ class StabilityLog:
 
         Raises:
             DataError: what is there is no such log.
+            CurriculumError: it cannot be written.
         """
         self.path = Path(path)
+        with self._writing():
+            self._open(start_step)
+
+    def _open(self, start_step: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._ratio = LossRatio()
         seconds = 0.0
@@ -72,7 +83,7 @@ class StabilityLog:
             lacks_end = is_object(content[whole_bytes:])
             if lacks_end:
                 whole_bytes = len(content)
-            _require_cut_off(content[whole_bytes:], self.path)
+            _require_cut_off(content[whole_bytes:].rstrip(b"\0"), self.path)  # some file systems, after a power cut
             for record in parse_records(content, str(self.path)).records:
                 if record["step"] < start_step:
                     self._ratio.of(record.get("loss"))
@@ -88,40 +99,66 @@ class StabilityLog:
         """bytes of the line that was written last"""
         self._last: Record | None = None
 
-    def write(self, step: int, **values: float | None) -> Record:
-        """Append the line of a step; `loss_ratio` and `seconds` are added."""
-        record: Record = {"step": step, **values}
-        if "loss" in values:
-            record["loss_ratio"] = self._ratio.of(values["loss"])
+    def write(self, step: int, **values: SupportsFloat | None) -> Record:
+        """Append the line of a step; `loss_ratio` and `seconds` are added.
+
+        Raises:
+            ConfigError: the step is no integer of at least 0, or a value no number; nothing is written.
+            CurriculumError: the file cannot be written.
+        """
+        record = self._checked({"step": step, **values})
+        if "loss" in record:
+            record["loss_ratio"] = self._ratio.of(record["loss"])
         record["seconds"] = round(monotonic() - self._began, 3)
         self._start = self._stop
         self._put(record)
         return record
 
-    def add(self, **values: float | None) -> Record:
+    def add(self, **values: SupportsFloat | None) -> Record:
         """Add values to the line that was written last.
 
         Raises:
-            ConfigError: none was written since the log was opened.
+            ConfigError: none was written since the log was opened, or a value is no number.
+            CurriculumError: the file cannot be written.
         """
         if self._last is None:
             raise ConfigError(f"{self.path}: add(...) has no line to add to; write(step, ...) one first.")
-        record = {**self._last, **values}
+        record = self._checked({**self._last, **values})
         self._put(record)
         return record
 
+    def _checked(self, values: dict[str, SupportsFloat | None]) -> Record:
+        """As a reader will take it."""
+        numbers = {key: _number(value, f"{self.path}: {key}") for key, value in values.items()}
+        try:
+            return checked(numbers, str(self.path))
+        except DataError as error:
+            raise ConfigError(str(error)) from None
+
     def _put(self, record: Record) -> None:
         line = json.dumps({key: _strict(value) for key, value in record.items()}, allow_nan=False)
-        self._file.seek(self._start)
-        # Over all of a longer line that `add` writes anew. To cut the file after it would let a reader see its end.
-        self._file.write(line.encode().ljust(self._stop - self._start - 1) + b"\n")
-        self._file.flush()
-        self._stop = self._file.tell()
+        with self._writing():
+            self._file.seek(self._start)
+            # Over all of a longer line that `add` writes anew. To cut the file after it would let a reader see its end.
+            self._file.write(line.encode().ljust(self._stop - self._start - 1) + b"\n")
+            self._file.flush()
+            self._stop = self._file.tell()
         self._last = record
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CurriculumError(
+                f"{self.path}: cannot be written ({error.strerror}); give another file to the log, such as with --log "
+                f"of `curriculum train`, or make room."
+            ) from error
 
     def close(self) -> None:
         """Close the file; every line is in it already."""
-        self._file.close()
+        with self._writing():
+            self._file.close()
 
 
 def _require_cut_off(rest: bytes, path: Path) -> None:
@@ -130,7 +167,15 @@ def _require_cut_off(rest: bytes, path: Path) -> None:
         raise DataError(f"{path}: ends with what no log ends with; give another file to the log.")
 
 
+def _number(value: SupportsFloat | None, where: str) -> float | None:
+    """Of numpy's numbers, and of tensors of one element, as Python's."""
+    try:
+        return value if value is None else int(value) if isinstance(value, Integral) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ConfigError(f"{where} is {shown(value)}, which is no number.") from None
+
+
 def _strict(value: float | None) -> float | str | None:
-    if value is None or math.isfinite(value):
+    if value is None or isinstance(value, int) or math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

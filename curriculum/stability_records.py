@@ -91,8 +91,8 @@ def parse_records(content: bytes, where: str) -> Records:
     """
     records: list[Record] = []
     num_dropped = 0
-    *lines, rest = content.removeprefix(_BOM).split(b"\n")
-    if is_object(rest):
+    *lines, rest = content.removeprefix(_BOM).rstrip(b"\0").split(b"\n")  # zeros: some file systems, after a power cut
+    if is_object(rest) or not rest.startswith(b"{"):
         lines.append(rest)
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -103,7 +103,11 @@ PLAN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("--engine", _one_of("engine"), "Where the work is done.  [default: local]"),
     ("--ray-address", str, "HOST:PORT of a running Ray cluster.  [default: RAY_ADDRESS, or this machine's]"),
     ("--workers", int, "Tasks at once.  [default: one per core, of the whole cluster with --engine ray]"),
-    ("--store", str, "Folder or address of the token store.  [default: beside OUT; for plan ./curriculum-data.store]"),
+    (
+        "--store",
+        str,
+        "Folder or address of the token store.  [default: OUT.store; for plan and tune ./curriculum-data.store]",
+    ),
 )
 
 

@@ -7,20 +7,24 @@ Guarantee: all ways train the same model on the same rows of both processes, wit
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from curriculum.adapters.adam_moments import measure
+from curriculum.errors import ConfigError
 
 STEPS = 2
+WAIT = timedelta(seconds=60)
+"""One process that waits for another ends then."""
 
 
 def model() -> nn.Module:
@@ -91,15 +95,48 @@ def ways(rank: int) -> dict[str, dict[str, float]]:
     if rank == 1:
         next(iter(optimizer.state.values())).pop("exp_avg_sq")
     found["one process lacks a moment"] = measure(optimizer, group=dist.group.WORLD)
-    old = FullyShardedDataParallel(model(), device_id=torch.device("cpu"), use_orig_params=True)
-    optimizer = trained(old, torch.optim.AdamW(old.parameters()), mine)
+    optimizer = fsdp_1(mine)
     found["fsdp 1"] = measure(optimizer, group=dist.group.WORLD)
     found["fsdp 1, no group"] = measure(optimizer)
+    # What it ignores gets gradients of this process alone.
+    optimizer = fsdp_1(rows, ignores_last=True)
+    found["fsdp 1, the last layer ignored"] = measure(optimizer, group=dist.group.WORLD)
+    optimizer = fsdp_1(mine, sharding_strategy=ShardingStrategy.NO_SHARD)
+    found["fsdp 1, no shards"] = measure(optimizer, group=dist.new_subgroups(1)[0])
+    found["fsdp 1, no shards, too large a group"] = measure(optimizer, group=dist.group.WORLD)
+    found["an expert without a token"] = experts(rank)
+    group = dist.new_group([0])
+    try:
+        found["group of the first"] = measure(optimizer, group=group)
+    except ConfigError as error:
+        found["group of the first"] = {str(error): 0.0}
     return found
 
 
+def fsdp_1(rows: torch.Tensor, *, ignores_last: bool = False, **options: Any) -> torch.optim.Optimizer:
+    inside = model()
+    options["ignored_modules"] = [inside[2]] if ignores_last else []
+    sharded = FullyShardedDataParallel(inside, device_id=torch.device("cpu"), use_orig_params=True, **options)
+    return trained(sharded, torch.optim.AdamW(sharded.parameters()), rows)
+
+
+def experts(rank: int) -> dict[str, float]:
+    """Two parameters over groups of their own; in the first step only one process has a gradient of the first one."""
+    parameters = []
+    for name in ("experts", "others"):
+        mesh = DeviceMesh.from_group(dist.new_group([0, 1], timeout=WAIT), "cpu", mesh_dim_names=(name,))
+        parameters.append(nn.Parameter(distribute_tensor(torch.zeros(4, 2), mesh, [Shard(0)])))
+    optimizer = torch.optim.AdamW(parameters, foreach=False, betas=(0.9, 0.75))
+    for step in range(2):
+        for parameter in parameters if rank == 0 or step == 1 else parameters[1:]:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        numbers = measure(optimizer)
+    return numbers
+
+
 if __name__ == "__main__":
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo", timeout=WAIT)
     rank = dist.get_rank()
     mine = ways(rank)
     both: list[Any] = [None, None]

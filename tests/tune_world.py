@@ -1,4 +1,4 @@
-"""Tunes whose answers are known: a prober that simulates trainings."""
+"""Tunes whose answers are known: a prober that simulates trainings; and what a tune says."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipeline.progress import Silent
 from pipeline.tuning import Candidate, Evaluation, Prober, ProbeRun, tune
 from pipeline.tuning.result import TuneResult
 
@@ -42,6 +43,16 @@ class World:
             stopped_early=trained < num_steps,
             seconds=1.0,
         )
+
+
+class Said(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.messages.append(message)
 
 
 Tune = Callable[..., TuneResult]

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from curriculum.adapters.sharded_moments import parts_of, total
+from curriculum.adapters.sharded_moments import REPEATED, parts_of, total
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _PIECE = 1 << 18
 """Elements: a megabyte, which stays in the cache between the passes over it."""
-_NUMBERS = ("_lacking", "_count", "variance_l1", "variance_sqrt_l1", "variance_max")
-"""What is exchanged: processes without the moments of a parameter, tensors of moments, and what is measured."""
+_NUMBERS = ("_is_repeated", "_lacking", "_count", "variance_l1", "variance_sqrt_l1", "variance_max")
+"""Of all processes: whether shards are none, processes without the moments of a parameter, tensors of moments, and what
+is measured."""
 _unmeasured: set[str] = set()
 """Optimizers that were spoken of."""
 
@@ -49,8 +50,13 @@ def measure(
     Args:
         optimizer: of torch, or a wrapper of DeepSpeed, Accelerate or Lightning around one.
         group: the processes over which plain tensors are sharded, each element on one of them, where the optimizer does
-            not say so itself (FSDP version 1). None: as the optimizer says; else each process has all of them.
+            not say so itself. Of FSDP version 1: that hold one copy of the parameters, which are all processes for
+            FULL_SHARD, the shard group for HYBRID_SHARD, each process alone for NO_SHARD; what FSDP ignores is not
+            added. None: as the optimizer says; else each process has all of them.
         **scalars: taken to the host in the same copy.
+
+    Raises:
+        ConfigError: this process is not in the group.
     """
     found = {name: value.detach() for name, value in scalars.items() if isinstance(value, torch.Tensor)}
     parts, lacking = parts_of(optimizer, group)
@@ -58,11 +64,14 @@ def measure(
         _say_once(lacking)
     if parts:  # exchanged also by a process whose moments are lacking: the others wait for it
         rows = {groups: torch.zeros(4) if lacking else _numbers(moments) for groups, moments in parts.items()}
-        numbers = total({groups: pad(row, (1, 0), value=float(bool(lacking))) for groups, row in rows.items()})
+        numbers = total({groups: pad(row, (1, 0), value=float(bool(lacking))) for groups, row in rows.items()}, group)
         found |= dict(zip(_NUMBERS, numbers, strict=True))
     values = _on_host(found)
     of_adam = {name: values.pop(name) for name in _NUMBERS if name in values}
     given = {name: values[name] if name in values else float(value) for name, value in scalars.items()}
+    if of_adam.pop("_is_repeated", 0.0):
+        _say_once(REPEATED)
+        return given
     if of_adam.pop("_lacking", 0.0) or not of_adam.pop("_count", 0.0):
         return given
     # The root is taken here: a root of float32 on the device would be another number than the largest root.

@@ -13,6 +13,7 @@ FSDP version 1, which keep gradients to themselves, there is none otherwise.
 
 from __future__ import annotations
 
+import logging
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from curriculum.stability_log import StabilityLog
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+_log = logging.getLogger(__name__)
 _KEEP_GRADIENTS = ("DeepSpeedStrategy", "FSDPStrategy")
 
 
@@ -61,6 +63,7 @@ class StabilityCallback(Callback):  # type: ignore[misc, unused-ignore]
         self._step = 0
         self._returned: list[torch.Tensor] = []
         self._before: dict[str, Any] = {}
+        self._is_told = False
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Open the log at the step with which training goes on.
@@ -115,10 +118,18 @@ class StabilityCallback(Callback):  # type: ignore[misc, unused-ignore]
         self._step, self._returned = trainer.global_step, []
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Add the validation to the line of the step that it followed."""
-        found = trainer.callback_metrics.get(self._validation)
-        if self._log is not None and self._is_written and not trainer.sanity_checking and found is not None:
-            self._log.add(validation_loss=float(found))
+        """Add the validation to the line of the step that it followed; say once that there is none of that name."""
+        if self._log is None or not self._is_written or trainer.sanity_checking:
+            return
+        if self._validation in trainer.callback_metrics:
+            self._log.add(validation_loss=trainer.callback_metrics[self._validation])
+        elif not self._is_told:
+            self._is_told = True
+            _log.warning(
+                "The module logs no %s, so that %s has no validation; it logs %s. Give the name of its validation "
+                "loss: StabilityCallback(..., validation_loss=...).",
+                *(self._validation, self._path, _names(trainer)),
+            )
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Close the log."""
@@ -142,6 +153,11 @@ class StabilityCallback(Callback):  # type: ignore[misc, unused-ignore]
 
 def _logged(trainer: Any, name: str) -> Any:
     if name not in trainer.callback_metrics:
-        found = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
-        raise ConfigError(f"The module logs no {name!r} (it logs {found}); call self.log({name!r}, ...) in each step.")
+        raise ConfigError(
+            f"The module logs no {name!r} (it logs {_names(trainer)}); call self.log({name!r}, ...) in each step."
+        )
     return trainer.callback_metrics[name]
+
+
+def _names(trainer: Any) -> str:
+    return ", ".join(sorted(trainer.callback_metrics)) or "nothing"

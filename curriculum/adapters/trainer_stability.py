@@ -61,7 +61,7 @@ class StabilityCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self._path, self._lengths, self._group = log, plan, group
         self._dataset_plan: Plan | None = None
         self._log: StabilityLog | None = None
-        self._is_written = False
+        self._is_due = self._is_written = False
         self._measured: dict[str, float] = {}
         self._validation = validation_loss
         self._evaluated: dict[str, None] = {}
@@ -80,7 +80,7 @@ class StabilityCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         _require_each_step(args)
         data = getattr(kwargs.get("train_dataloader"), "dataset", None)
         self._dataset_plan = data.reader.plan if isinstance(data, MicroBatches) else None
-        self._is_written, self._measured = False, {}
+        self._is_due, self._is_written, self._measured = False, False, {}
         if state.is_world_process_zero:
             self._log = StabilityLog(self._path, start_step=state.global_step)
 
@@ -89,6 +89,10 @@ class StabilityCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     ) -> None:
         """Adam's moments after the step, on every process."""
         self._measured = measure(kwargs["optimizer"], group=self._group)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Trainer logs it next. Before that, a loss is what the model or a subclass logs by itself."""
+        self._is_due = True
 
     def on_log(
         self,
@@ -99,8 +103,9 @@ class StabilityCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         **kwargs: Any,
     ) -> None:
         """Write the step's line; evaluations and the end are logged without a loss."""
-        if self._log is None or logs is None or "loss" not in logs:
+        if self._log is None or logs is None or "loss" not in logs or not self._is_due:
             return
+        self._is_due = False
         self._tell()
         step = state.global_step - 1
         reported = {key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs}

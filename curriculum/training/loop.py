@@ -3,8 +3,9 @@
 In:  `Settings`.   Out: an `Outcome`; in the run's folder checkpoint.pt, stability.jsonl and, at the end of the plan,
 model/, for `GPT2LMHeadModel.from_pretrained`.
 Guarantees: see the package. A loss, gradient or weight that is not finite ends the run: what follows is no training,
-and the checkpoint before it stays. The largest micro-batch is tried before the first step, so that memory that does not
-suffice for the longest rows is known at once.
+and the checkpoint before it stays; the validation loss of that step is NaN, which tells `curriculum tune` and others
+who read the log alone, even where its loss is finite. The largest micro-batch is tried before the first step, so that
+memory that does not suffice for the longest rows is known at once.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Outcome:
     loss: float | None
     """of the last step; None if this call had nothing to train"""
     validation_loss: float | None
-    """the last one of this call; None without held-out rows"""
+    """the last one of this call; NaN if it diverged; None without held-out rows"""
     diverged: bool
     """whether a loss, gradient or weight was not finite, which ended the run"""
     parameters: int
@@ -140,14 +141,16 @@ class _Run:
         for micro_batches in self._steps() if first < self.stop else ():
             values = self._step(step, micro_batches)
             step += 1
-            is_finite = all(map(math.isfinite, values.values()))
-            at_end = step == self.stop or not is_finite
-            if self.dataset.reader.validation and is_finite and (at_end or step % self.settings.validate_every == 0):
-                values["validation_loss"] = self._validate()
+            at_end = step == self.stop
+            to_save = at_end or step % self.settings.save_every == 0
+            # An update may have broken the weights after the last loss.
+            is_finite = all(map(math.isfinite, values.values())) and (not to_save or self._has_finite_weights())
+            if self.dataset.reader.validation and (at_end or not is_finite or step % self.settings.validate_every == 0):
+                values["validation_loss"] = self._validate() if is_finite else math.nan
             if log:
                 watch(log.write(step - 1, **values))
-            if is_finite and (at_end or step % self.settings.save_every == 0):
-                is_finite = self._save()
+            if to_save and is_finite:
+                self._save()
             if at_end or not is_finite:
                 break
         if self.among.is_first and is_finite and step == self.plan.total_steps:
@@ -209,15 +212,14 @@ class _Run:
     def _backward_alone(self, example: Example) -> None:
         torch.autograd.backward(self._loss_sum(example))
 
-    def _save(self) -> bool:
-        """Whether there were weights worth saving: an update may have broken them after the last loss."""
-        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
-            return False
+    def _has_finite_weights(self) -> bool:
+        return all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
+
+    def _save(self) -> None:
         if self.among.is_first:
             now = checkpoint.of(self.settings, self.model, self.optimizer, self.dataset)
             now.save(self.settings.checkpoint_path)
         self.among.wait()
-        return True
 
 
 def _learning_rate(settings: Settings, plan: Plan) -> LrLambda:

@@ -56,7 +56,7 @@ def _settings_options(command: Any) -> Any:
     default=Path("curriculum-tune"),
     help="Folder of the tune.  [default: ./curriculum-tune]",
 )
-@click.option("--overwrite", is_flag=True, help="Begin anew in a folder that holds another tune.")
+@click.option("--overwrite", is_flag=True, help="Begin anew: finished probes in the folder are dropped.")
 def tune(
     config: Path | None,
     as_json: bool,
@@ -71,7 +71,8 @@ def tune(
     """Find start length and duration of the warmup with short probes, as the authors of the method do.
 
     The start is raised while validation perplexity fluctuates at the very beginning; then the longest duration without
-    a significant fluctuation is searched. The same command goes on with a tune that was interrupted.
+    a significant fluctuation is searched. The same command, less
+    --overwrite, goes on with a tune that was interrupted.
 
     \b
     curriculum tune corpus/ --tokenizer tokenizer.json --max-length 1024 --tokens 10_000_000_000 \\

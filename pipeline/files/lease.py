@@ -33,6 +33,7 @@ import orjson
 from curriculum.errors import BuildError, CurriculumError
 from pipeline.files.retries import FIRST_CONTACT, PATIENT, Patience
 from pipeline.interruption import interrupt_main
+from pipeline.lock import HeldError
 
 LEASE_NAME = ".curriculum-lease.json"
 JOIN_SECONDS = 10.0
@@ -159,7 +160,8 @@ def acquire(place: Place, pace: Pace) -> str:
     """Write a lease of our own, and return the name in it.
 
     Raises:
-        BuildError: another process holds the place, or it cannot be written.
+        HeldError: another process holds the place.
+        BuildError: it cannot be written.
     """
     found = _read(place, FIRST_CONTACT)
     if found is not None and not _is_dead(found):
@@ -243,8 +245,8 @@ def _watch(place: Place, found: dict[str, Any], pace: Pace) -> None:
     _LOG.warning("%s: %s is gone; taking over", place.where, _name(found))
 
 
-def _held_by(place: Place, lease: dict[str, Any] | None) -> BuildError:
-    return BuildError(
+def _held_by(place: Place, lease: dict[str, Any] | None) -> HeldError:
+    return HeldError(
         f"{place.where}: another build or push is writing there ({_name(lease)}). Wait until it ends, or give another "
         f"address."
     )

@@ -13,11 +13,12 @@
 
 Read in this order: `candidate.py` (what is tried, and what trying it tells: the seam between the search and whatever
 trains); `fluctuation.py` (when perplexity fluctuates), `search.py` (what to try next) and `settings.py`, all pure;
-`probe_dataset.py` (the first steps of a candidate's full plan as a dataset), `train_command.py`, `called.py`,
-`run_callable.py`, `guard.py`, `follow_log.py`, `probe_log.py`, `probe_faults.py`, `run_training.py` and `prober.py`
-(training on it in a process that is watched), `train_with.py`; `bounds.py` (where to search), `state.py` (what a
-killed tune goes on with), `result.py`, `tuned_config.py` (the TOML of the answer), `draw_tune.py`, `write_result.py`,
-and `tuner.py`, the wiring. `pipeline/report_tune.py` is the table for a terminal.
+`when_free.py` (others may hold the store), `probe_dataset.py` (the first steps of a candidate's full plan as a
+dataset), `train_command.py`, `called.py`, `run_callable.py`, `guard.py`, `follow_log.py`, `probe_log.py`,
+`probe_faults.py`, `run_training.py` and `prober.py` (training on it in a process that is watched), `train_with.py`;
+`bounds.py` (where to search), `state.py` (what a killed tune goes on with), `result.py`, `tuned_config.py` (the TOML
+of the answer), `draw_tune.py`, `write_result.py`, and `tuner.py`, the wiring.
+`pipeline/report_tune.py` is the table for a terminal.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def tune(
             these parameters, and more of the placeholders of a command where it names them, at the top of a module;
             either is run in a process of its own.
         prober: instead of `train`: called in this process, as `pipeline.tuning.candidate.Prober` says.
-        overwrite: begin anew in a folder that holds another tune.
+        overwrite: begin anew: finished probes in the folder are dropped, also those of the same tune.
         limits: how long a probe may take.
         progress: where it is shown; nowhere unless given.
         settings: `fluctuation`, `beginning_steps`, `probe_steps`, `validations`, `least_length_warmup_steps`,

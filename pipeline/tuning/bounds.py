@@ -1,27 +1,33 @@
 """Where a tune searches: the starts, and for each the longest warmup that the full training has room for.
 
-In:  the options of all probes, settings.   Out: a `SearchSpace`, what identifies the corpus, a warning.
+In:  the options of all probes, settings.   Out: a `SearchSpace`, and what the corpus is known by.
 Guarantee: the bounds are those of real plans: from a longer start the same tokens are fewer steps, of which the warmup
-may take fewer. The corpus is tokenized here, where the store does not hold it yet; each further plan takes 0.2 s.
+may take fewer. With the shortest and with the longest warmup the corpus has the text for each start, and no probe is
+longer than the training, so that none is refused after others were trained. The corpus is tokenized here, where the
+store does not hold it yet; each further plan takes 0.2 s.
 
     8 -> 64, 400 steps, LR warmup 10      starts 8, 16, 32, durations 30 to 320 (0.8 of the steps), every 10
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
-from curriculum.errors import PlanError
-from pipeline.build import prepare_plan
+from curriculum.errors import ConfigError, PlanError
+from curriculum.plan import Plan
 from pipeline.option_fields import DEFAULT_MAX_LENGTH
 from pipeline.options import Options
-from pipeline.progress import Progress, Silent
+from pipeline.progress import Progress
+from pipeline.tokenized_corpus import TokenizedCorpus
 from pipeline.tuning.candidate import Candidate
-from pipeline.tuning.probe_dataset import full_plan
+from pipeline.tuning.probe_dataset import full_plan, plan_and_corpus, require_steps
 from pipeline.tuning.search import SearchSpace, Start, doubled_starts
 from pipeline.tuning.settings import MOST_FRAC, TuneSettings
+
+ALIKE = 0.99
+"""Trainings land on whole steps, and with --batch-tokens on whole rows."""
 
 
 def starts_of(options: Options, settings: TuneSettings) -> tuple[int, ...]:
@@ -34,72 +40,81 @@ def starts_of(options: Options, settings: TuneSettings) -> tuple[int, ...]:
     return doubled_starts(settings.first_start(options), full_length)
 
 
-def tokenized_corpus(options: Options, settings: TuneSettings, start: int, progress: Progress) -> dict[str, Any]:
-    """Tokenize the corpus, if that was not done; what it is known by.
-
-    Raises:
-        PlanError, ConfigError, BuildError: as `pipeline.build.prepare_plan`.
-    """
-    tokenized = prepare_plan(_longest(options, settings, start), progress)[1]
-    corpus = {source.name: source.fingerprint for source in tokenized.sources}
-    return {"corpus": corpus, "tokenizer_sha256": tokenized.tokenizer.sha256}
-
-
 def search_space(
-    options: Options, settings: TuneSettings, starts: tuple[int, ...], say: Callable[[str], None]
-) -> SearchSpace:
-    """The starts that the schedule can have, and the longest warmup of each.
+    options: Options, settings: TuneSettings, starts: tuple[int, ...], progress: Progress
+) -> tuple[SearchSpace, dict[str, Any]]:
+    """The starts that can be trained from, and what the corpus is known by.
 
     Raises:
-        PlanError, ConfigError: the first one has no room for a warmup.
+        PlanError, ConfigError: the first one cannot.
+        BuildError: as `pipeline.build.prepare_plan`.
     """
-    found: list[Start] = []
-    for length in starts:
+    first = _planned(options, settings, starts[0], progress)
+    _require_room(settings, first)
+    if (warning := _unequal_tokens(options, first)) is not None:
+        progress.say(warning)
+    found = [first.start]
+    for length in starts[1:]:
         try:
-            plan = prepare_plan(_longest(options, settings, length), Silent())[0].plan
-        except PlanError as error:
-            if not found:
-                raise
-            say(f"Starts from {length} on are left out: {error}")
+            found.append(_planned(options, settings, length, progress).start)
+        except (PlanError, ConfigError) as error:
+            progress.say(f"Starts from {length} on are left out: {error}")
             break
-        most = int(plan.schedule["length_warmup_steps"])
-        if found and most < settings.least:
-            say(f"Starts from {length} on are left out: their warmup may take {most} steps at most.")
-            break
-        found.append(Start(length=length, most_length_warmup_steps=most))
-    return SearchSpace(
-        starts=tuple(found), least_length_warmup_steps=settings.least, resolution_steps=settings.resolution
-    )
+    corpus = {source.name: source.fingerprint for source in first.tokenized.sources}
+    return _space(settings, *found), {"corpus": corpus, "tokenizer_sha256": first.tokenized.tokenizer.sha256}
 
 
-def unequal_tokens(options: Options, space: SearchSpace) -> str | None:
-    """What is to be said where the full trainings that are compared train unlike numbers of tokens; None: they do not.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Planned:
+    """A start that can be trained from, and the trainings that need most steps and most text."""
 
-    Raises:
-        PlanError, ConfigError, BuildError: as `pipeline.build.prepare_plan`.
-    """
-    if options.steps is None:
+    start: Start
+    shortest: Plan
+    """with the shortest warmup"""
+    longest: Plan
+    tokenized: TokenizedCorpus
+
+
+def _planned(options: Options, settings: TuneSettings, length: int, progress: Progress) -> _Planned:
+    longest, tokenized = _with_longest(replace(options, start_length=length), settings, progress)
+    start = Start(length=length, most_length_warmup_steps=int(longest.schedule["length_warmup_steps"]))
+    _space(settings, start)  # refuses a start without a warmup
+    shortest = full_plan(options, Candidate(start_length=length, length_warmup_steps=settings.least), progress).plan
+    require_steps(shortest, settings.rule.probe_steps)
+    return _Planned(start=start, shortest=shortest, longest=longest, tokenized=tokenized)
+
+
+def _with_longest(options: Options, settings: TuneSettings, progress: Progress) -> tuple[Plan, TokenizedCorpus]:
+    """With the longest warmup that is allowed; where the training has no room for it, with the longest by default."""
+    steps = settings.most_length_warmup_steps
+    if steps is not None:
+        with suppress(PlanError):
+            return plan_and_corpus(replace(options, length_warmup_steps=steps), progress)
+    return plan_and_corpus(replace(options, frac=MOST_FRAC), progress)
+
+
+def _space(settings: TuneSettings, *starts: Start) -> SearchSpace:
+    return SearchSpace(starts=starts, least_length_warmup_steps=settings.least, resolution_steps=settings.resolution)
+
+
+def _require_room(settings: TuneSettings, first: _Planned) -> None:
+    """Refuse a bound that not even the first start has the steps for, which is a mistake; longer starts have fewer."""
+    steps, start = settings.most_length_warmup_steps, first.start
+    if steps is not None and start.most_length_warmup_steps < steps:
+        raise ConfigError(
+            f"most_length_warmup_steps is {steps:,}, and from a start of {start.length} the training has no room for "
+            f"it: give {start.most_length_warmup_steps:,}, which is {MOST_FRAC} of its steps, or leave it out."
+        )
+
+
+def _unequal_tokens(options: Options, first: _Planned) -> str | None:
+    """What is to be said where the full trainings that are compared train unlike numbers of tokens."""
+    shortest, longest = first.shortest.total_tokens, first.longest.total_tokens
+    if options.steps is None or longest > ALIKE * shortest:
         return None
-    start, least = space.starts[0], space.least_length_warmup_steps
-    most = start.most_length_warmup_steps
-    shortest, longest = (
-        full_plan(options, Candidate(start_length=start.length, length_warmup_steps=steps), Silent()).plan.total_tokens
-        for steps in (least, most)
-    )
-    if longest > ALIKE * shortest:
-        return None
+    least, most = (plan.schedule["length_warmup_steps"] for plan in (first.shortest, first.longest))
     return (
-        f"With --steps {options.steps:,} a longer warmup is a shorter training: from a start of {start.length}, "
+        f"With --steps {options.steps:,} a longer warmup is a shorter training: from a start of {first.start.length}, "
         f"{shortest:,} tokens with a warmup of {least:,} steps and {longest:,} with {most:,}. The authors compare at "
         f"equal tokens: give --tokens instead."
     )
-
-
-ALIKE = 0.99
-"""Trainings land on whole steps, and with --batch-tokens on whole rows."""
-
-
-def _longest(options: Options, settings: TuneSettings, start: int) -> Options:
-    """The options with the longest warmup from a start."""
-    steps = settings.most_length_warmup_steps
-    return replace(options, start_length=start, length_warmup_steps=steps, frac=MOST_FRAC if steps is None else None)

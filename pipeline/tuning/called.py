@@ -2,6 +2,8 @@
 
 In:  a JSON object: the path that modules are found by, where the function is, the names of its arguments; then those.
 Out: whatever the function writes; an exception is printed and ends in exit code 1.
+Guarantee: the script, or the module of `python -m`, that began the tune is loaded as what it is and under another name
+than `__main__`, so that it does not begin itself.
 
     called.py '{..., "module": "mine.training", "name": "train", "takes": ["dataset", "steps", "log"]}' D 300 LOG
 """
@@ -16,6 +18,8 @@ from functools import reduce
 from types import SimpleNamespace
 from typing import Any
 
+LOADED_AS = "__mp_main__"
+"""As in the processes of `multiprocessing`."""
 PATHS = ("dataset", "log", "out")
 """Arguments that are no integers."""
 
@@ -25,15 +29,18 @@ def main(where: str, *values: str) -> None:
     call = json.loads(where)
     sys.path[:] = call["path"]
     sys.argv[1:] = []
-    module: Any
-    if call["file"] is not None:  # a script: under another name than `__main__`, so that it does not begin itself
-        module = SimpleNamespace(**runpy.run_path(call["file"], run_name="__mp_main__"))
-    else:
-        module = importlib.import_module(call["module"])
-    function = reduce(getattr, call["name"].split("."), module)
+    function: Any = reduce(getattr, call["name"].split("."), _module(call))
     function(
         **{name: value if name in PATHS else int(value) for name, value in zip(call["takes"], values, strict=True)}
     )
+
+
+def _module(call: dict[str, Any]) -> Any:
+    if "script" in call:
+        return SimpleNamespace(**runpy.run_path(call["script"], run_name=LOADED_AS))
+    if "program" in call:
+        return SimpleNamespace(**runpy.run_module(call["program"], run_name=LOADED_AS))
+    return importlib.import_module(call["module"])
 
 
 if __name__ == "__main__":

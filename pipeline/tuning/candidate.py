@@ -1,7 +1,9 @@
 """What a tune tries, and what trying it tells: the seam between the search and whatever trains.
 
 In:  a `Candidate`, how many of its first steps to train, and a function that is told each validation as it comes.
-Out: a `ProbeRun`.   Guarantee: values only; who searches knows no trainer, and who trains knows no search.
+Out: a `ProbeRun`.
+Guarantee: values only; who searches knows no trainer, and who trains knows no search. Numbers of numpy and torch become
+plain ones, and what cannot be such a number is refused where it is given, before a state is written with it.
 
     def prober(candidate, num_steps, stop_now):     # any callable is a `Prober`
         losses = ...                                # train steps 0 .. num_steps - 1 of the candidate's full plan
@@ -13,11 +15,13 @@ Out: a `ProbeRun`.   Guarantee: values only; who searches knows no trainer, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from operator import index
+from typing import Any, Protocol
 
 from curriculum.errors import BuildError
+from curriculum.json_object import MAX_INTEGER
 from curriculum.printable import shown
 
 
@@ -38,6 +42,15 @@ class Evaluation:
     perplexity: float
     """exp(mean loss in nats per target)."""
 
+    def __post_init__(self) -> None:
+        """Refuse what is no validation.
+
+        Raises:
+            BuildError: names the value and what is allowed.
+        """
+        object.__setattr__(self, "step", _count(self, "step"))
+        object.__setattr__(self, "perplexity", _number(self, "perplexity"))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeRun:
@@ -53,6 +66,21 @@ class ProbeRun:
     """Whether `stop_now` ended it before its last step."""
     seconds: float
     """Wall clock, whatever it needed besides training included."""
+
+    def __post_init__(self) -> None:
+        """Refuse what says of no training how it went.
+
+        Raises:
+            BuildError: names the value and what is allowed.
+        """
+        object.__setattr__(self, "evaluations", _evaluations(self))
+        for name in ("num_tokens", "num_steps"):
+            object.__setattr__(self, name, _count(self, name))
+        object.__setattr__(self, "stopped_early", bool(self.stopped_early))
+        seconds = _number(self, "seconds")
+        if not 0 <= seconds <= MAX_INTEGER:
+            raise _wrong(self, "seconds", self.seconds, "a number of 0 or more")
+        object.__setattr__(self, "seconds", seconds)
 
 
 class Prober(Protocol):
@@ -75,10 +103,38 @@ def require_run(returned: object) -> ProbeRun:
     """
     if not isinstance(returned, ProbeRun):
         raise BuildError(f"the prober returned {shown(returned)}; let it return a pipeline.tuning.ProbeRun.")
-    wrong = [one for one in returned.evaluations if not isinstance(one, Evaluation)]
-    if wrong:
-        raise BuildError(
-            f"among the evaluations of the ProbeRun is {shown(wrong[0])}; give a "
-            f"pipeline.tuning.Evaluation(step=..., perplexity=...) for each validation."
-        )
     return returned
+
+
+def _evaluations(run: ProbeRun) -> tuple[Evaluation, ...]:
+    given: Any = run.evaluations
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
+    for one in found:
+        if not isinstance(one, Evaluation):
+            raise _wrong(run, "evaluations", one, "a pipeline.tuning.Evaluation for each validation")
+    return found
+
+
+def _count(of: Evaluation | ProbeRun, name: str) -> int:
+    value = getattr(of, name)
+    try:
+        found = index(value)
+    except TypeError:
+        found = -1
+    if not 0 <= found <= MAX_INTEGER:
+        raise _wrong(of, name, value, "a whole number of 0 or more")
+    return found
+
+
+def _number(of: Evaluation | ProbeRun, name: str) -> float:
+    value = getattr(of, name)
+    try:
+        if isinstance(value, str | bytes):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is torch's, of several numbers
+        raise _wrong(of, name, value, "a number") from None
+
+
+def _wrong(of: Evaluation | ProbeRun, name: str, value: object, allowed: str) -> BuildError:
+    return BuildError(f"{name} of a prober's {type(of).__name__} is {shown(value)}; give {allowed}.")

@@ -27,7 +27,9 @@ from pipeline.corpus_plan import CorpusPlan
 from pipeline.option_fields import DEFAULT_MAX_LENGTH
 from pipeline.options import Options
 from pipeline.progress import Progress
+from pipeline.tokenized_corpus import TokenizedCorpus
 from pipeline.tuning.candidate import Candidate
+from pipeline.tuning.when_free import when_store_is_free
 from pipeline.windows import split_windows, window_size
 
 VALIDATION_ROWS = 64
@@ -100,7 +102,34 @@ def full_plan(options: Options, candidate: Candidate, progress: Progress) -> Cor
     Raises:
         PlanError, ConfigError, BuildError: as `pipeline.build.build`.
     """
-    return prepare_plan(candidate_options(options, candidate), progress)[0]
+    return _prepared(candidate_options(options, candidate), progress)[0]
+
+
+def plan_and_corpus(options: Options, progress: Progress) -> tuple[Plan, TokenizedCorpus]:
+    """The same for options that say how long the warmup is, with what the store holds of the corpus.
+
+    Raises:
+        PlanError, ConfigError, BuildError: as `pipeline.build.build`.
+    """
+    planned, tokenized = _prepared(options, progress)
+    return planned.plan, tokenized
+
+
+def _prepared(options: Options, progress: Progress) -> tuple[CorpusPlan, TokenizedCorpus]:
+    return when_store_is_free(options, lambda: prepare_plan(options, progress), progress)
+
+
+def require_steps(plan: Plan, num_steps: int) -> None:
+    """Refuse a probe that is longer than the full training.
+
+    Raises:
+        PlanError: says how many steps that has.
+    """
+    if not 1 <= num_steps <= plan.total_steps:
+        raise PlanError(
+            f"A probe of {num_steps:,} steps is asked for, and the full training has {plan.total_steps:,}. Give it "
+            f"more text, --steps, --tokens or --epochs, or ask for shorter probes."
+        )
 
 
 def steps_to_cut(planned: CorpusPlan, num_steps: int, shuffle_window: int | None) -> int:
@@ -110,11 +139,7 @@ def steps_to_cut(planned: CorpusPlan, num_steps: int, shuffle_window: int | None
         PlanError: the plan has fewer steps than asked for.
     """
     plan = planned.plan
-    if not 1 <= num_steps <= plan.total_steps:
-        raise PlanError(
-            f"A probe of {num_steps:,} steps is asked for, and the full training has {plan.total_steps:,}. Give it "
-            f"more text, --steps, --tokens or --epochs, or ask for shorter probes."
-        )
+    require_steps(plan, num_steps)
     windows = split_windows(plan, window_size(plan, shuffle_window), planned.fill)
     stop_step = windows[0].stop_step
     if shuffle_window is None and len(windows) > 1:
@@ -173,5 +198,6 @@ def cut_probe(options: Options, candidate: Candidate, num_steps: int, out: Path,
         PlanError, ConfigError, BuildError: as `pipeline.build.build`; or the full training has fewer steps.
     """
     planned = full_plan(options, candidate, progress)
-    build(probe_options(options, planned, num_steps, out), progress)
+    first = probe_options(options, planned, num_steps, out)
+    when_store_is_free(first, lambda: build(first, progress), progress)
     return ProbeDataset(path=out, full_plan=planned.plan)

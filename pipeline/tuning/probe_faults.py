@@ -14,8 +14,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from curriculum.errors import BuildError
-from curriculum.printable import printable_text
+from curriculum.errors import BuildError, ConfigError
+from curriculum.printable import printable_text, shown
 from pipeline.tuning.probe_log import WANTED, ProbeLog
 
 SHOWN_LINES, SHOWN_BYTES = 20, 16_384
@@ -29,6 +29,19 @@ class Limits:
     """without a new line in its log; start and compilation included"""
     total_seconds: float | None = None
     """None for as long as it goes on"""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no time, before anything is tokenized and trained.
+
+        Raises:
+            ConfigError: names the value and what is allowed.
+        """
+        for name, flag in (("stall_seconds", "--stall-timeout"), ("total_seconds", "--probe-timeout")):
+            value = getattr(self, name)
+            if value is None and name == "total_seconds":
+                continue
+            if not isinstance(value, int | float) or not value > 0:
+                raise ConfigError(f"{name} is {shown(value)} ({flag}); give a number of seconds above 0.")
 
 
 END_SECONDS = 10.0

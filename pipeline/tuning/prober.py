@@ -30,11 +30,11 @@ from pipeline.tuning.probe_dataset import cut_probe
 from pipeline.tuning.probe_faults import Limits
 from pipeline.tuning.run_training import GRACE_SECONDS, train
 from pipeline.tuning.train_command import Training
+from pipeline.tuning.when_free import when_free
 
 LOG, OUTPUT = "log.jsonl", "output.txt"
 WAIT_SECONDS = GRACE_SECONDS + 10
 """For the training of a tune that was killed."""
-POLL_SECONDS = 0.2
 WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -124,20 +124,19 @@ class DatasetProber:
 @contextmanager
 def _alone(folder: Path, progress: Progress) -> Iterator[int]:
     """Hold the folder of all probes: no other training writes there, or is on the accelerator for one of them."""
-    deadline = time.monotonic() + WAIT_SECONDS
     with ExitStack() as stack:
-        held = None
-        while held is None:
-            try:
-                held = stack.enter_context(locked_handle(folder, others="--out"))
-            except HeldError:
-                if time.monotonic() > deadline:
-                    raise BuildError(
-                        f"{folder}: the training of an earlier tune is still there after {WAIT_SECONDS:g} seconds. End "
-                        f"it, then run the same command again."
-                    ) from None
-                progress.say(f"{folder}: waits until the training of an earlier tune has ended.")
-                time.sleep(POLL_SECONDS)
+        try:
+            held = when_free(
+                lambda: stack.enter_context(locked_handle(folder, others="--out")),
+                seconds=WAIT_SECONDS,
+                waits=f"{folder}: waits until the training of an earlier tune has ended.",
+                progress=progress,
+            )
+        except HeldError:
+            raise BuildError(
+                f"{folder}: the training of an earlier tune is still there after {WAIT_SECONDS:g} seconds. End it, "
+                f"then run the same command again."
+            ) from None
         yield held
 
 

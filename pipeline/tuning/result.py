@@ -80,11 +80,12 @@ class TuneResult:
                 f"steps. Try shorter ones with --least-length-warmup-steps, a longer --start-length, a longer warmup "
                 f"of the learning rate, or a lower learning rate."
             )
-        first = self.space.starts[0].length
+        first, last = self.space.starts[0].length, answer.candidate.start_length
+        has_longer = 2 * last < self.full_plan.max_seq_len
+        so = ", and longer ones had to be left out" if has_longer else ", so a longer start is no cure"
         return (
-            f"Perplexity fluctuates at the very beginning from every start from {first} to "
-            f"{answer.candidate.start_length}, so a longer start is no cure. Look at the learning rate and its warmup, "
-            f"or at the loss of a run without a curriculum."
+            f"Perplexity fluctuates at the very beginning from every start from {first} to {last}{so}. Look at the "
+            f"learning rate and its warmup, or at the loss of a run without a curriculum."
         )
 
     def to_json(self) -> dict[str, Any]:

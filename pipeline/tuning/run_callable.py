@@ -4,7 +4,8 @@ In:  `function(dataset: str, steps: int, log: str)`, found again by its name in 
      placeholders of a command, such as `decay_tokens`, where it has parameters of these names.
 Out: a `Training`; it is run, followed and ended as a command is.
 Guarantee: the function runs in a process of its own, so that it can be ended early, crash or hang without harm. The
-process finds modules as this one does. Of a script nothing below `if __name__ == "__main__":` runs again.
+process finds modules as this one does. Of a script, or of a module that `python -m` runs, nothing below
+`if __name__ == "__main__":` runs again.
 
     def train(dataset, steps, log, decay_tokens): ...
     training_function(train).words      python called.py '{"name": "train", ...}' {dataset} {steps} {log} {decay_tokens}
@@ -31,26 +32,35 @@ def training_function(function: Callable[..., object]) -> Training:
     Raises:
         ConfigError: another process could not find it by its name, or its parameters are others.
     """
-    module_name, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    module = sys.modules.get(module_name or "")
-    file = getattr(module, "__file__", None) if module_name == "__main__" else None
-    if name is None or module is None or not _is_found(module, name, function) or (module_name, file) == MAIN_ONLY:
+    module_name, name = getattr(function, "__module__", None) or "", getattr(function, "__qualname__", None)
+    if module_name == called.LOADED_AS:
+        raise ConfigError(
+            f"The tune was begun again by a process that only looks for its training function {name}: put the call of "
+            f"the tune below `if __name__ == '__main__':`."
+        )
+    where = _where(module_name)
+    if name is None or where is None or not _is_found(sys.modules[module_name], name, function):
         raise ConfigError(
             f"The training function is {function!r}; it is called in another process, which finds it by its name: give "
             f"a function that is defined at the top of a module or of a script, no lambda, method or partial."
         )
     takes = _taken(function, name)
-    call = {
-        "path": sys.path,
-        "module": module_name,
-        "file": None if file is None else str(Path(file).absolute()),
-        "name": name,
-        "takes": takes,
-    }
+    call = {"path": sys.path, **where, "name": name, "takes": takes}
     return Training(
         name=f"the training function {name}",
         words=(sys.executable, str(called.__file__), json.dumps(call), *(f"{{{each}}}" for each in takes)),
     )
+
+
+def _where(module_name: str) -> dict[str, str] | None:
+    """How another process finds a module; None: it cannot, as with what was typed into an interpreter."""
+    module = sys.modules.get(module_name)
+    if module is None or module_name != "__main__":
+        return None if module is None else {"module": module_name}
+    if module.__spec__ is not None and module.__spec__.name != "__main__":  # by `python -m`
+        return {"program": module.__spec__.name}
+    file = getattr(module, "__file__", None)
+    return None if file is None else {"script": str(Path(file).absolute())}
 
 
 def _taken(function: Callable[..., object], name: str) -> list[str]:
@@ -76,10 +86,6 @@ def _taken(function: Callable[..., object], name: str) -> list[str]:
             f"with what it has parameters for of {', '.join(each for each in PLACEHOLDERS if each not in NEEDED)}."
         )
     return takes
-
-
-MAIN_ONLY = ("__main__", None)
-"""Typed into an interpreter."""
 
 
 def _is_found(module: Any, name: str, function: object) -> bool:

@@ -124,8 +124,8 @@ def doubled_starts(first: int, max_length: int) -> tuple[int, ...]:
     """
     if not 1 <= first < max_length:
         raise ConfigError(
-            f"the search begins at a start of {first} and the full length is {max_length}; give a start_length below "
-            f"max_length, or there is nothing to warm up."
+            f"the search begins at a start of {first} and the full length is {max_length}; give a start_length of 1 or "
+            f"more below max_length, or there is nothing to warm up."
         )
     return tuple(
         first << doublings for doublings in range((max_length // first).bit_length()) if first << doublings < max_length

@@ -15,14 +15,15 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curriculum.errors import BuildError, DataError
+from curriculum.errors import BuildError, CurriculumError, DataError
 from curriculum.json_object import JsonObject
 from curriculum.printable import shown
+from pipeline.counted import counted
 from pipeline.publish import Aside, remove
 from pipeline.tuning.candidate import Candidate, Evaluation, ProbeRun
 
@@ -30,7 +31,7 @@ STATE_NAME = "tune.json"
 ASIDE = ".tune-aside"
 FORMAT, VERSION = "curriculum-tune", 1
 LARGEST = sys.float_info.max
-SPECIAL = {"NaN": math.nan, "Infinity": math.inf}
+SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 WRITTEN = {repr(value): name for name, value in SPECIAL.items()}
 """JSON has no such numbers."""
 SHOWN_CHARS = 300
@@ -45,13 +46,16 @@ class FinishedProbe:
     run: ProbeRun
 
 
-def open_state(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> tuple[FinishedProbe, ...]:
+def open_state(
+    folder: Path, request: Mapping[str, Any], *, overwrite: bool, say: Callable[[str], None]
+) -> tuple[FinishedProbe, ...]:
     """The finished probes of an earlier run of the same tune.
 
     Args:
         folder: of the tune.
         request: what it is asked for, as plain JSON values.
-        overwrite: drop what another tune has left.
+        overwrite: drop what a tune has left, the same or another.
+        say: where it is said how many probes that are.
 
     Raises:
         BuildError: the folder holds the probes of another tune, or the state cannot be read or written there.
@@ -61,7 +65,10 @@ def open_state(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> 
     path = folder / STATE_NAME
     if path.exists() and not path.is_file():
         raise BuildError(f"{path}: is no file, and a tune keeps its state there. Remove it, or give another --out.")
-    if overwrite or not path.exists():
+    if not path.exists():
+        return ()
+    if overwrite:
+        _say_what_is_dropped(path, say)
         return ()
     before, probes = _read(path)
     now = json.loads(json.dumps(request))
@@ -73,6 +80,18 @@ def open_state(folder: Path, request: Mapping[str, Any], *, overwrite: bool) -> 
             f"Repeat its options to continue it, give --overwrite to begin anew, or another --out."
         )
     return probes
+
+
+def _say_what_is_dropped(path: Path, say: Callable[[str], None]) -> None:
+    try:
+        num_probes = len(_read(path)[1])
+    except CurriculumError:
+        return  # it cannot be read, which is a reason to begin anew
+    if num_probes:
+        say(
+            f"{path.parent}: --overwrite drops {counted(num_probes, 'finished probe')} as soon as a new one is "
+            f"finished. Leave it out to go on with this tune where it is interrupted."
+        )
 
 
 def save_state(folder: Path, request: Mapping[str, Any], probes: Sequence[FinishedProbe]) -> None:
@@ -101,11 +120,11 @@ def _to_json(probe: FinishedProbe) -> dict[str, Any]:
     return {
         "start_length": probe.candidate.start_length,
         "length_warmup_steps": probe.candidate.length_warmup_steps,
-        "num_steps": int(run.num_steps),  # people's own probers may count with numpy
-        "num_tokens": int(run.num_tokens),
-        "stopped_early": bool(run.stopped_early),
-        "seconds": float(run.seconds),
-        "evaluations": [[int(one.step), _written(float(one.perplexity))] for one in run.evaluations],
+        "num_steps": run.num_steps,
+        "num_tokens": run.num_tokens,
+        "stopped_early": run.stopped_early,
+        "seconds": run.seconds,
+        "evaluations": [[one.step, _written(one.perplexity)] for one in run.evaluations],
     }
 
 

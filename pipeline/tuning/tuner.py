@@ -18,11 +18,12 @@ from typing import Any
 
 from curriculum.errors import BuildError
 from pipeline.build_identity import build_identity
+from pipeline.counted import counted
 from pipeline.lock import locked
 from pipeline.options import Options
-from pipeline.progress import Progress, Silent
+from pipeline.progress import Progress
 from pipeline.store import ALGORITHM
-from pipeline.tuning.bounds import search_space, starts_of, tokenized_corpus, unequal_tokens
+from pipeline.tuning.bounds import search_space, starts_of
 from pipeline.tuning.candidate import Candidate, Prober, require_run
 from pipeline.tuning.fluctuation import Judgement, Rule, Verdict, Watch, judge
 from pipeline.tuning.probe_dataset import full_plan, tunable
@@ -61,14 +62,19 @@ def run_tune(request: TuneRequest, progress: Progress) -> TuneResult:
     prober = request.trains.prober_of(options)
     rule = request.settings.rule
     with locked(request.folder, others="--out"):
-        corpus = tokenized_corpus(options, request.settings, starts[0], progress)
-        space = search_space(options, request.settings, starts, progress.say)
-        if (warning := unequal_tokens(options, space)) is not None:
-            progress.say(warning)
+        space, corpus = search_space(options, request.settings, starts, progress)
         asked = _asked(request, options, corpus)
-        finished = open_state(request.folder, asked, overwrite=request.overwrite)
+        finished = open_state(request.folder, asked, overwrite=request.overwrite, say=progress.say)
         probes = {one.candidate: _judged_again(one, rule, request.folder / STATE_NAME) for one in finished}
-        answer = _search(request, asked, space, probes, prober, progress)
+        try:
+            answer = _search(request, asked, space, probes, prober, progress)
+        except BaseException:
+            if request.overwrite and probes:
+                progress.say(
+                    f"{request.folder}: has {counted(len(probes), 'finished probe')} of this tune, which --overwrite "
+                    f"would drop: leave it out to go on."
+                )
+            raise
         used = gone_by(space, _verdicts(probes))
         result = TuneResult(
             folder=request.folder,
@@ -77,7 +83,7 @@ def run_tune(request: TuneRequest, progress: Progress) -> TuneResult:
             other_probes=tuple(probe for candidate, probe in probes.items() if candidate not in used),
             rule=rule,
             space=space,
-            full_plan=full_plan(options, answer.candidate, Silent()).plan,
+            full_plan=full_plan(options, answer.candidate, progress).plan,
         )
         return write_result(result, options)
 

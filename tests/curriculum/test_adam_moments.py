@@ -128,7 +128,12 @@ def adafactor() -> torch.optim.Optimizer:
     return optimizer
 
 
-@pytest.mark.parametrize("make", [quantized, muon, adafactor])
+def sgd() -> torch.optim.Optimizer:
+    """Keeps nothing at all, as Adam does before its first step."""
+    return torch.optim.SGD([nn.Parameter(torch.ones(1))])
+
+
+@pytest.mark.parametrize("make", [quantized, muon, adafactor, sgd])
 def test_numbers_of_a_part_of_the_model_are_not_given(make: Any, caplog: pytest.LogCaptureFixture) -> None:
     """They would pass for those of all of it."""
     adam_moments._unmeasured.clear()

@@ -29,7 +29,19 @@ def found() -> dict[str, list[dict[str, float]]]:
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
 @pytest.mark.parametrize(
-    "way", ["ddp", "zero", "fsdp 2", "hsdp, two replicas", "hsdp, two shards", "mixture", "plain shards", "fsdp 1"]
+    "way",
+    [
+        "ddp",
+        "zero",
+        "fsdp 2",
+        "hsdp, two replicas",
+        "hsdp, two shards",
+        "mixture",
+        "plain shards",
+        "fsdp 1",
+        "fsdp 1, the last layer ignored",
+        "fsdp 1, no shards",
+    ],
 )
 def test_sharded_equals_unsharded_on_every_process(found: dict[str, list[dict[str, float]]], way: str) -> None:
     alone = found["alone"][0]
@@ -43,3 +55,24 @@ def test_numbers_of_a_part_are_not_given_on_any_process(found: dict[str, list[di
     """Shards of FSDP 1 look whole; and where one process lacks moments, the others once waited for it for ever."""
     assert found["fsdp 1, no group"] == [{}, {}]
     assert found["one process lacks a moment"] == [{}, {}]
+
+
+def test_replicas_are_not_added(found: dict[str, list[dict[str, float]]]) -> None:
+    """All processes for `group`, as is right for most, made the variance of FSDP 1 without shards twice as large."""
+    assert found["fsdp 1, no shards, too large a group"] == [{}, {}]
+
+
+def test_an_expert_without_a_token_does_not_stop_the_run(found: dict[str, list[dict[str, float]]]) -> None:
+    """Its state is there on one process alone, or came later than others: each waited in another exchange, for ever.
+
+    Elements of a gradient of 1 have 0.25 after one step and 0.4375 after two; of 16 elements 4 had one.
+    """
+    assert found["an expert without a token"][0] == found["an expert without a token"][1]
+    numbers = found["an expert without a token"][0]
+    assert (numbers["variance_l1"], numbers["variance_max"]) == (12 * 0.4375 + 4 * 0.25, 0.4375)
+
+
+def test_a_process_outside_the_group_is_told(found: dict[str, list[dict[str, float]]]) -> None:
+    of_first, of_second = found["group of the first"]
+    assert "variance_l1" in of_first
+    assert next(iter(of_second)).startswith("group is one that this process is not in")

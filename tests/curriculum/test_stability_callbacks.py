@@ -85,11 +85,19 @@ def assert_same(log: Path, lines: list[dict[str, Any]]) -> None:
         assert {key: record[key] for key in line} == pytest.approx(line, rel=2e-3)
 
 
+class LogsItsOwn(Trainer):  # type: ignore[misc, unused-ignore]
+    """As subclasses do to see parts of a loss: under the name that Trainer itself uses, before the step."""
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        self.log({"loss": 99.0})
+        return super().compute_loss(*args, **kwargs)
+
+
 def trained(reader: Reader, folder: Path, *, resume: bool = False, **options: Any) -> None:
     stop = options.pop("stop_after", None)
     args = arguments(reader, folder, **{**OPTIONS, **options})
     held_out = list(CurriculumDataset(reader, shift_labels=True))[:2]
-    trainer = Trainer(llama(), args, eval_dataset=held_out, **trainer_inputs(reader, args))
+    trainer = LogsItsOwn(llama(), args, eval_dataset=held_out, **trainer_inputs(reader, args))
     trainer.add_callback(StopAt(stop))
     trainer.add_callback(StabilityCallback(folder / "log.jsonl"))
     trainer.train(resume_from_checkpoint=resume)
@@ -147,6 +155,7 @@ def test_one_of_several_evaluation_sets_is_logged(
     state: Any = SimpleNamespace(is_world_process_zero=True, global_step=0)
     callback.on_train_begin(args, state, control)
     for state.global_step in (1, 2):
+        callback.on_step_end(args, state, control)
         callback.on_log(args, state, control, {"loss": 3.0})
         callback.on_evaluate(args, state, control, {"eval_a_loss": 1.0})
         callback.on_evaluate(args, state, control, {"eval_b_loss": 2.0})
@@ -188,7 +197,7 @@ class Named(Model):  # type: ignore[misc, unused-ignore]
 
 
 def fitted(reader: Reader, folder: Path, kind: type[Any], *, ckpt: Path | None = None, **options: Any) -> Any:
-    names = {"loss": "loss", "grad_norm": "norm"} if kind is Named else {}
+    names = options.pop("names", {"loss": "loss", "grad_norm": "norm"} if kind is Named else {})
     data = (WithHeldOut if kind is Validated else CurriculumDataModule)(reader)
     torch.manual_seed(0)
     trainer = LightningTrainer(
@@ -232,11 +241,16 @@ def test_lightning_logs_the_mean_over_micro_batches(reader: Reader, tmp_path: Pa
     assert record["loss"] == pytest.approx(sum(losses) / micro_batches, rel=1e-5)
 
 
-def test_a_validation_of_lightning_is_in_the_line_of_its_step(reader: Reader, tmp_path: Path) -> None:
-    """After steps 1 and 3; the check before the first step is none."""
-    fitted(reader, tmp_path, Validated, max_steps=4, val_check_interval=2, check_val_every_n_epoch=None)
-    found = [record.get("validation_loss") for record in read_log(tmp_path / "log.jsonl")]
-    assert found == [None, 2.0, None, 4.0]
+def test_a_validation_of_lightning_is_in_the_line_of_its_step(
+    reader: Reader, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After steps 1 and 3; the check before the first step is none. A name that is not logged is spoken of once."""
+    for name, said in (("val_loss", 0), ("loss", 1)):
+        options = {"max_steps": 4, "val_check_interval": 2, "check_val_every_n_epoch": None}
+        fitted(reader, tmp_path / name, Validated, names={"validation_loss": name}, **options)
+        found = [record.get("validation_loss") for record in read_log(tmp_path / name / "log.jsonl")]
+        assert found == ([None, 2.0, None, 4.0] if name == "val_loss" else [None] * 4)
+        assert caplog.text.count("has no validation; it logs val_loss.") == said
 
 
 def test_a_name_that_the_module_does_not_log_is_a_sentence(reader: Reader, tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from curriculum.errors import ConfigError, DataError
+from curriculum.errors import ConfigError, CurriculumError, DataError
 from curriculum.stability_log import StabilityLog, read_log
 from curriculum.stability_records import read_records
 
@@ -90,6 +93,59 @@ def test_a_killed_run_resumes_with_the_ratios_of_one_that_was_not(tmp_path: Path
     assert ratios[0] == ratios[1]
 
 
+def test_zeros_after_a_power_cut_are_no_line(tmp_path: Path) -> None:
+    """Some file systems have the length of what was written, and not what was: the run could not go on."""
+    (tmp_path / "log").write_bytes(b'{"step": 0, "loss": 4.0}\n{"st' + bytes(9))
+    assert read_log(tmp_path / "log") == [{"step": 0, "loss": 4.0}]
+    write(tmp_path / "log", [2.0], start_step=1)
+    assert [(line["step"], line["loss"]) for line in lines(tmp_path / "log")] == [(0, 4.0), (1, 2.0)]
+
+
+def test_numbers_of_numpy_and_tensors_are_written_as_numbers(tmp_path: Path) -> None:
+    """A loss that was not brought to the host ended the run, and its log could not be written to any more."""
+    log = StabilityLog(tmp_path / "log")
+    log.write(np.int64(0), tokens=np.int64(64), loss=np.float32(4.0), grad_norm=torch.tensor(2.0))  # type: ignore[arg-type]
+    log.add(validation_loss=torch.tensor([math.nan]), seq_len=torch.tensor(8))
+    assert '"tokens": 64, "loss": 4.0, "grad_norm": 2.0' in (tmp_path / "log").read_text("utf-8")
+    assert '"validation_loss": "NaN", "seq_len": 8}' in (tmp_path / "log").read_text("utf-8")
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("step", "values", "said"),
+    [
+        (-1, {}, "log: step is -1, expected an integer of at least 0."),
+        (1.5, {}, "log: step is 1.5, expected"),
+        (2**63, {}, "log: step is 9223372036854775808, expected"),
+        (1, {"loss": torch.ones(2)}, r"log: loss is tensor\(\[1., 1.\]\), which is no number"),
+        (1, {"loss": "high"}, "log: loss is 'high', which is no number"),
+        (1, {"tokens": 0.5}, "log: tokens is 0.5, expected an integer"),
+    ],
+)
+def test_what_no_reader_would_take_is_not_written(tmp_path: Path, step: Any, values: dict[str, Any], said: str) -> None:
+    """The log was lost for the resume; the next line is as if nothing had been."""
+    log = StabilityLog(tmp_path / "log")
+    log.write(0, loss=4.0)
+    with pytest.raises(ConfigError, match=said):
+        log.write(step, **values)
+    log.write(1, loss=2.0)
+    log.close()
+    assert [(line["step"], line["loss_ratio"]) for line in lines(tmp_path / "log")] == [(0, None), (1, 0.5)]
+
+
+def test_a_log_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", "utf-8")
+    with pytest.raises(CurriculumError, match=r"log: cannot be written \(.*\); give another file to the log"):
+        StabilityLog(tmp_path / "file" / "log")
+    log = StabilityLog(tmp_path / "log")
+    log.close()
+    log._file = os.fdopen(os.open("/dev/full", os.O_RDWR), "r+b")
+    with pytest.raises(CurriculumError, match=r"cannot be written \(No space left on device\)"):
+        log.write(0, loss=1.0)
+    with pytest.raises(CurriculumError, match="make room"):
+        log.close()
+
+
 def test_going_back_drops_what_came_after(tmp_path: Path) -> None:
     """A run that begins anew in the same folder and stops early must not end with the steps of the one before."""
     write(tmp_path / "log", [4.0, 3.0, 2.0, 1.0])
@@ -151,7 +207,7 @@ def test_seconds_go_on_after_a_resume(tmp_path: Path) -> None:
         ('{"step": 1.5}', "step is 1.5"),
         ('{"step": true}', "step is True"),
         ('{"step": -1}', "step is -1"),
-        ('{"step": 1' + "0" * 30 + "}", "expected an integer"),
+        ('{"step": 9223372036854775808}', "expected an integer"),
         ('{"step": 1, "loss": "\\u001b[2J"}', r"loss is '\\x1b[2J', which is no number"),
         ('{"step": 1, "loss": [1]}', "loss is [1]"),
         ('{"step": 1, "grad_norm": true}', "grad_norm is True"),
@@ -186,4 +242,14 @@ def test_no_log_and_an_empty_one(tmp_path: Path) -> None:
         read_log(tmp_path / "none")
     (tmp_path / "log").write_text('{"step": 0', "utf-8")
     with pytest.raises(DataError, match="no whole line is in it"):
+        read_log(tmp_path / "log")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [('[{"step": 0, "loss": 4.0}]', r"line 1: \[\{'step': 0, 'loss': 4.0\}\] found"), ("Hello", "line 1: not JSON")],
+)
+def test_one_line_of_something_else_is_no_log_that_ended_early(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "log").write_text(content, "utf-8")
+    with pytest.raises(DataError, match=said):
         read_log(tmp_path / "log")

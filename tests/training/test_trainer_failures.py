@@ -54,8 +54,22 @@ def test_weights_that_an_update_broke_are_not_saved(settings: Settings) -> None:
     outcome = train(replace(settings, save_every=1))
     assert outcome.diverged
     assert outcome.steps == 8
+    last = log_of(settings)[-1]
+    assert (math.isfinite(last["loss"]), math.isnan(last["validation_loss"])) == (True, True)
     assert all(bool(value.isfinite().all()) for value in weights(settings).values())
     assert not Path(settings.out, "model").exists()
+
+
+def test_a_gradient_that_is_not_finite_is_a_divergence_in_the_log(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss of its step is finite: a tune took the run for a crash, and the same candidate failed for ever."""
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, clip: torch.tensor(math.inf))
+    outcome = train(settings)
+    assert (outcome.diverged, outcome.steps, outcome.to_json()["validation_loss"]) == (True, 1, None)
+    (line,) = log_of(settings)
+    assert (line["grad_norm"], math.isfinite(line["loss"])) == (math.inf, True)
+    assert math.isnan(line["validation_loss"])
 
 
 def test_validation_and_memory_come_before_the_first_step(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

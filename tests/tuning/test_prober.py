@@ -9,6 +9,7 @@ import threading
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from pipeline.tuning.prober import DatasetProber
 from pipeline.tuning.settings import TuneSettings
 from pipeline.tuning.train_command import training_command
 from pipeline.tuning.train_with import train_with
+from tune_world import Said
 
 TRAINER = """
 import json, sys
@@ -108,14 +110,26 @@ def test_the_training_of_a_killed_tune_is_waited_for(
     timer.join()
 
 
-class Said(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.messages.append(message)
+def test_the_store_is_waited_for_while_another_process_works_with_it(
+    prober: DatasetProber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tune of days does not end because somebody looks at a plan."""
+    store, candidate = tmp_path / "full.store", Candidate(start_length=8, length_warmup_steps=14)
+    said = Said()
+    waiting = replace(prober, progress=said)
+    with ExitStack() as other:
+        other.enter_context(locked(store))
+        timer = threading.Timer(0.5, other.close)
+        timer.start()
+        assert waiting(candidate, 6, lambda evaluation: False).num_steps == 6
+        timer.join()
+    waits = (
+        f"{store}: another process works with this token store; waits until it has ended, for 3,600 seconds at most."
+    )
+    assert [message for message in said.messages if "waits" in message] == [waits]
+    monkeypatch.setattr("pipeline.tuning.when_free.STORE_SECONDS", 0.1)
+    with locked(store), pytest.raises(BuildError, match=r"full\.store: another process is writing there"):
+        waiting(candidate, 6, lambda evaluation: False)
 
 
 @pytest.mark.parametrize(("more", "is_warned"), [("", True), (" {decay_tokens}", False)])
@@ -141,3 +155,14 @@ def test_a_folder_in_the_corpus_is_refused(prober: DatasetProber, corpus: Path, 
     assert replace(prober, options=options).options is options
     with pytest.raises(ConfigError, match="lies in the corpus"):
         replace(prober, options=options, folder=corpus / "sub" / "tune")
+
+
+@pytest.mark.parametrize("seconds", [0, -5, math.nan, "9", None])
+def test_limits_that_are_no_time_are_refused(seconds: Any) -> None:
+    """Before a corpus is tokenized, not after it, by a probe that took longer than -5 seconds."""
+    with pytest.raises(ConfigError, match=r"stall_seconds is .* \(--stall-timeout\); give a number of seconds above 0"):
+        Limits(stall_seconds=seconds)
+    if seconds is not None:
+        with pytest.raises(ConfigError, match=r"total_seconds is .* \(--probe-timeout\)"):
+            Limits(total_seconds=seconds)
+    assert Limits(stall_seconds=math.inf, total_seconds=None).stall_seconds == math.inf

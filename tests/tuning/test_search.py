@@ -214,8 +214,10 @@ def test_starts_are_doubled_below_the_full_length(first: int, max_length: int, s
 
 def test_spaces_without_a_candidate_are_refused() -> None:
     """In a sentence that says what to give instead."""
-    with pytest.raises(ConfigError, match="start of 1024 and the full length is 1024; give a start_length below"):
+    with pytest.raises(ConfigError, match="start of 1024 and the full length is 1024; give a start_length of 1"):
         doubled_starts(1024, 1024)
+    with pytest.raises(ConfigError, match=r"start of 0 and .*; give a start_length of 1 or more below"):
+        doubled_starts(0, 1024)
     with pytest.raises(ConfigError, match=r"least_length_warmup_steps is 30.*from a start of 8.*20 steps at most"):
         space((8,), 30, 20, 1)
     with pytest.raises(ConfigError, match="resolution_steps is 0; give 1 or more"):

@@ -34,20 +34,20 @@ def folder(tmp_path: Path) -> Path:
 
 def test_probes_come_back_as_they_were(folder: Path) -> None:
     """In their order, with perplexities that JSON has no numbers for, and larger ones than integers of 64 bits."""
-    before = open_state(folder, REQUEST, overwrite=False)
+    before = open_state(folder, REQUEST, overwrite=False, say=print)
     assert before == (probe(300, 900, 5e200), probe(600, 900, inf))
     save_state(folder, REQUEST, [probe(300, nan)])
-    (diverged,) = open_state(folder, REQUEST, overwrite=False)
+    (diverged,) = open_state(folder, REQUEST, overwrite=False, say=print)
     assert repr(diverged.run.evaluations[0].perplexity) == "nan"
     assert [path.name for path in folder.iterdir()] == ["tune.json"]
-    assert open_state(folder / "new", REQUEST, overwrite=False) == ()
+    assert open_state(folder / "new", REQUEST, overwrite=False, say=print) == ()
 
 
 def test_a_tune_of_other_options_is_refused_naming_each(folder: Path) -> None:
     """Probes of another learning rate or threshold would answer a question that nobody asked."""
     now = {**REQUEST, "trains": "train.py {dataset} --lr 2", "fluctuation": 1.5, "seed": 1}
     with pytest.raises(BuildError) as refused:
-        open_state(folder, now, overwrite=False)
+        open_state(folder, now, overwrite=False, say=print)
     for said in (
         "holds a tune with 2 finished probes",
         "fluctuation was 1.3, now 1.5",
@@ -56,14 +56,16 @@ def test_a_tune_of_other_options_is_refused_naming_each(folder: Path) -> None:
         "--overwrite",
     ):
         assert said in str(refused.value)
-    assert open_state(folder, now, overwrite=True) == ()
-    assert len(open_state(folder, REQUEST, overwrite=False)) == 2  # nothing is lost before the first new probe
+    assert open_state(folder, now, overwrite=True, say=print) == ()
+    assert (
+        len(open_state(folder, REQUEST, overwrite=False, say=print)) == 2
+    )  # nothing is lost before the first new probe
 
 
 def test_without_a_finished_probe_other_options_begin_anew(tmp_path: Path) -> None:
     """A train command with a mistake in it is corrected without asking for more."""
     save_state(tmp_path, REQUEST, [])
-    assert open_state(tmp_path, {**REQUEST, "trains": "better.py"}, overwrite=False) == ()
+    assert open_state(tmp_path, {**REQUEST, "trains": "better.py"}, overwrite=False, say=print) == ()
 
 
 def _set(path: list[Any], value: Any) -> Callable[[dict[str, Any]], None]:
@@ -102,7 +104,7 @@ def test_a_damaged_state_is_named_and_nothing_of_it_is_believed(
     damage(state)
     path.write_text(json.dumps(state))
     with pytest.raises(DataError, match=r"tune\.json.*--overwrite to begin anew"):
-        open_state(folder, REQUEST, overwrite=False)
+        open_state(folder, REQUEST, overwrite=False, say=print)
 
 
 def test_what_is_no_file_or_cannot_be_read_is_refused_before_a_probe_is_trained(
@@ -114,7 +116,7 @@ def test_what_is_no_file_or_cannot_be_read_is_refused_before_a_probe_is_trained(
     os.mkfifo(tmp_path / "b" / "tune.json")
     for folder, overwrite in product((tmp_path / "a", tmp_path / "b"), (False, True)):
         with pytest.raises(BuildError, match=r"tune\.json: is no file.*Remove it, or give another --out"):
-            open_state(folder, REQUEST, overwrite=overwrite)
+            open_state(folder, REQUEST, overwrite=overwrite, say=print)
     save_state(tmp_path / "c", REQUEST, [])
 
     def fails(path: Path) -> bytes:
@@ -122,7 +124,7 @@ def test_what_is_no_file_or_cannot_be_read_is_refused_before_a_probe_is_trained(
 
     monkeypatch.setattr(Path, "read_bytes", fails)
     with pytest.raises(BuildError, match=r"tune\.json: cannot be read: Permission denied"):
-        open_state(tmp_path / "c", REQUEST, overwrite=False)
+        open_state(tmp_path / "c", REQUEST, overwrite=False, say=print)
 
 
 def test_every_cut_of_the_file_is_noticed(folder: Path) -> None:
@@ -132,4 +134,4 @@ def test_every_cut_of_the_file_is_noticed(folder: Path) -> None:
     for size in range(0, len(whole) - 2, 7):
         path.write_bytes(whole[:size])
         with pytest.raises(DataError, match="--overwrite"):
-            open_state(folder, REQUEST, overwrite=False)
+            open_state(folder, REQUEST, overwrite=False, say=print)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -71,18 +72,35 @@ def test_a_function_is_a_training(probe: Callable[..., Trained], tmp_path: Path)
         training_function(lambda dataset, steps, log: None)
 
 
-def test_a_function_of_a_script_is_a_training(tmp_path: Path) -> None:
-    """What stands below the guard of the script does not run again, or it would tune without end."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import sys\n"
-        "def mine(dataset, steps, log):\n"
-        "    print(dataset, steps, log, sys.argv[1:])\n"
-        "if __name__ == '__main__':\n"
-        "    from pipeline.tuning.run_callable import training_function\n"
-        "    import subprocess\n"
-        "    words = training_function(mine).filled({'dataset': '{log}', 'steps': 3, 'log': 'L'})\n"
-        "    subprocess.run(words, check=True)\n"
-    )
-    shown = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    assert shown.stdout == "{log} 3 L []\n"
+PROGRAM = """
+import subprocess, sys
+def mine(dataset, steps, log):
+    print(dataset, steps, log, sys.argv[1:])
+if __name__ == "__main__":
+    from pipeline.tuning.run_callable import training_function
+    words = training_function(mine).filled({"dataset": "{log}", "steps": 3, "log": "L"})
+    sys.exit(subprocess.run(words).returncode)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("script.py", PROGRAM, ["script.py"]),
+        ("package/program.py", f"from . import __name__ as package{PROGRAM}", ["-m", "package.program"]),
+    ],
+)
+def test_a_function_of_the_program_itself_is_a_training(tmp_path: Path, name: str, code: str, words: list[str]) -> None:
+    """What stands below its guard does not run again, or it would tune without end; relative imports are found."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(code)
+    shown = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (shown.stdout, shown.stderr) == ("{log} 3 L []\n", "")
+
+
+def test_a_program_without_a_guard_is_told_to_have_one(tmp_path: Path) -> None:
+    """Its function stands at the top, as it should; the process that was to call it tunes instead."""
+    (tmp_path / "script.py").write_text("def mine(dataset, steps, log): ...")
+    loaded_there = runpy.run_path(str(tmp_path / "script.py"), run_name="__mp_main__")["mine"]
+    with pytest.raises(ConfigError, match="mine: put the call of the tune below `if __name__ == '__main__':`"):
+        training_function(loaded_there)

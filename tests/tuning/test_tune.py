@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -15,9 +15,9 @@ from pipeline.build import build, prepare_plan
 from pipeline.option_sources import load_options
 from pipeline.progress import Silent
 from pipeline.report_tune import tune_report
-from pipeline.tuning import Candidate, ProbeRun
+from pipeline.tuning import Candidate
 from pipeline.tuning.search import NoDuration, NoStart
-from tune_world import Tune, World, tuned_with
+from tune_world import Said, Tune, World, tuned_with
 
 
 def test_the_known_answer_is_found_and_what_it_cost_is_said(options: dict[str, Any], tmp_path: Path) -> None:
@@ -70,14 +70,6 @@ def test_trainings_of_unlike_numbers_of_tokens_are_compared_only_with_a_warning(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
     """Of a number of steps a longer warmup trains less; the authors compare at equal tokens."""
-
-    class Heard(Silent):
-        def __init__(self) -> None:
-            self.lines: list[str] = []
-
-        def say(self, message: str) -> None:
-            self.lines.append(message)
-
     heard = {}
     budgets: dict[str, dict[str, Any]] = {
         "steps": {},
@@ -86,10 +78,10 @@ def test_trainings_of_unlike_numbers_of_tokens_are_compared_only_with_a_warning(
     }
     for name, budget in budgets.items():
         said = {key: value for key, value in {**options, **budget}.items() if value is not None}
-        progress = Heard()
+        progress = Said()
         small = {"least_length_warmup_steps": 10, "most_length_warmup_steps": 20}
         tuned_with(said, World(8, inf), tmp_path / name, progress=progress, **small)
-        heard[name] = [line for line in progress.lines if "give --tokens" in line]
+        heard[name] = [line for line in progress.messages if "give --tokens" in line]
     plans = [
         prepare_plan(load_options(None, {**options, "start_length": 8, "length_warmup_steps": steps}), Silent())[0]
         for steps in (10, 20)
@@ -117,17 +109,11 @@ def test_where_every_duration_works_the_longest_is_the_answer_and_says_so(run: T
 
 def test_starts_that_the_schedule_cannot_have_are_left_out(run: Tune, options: dict[str, Any], tmp_path: Path) -> None:
     """From 32 to 64 by multiples of 16 there are three lengths, no four stages; nobody may ever need that start."""
-
-    class Heard(Silent):
-        lines: ClassVar[list[str]] = []
-
-        def say(self, message: str) -> None:
-            self.lines.append(message)
-
+    said = Said()
     stages = {**options, "multiple_of": 16, "schedule": "step", "stages": 4}
-    result = tuned_with(stages, World(8, 95), tmp_path / "tune", progress=Heard())
+    result = tuned_with(stages, World(8, 95), tmp_path / "tune", progress=said)
     assert [start.length for start in result.space.starts] == [16]
-    assert any("Starts from 32 on are left out: stages 4 is more than" in line for line in Heard.lines)
+    assert any("Starts from 32 on are left out: stages 4 is more than" in line for line in said.messages)
 
 
 def test_where_nothing_works_the_probes_are_kept_and_there_is_no_answer(run: Tune, tmp_path: Path) -> None:
@@ -158,15 +144,10 @@ def test_without_matplotlib_the_rest_is_there(run: Tune, monkeypatch: pytest.Mon
     assert result.config is not None
 
 
-@pytest.mark.parametrize(
-    ("returned", "sentence"),
-    [
-        (None, "probe 1 of at most 8, start 8, warmup 30 steps, cannot be judged: the prober returned None; let it"),
-        (ProbeRun(evaluations=((5, 9.0),), num_tokens=1, num_steps=30, stopped_early=False, seconds=1), r"is \[5, 9"),  # type: ignore[arg-type]
-    ],
-)
-def test_a_prober_that_returns_something_else_is_told_so(run: Tune, returned: ProbeRun, sentence: str) -> None:
+def test_a_prober_that_returns_something_else_is_told_so(run: Tune) -> None:
     """The first mistake of who writes one: to forget the `return`."""
+    returned: Any = None
+    sentence = "probe 1 of at most 8, start 8, warmup 30 steps, cannot be judged: the prober returned None; let it"
     with pytest.raises(BuildError, match=sentence):
         run(lambda candidate, num_steps, stop_now: returned)
 

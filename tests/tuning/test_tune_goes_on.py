@@ -13,7 +13,7 @@ import pytest
 from curriculum.errors import BuildError, DataError
 from pipeline.report_tune import tune_report
 from pipeline.tuning import Candidate, Evaluation, ProbeRun
-from tune_world import Tune, World, tuned_with
+from tune_world import Said, Tune, World, tuned_with
 
 
 def test_killed_at_any_probe_the_same_call_goes_on_and_trains_none_twice(run: Tune, tmp_path: Path) -> None:
@@ -31,6 +31,23 @@ def test_killed_at_any_probe_the_same_call_goes_on_and_trains_none_twice(run: Tu
     assert finished.probed == []
     (tmp_path / "tune" / "tune.svg").unlink()
     assert run(finished).plot == tmp_path / "tune" / "tune.svg"
+
+
+def test_what_overwrite_drops_is_said_and_how_to_go_on_without_it(run: Tune, tmp_path: Path) -> None:
+    """A job that is queued again with the same command would begin at probe 1 for ever."""
+    said, folder = Said(), tmp_path / "tune"
+    for dies_at in (1, 3, 3):
+        with pytest.raises(KeyboardInterrupt):
+            run(World(16, 95, dies_at=dies_at), overwrite=True, progress=said)
+    ends = f"{folder}: has 2 finished probes of this tune, which --overwrite would drop: leave it out to go on."
+    drops = (
+        f"{folder}: --overwrite drops 2 finished probes as soon as a new one is finished. Leave it out to go on with "
+        f"this tune where it is interrupted."
+    )
+    assert [message for message in said.messages if "overwrite" in message] == [ends, drops, ends]
+    assert len(run(World(16, 95), progress=said).probes) == 7
+    (folder / "tune.json").write_text("damaged")
+    assert run(World(16, 95), overwrite=True, progress=said).found is not None
 
 
 def test_other_options_are_refused_and_change_nothing(run: Tune, options: dict[str, Any], tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from itertools import chain
 from typing import Any
 
 from matplotlib import rc_context, rcdefaults, rcParams
@@ -79,7 +78,7 @@ def stability_figure(runs: Sequence[Run]) -> Figure:
     validations = [points(run, "validation_loss") for run in runs]
     divergences = [diverged(run) for run in runs]
     keys = [key for key, of_runs in curves.items() if any(of_runs)]
-    if "loss" not in keys and any(validations + divergences):
+    if "loss" not in keys and (any(validations) or any(divergences)):
         keys.insert(0, "loss")
     if not keys:
         raise DataError(f"{runs[0].log}: no value in it is finite and could be drawn; leave --plot away.")
@@ -94,13 +93,13 @@ def stability_figure(runs: Sequence[Run]) -> Figure:
         if key == "loss":
             _marks(axes, validations, divergences)
             axes.set_title(_loss_title(curves[key], validations, divergences))
-        _scale(axes, key, [*chain(*map(finite, curves[key] + (validations if key == "loss" else [])))])
+        drawn = curves[key] + validations if key == "loss" else curves[key]
+        _scale(axes, key, [value for curve in drawn for value in finite(curve)])
     _steps(all_axes[-1], runs)
     if len(runs) > 1:
         handles = [all_axes[0].plot([], [], **_look(number))[0] for number in range(len(runs))]
-        figure.legend(
-            handles, names([run.log for run in runs]), loc="outside upper left", ncols=columns, handlelength=3
-        )
+        labels = names([run.log for run in runs])
+        figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=3)
     return figure
 
 
@@ -121,12 +120,20 @@ def _lines(axes: Axes, of_runs: list[Points], drawstyle: str) -> None:
 def _marks(axes: Axes, validations: list[Points], divergences: list[list[int]]) -> None:
     """Validations, and steps whose loss is no number, at the upper edge."""
     for number, (validated, steps) in enumerate(zip(validations, divergences, strict=True)):
-        signs: Any = {"linestyle": "none", "color": _look(number)["color"]}
+        signs: Any = {"color": _look(number)["color"], "linestyle": "none"}
         if validated:
             few = thinned(validated, 100)
-            signs_of = {"marker": _LINES[number // len(SERIES)][1], "markersize": 3.5, "markeredgewidth": 0.5}
-            signs_of |= {"markeredgecolor": PALETTE["paper"][0], "clip_on": False, "zorder": 3}
-            axes.plot([step for step, _ in few], [value for _, value in few], **signs, **signs_of)
+            axes.plot(
+                [step for step, _ in few],
+                [value for _, value in few],
+                marker=_LINES[number // len(SERIES)][1],
+                markersize=3.5,
+                markeredgecolor=PALETTE["paper"][0],
+                markeredgewidth=0.5,
+                clip_on=False,
+                zorder=3,
+                **signs,
+            )
         if steps:
             shown = [step for step, _ in thinned([(step, 0.0) for step in steps], 100)]
             axes.plot(shown, [0.97] * len(shown), marker="x", transform=axes.get_xaxis_transform(), **signs)
@@ -170,6 +177,6 @@ def _steps(axes: Axes, runs: Sequence[Run]) -> None:
     axes.set_xlim(first - 0.5, last + 0.5) if first == last else axes.set_xlim(first, last)
 
 
-def _look(number: int) -> dict[str, str]:
+def _look(number: int) -> dict[str, Any]:
     """Of the lines of a run."""
     return {"color": PALETTE[SERIES[number % len(SERIES)]][0], "linestyle": _LINES[number // len(SERIES)][0]}

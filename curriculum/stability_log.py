@@ -43,9 +43,10 @@ from typing import SupportsFloat
 from curriculum.errors import ConfigError, CurriculumError, DataError
 from curriculum.loss_ratio import LossRatio
 from curriculum.printable import shown
-from curriculum.stability_records import Record, checked, is_object, parse_record, parse_records, read_log
+from curriculum.stability_line import Record, checked, is_object
+from curriculum.stability_records import parse_records, read_log
 
-__all__ = ["Record", "StabilityLog", "parse_record", "read_log"]
+__all__ = ["Record", "StabilityLog", "read_log"]
 
 _BEGINNING = b'{"step": '
 

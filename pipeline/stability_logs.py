@@ -20,7 +20,8 @@ from typing import Any
 from curriculum.errors import BuildError, ConfigError, DataError
 from curriculum.printable import one_line, shown
 from curriculum.stability import THRESHOLDS, VARIANCES, Summary, summarize
-from curriculum.stability_records import Record, Records, checked, read_records
+from curriculum.stability_line import Record, checked
+from curriculum.stability_records import Records, read_records
 from pipeline.publish import Aside
 
 USED = ("loss", "loss_ratio", "grad_norm", *VARIANCES, "validation_loss")
@@ -121,7 +122,7 @@ def _history(path: Path) -> Records:
             by_step.setdefault(step, {"step": step}).update(own)
     if not by_step:
         raise DataError(f"{path}: its log_history has no loss; the run ended before it logged one.")
-    return Records(records=[by_step[step] for step in sorted(by_step)], num_dropped=0)
+    return Records(records=[by_step[step] for step in sorted(by_step)])
 
 
 def _draw(plot: Path, runs: tuple[Run, ...]) -> None:

@@ -1,6 +1,7 @@
 """A picture of a tune: the perplexity of every probe, and what each candidate came to.
 
 In:  a `TuneResult`, whose probes of other bounds are left out.   Out: an SVG file's text.
+Where a probe fluctuated is its sign; if it diverged there, at the upper edge, and its line is dotted up to it.
 Guarantee: matplotlib loads here alone, with none of people's own settings; equal results are equal text.
 """
 
@@ -25,35 +26,58 @@ SETTINGS: Any = {"svg.hashsalt": "curriculum-tune", "svg.fonttype": "none", "tex
 
 
 def draw_tune(result: TuneResult) -> str:
-    """The picture."""
+    """The picture as the text of a file."""
     with rc_context():
         rcdefaults()
         with rc_context(SETTINGS):
-            figure = Figure(figsize=(9, 7), layout="constrained")
-            upper, lower = figure.subplots(2, 1, height_ratios=(3, 2))
-            _perplexities(upper, result)
-            _candidates(lower, result)
             file = StringIO()
-            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+            tune_figure(result).savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return file.getvalue()
 
 
+def tune_figure(result: TuneResult) -> Figure:
+    """The perplexities, and below them the candidates."""
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    upper, lower = figure.subplots(2, 1, height_ratios=(3, 2))
+    _perplexities(upper, result)
+    _candidates(lower, result)
+    return figure
+
+
 def _perplexities(axes: Axes, result: TuneResult) -> None:
+    axes.set_yscale("log")  # first: signs at the edge are no data that it could be chosen by
     for number, probe in enumerate(result.probes, start=1):
         seen = [one for one in probe.run.evaluations if isfinite(one.perplexity)]
-        if not seen:
-            continue
         steps, values = [one.step for one in seen], [one.perplexity for one in seen]
         colour = COLOURS[probe.judgement.verdict]
         axes.plot(steps, values, color=colour, linewidth=1.2, alpha=0.8)
-        axes.annotate(str(number), (steps[-1], values[-1]), color=colour, fontsize=8)
+        _mark(axes, number, probe)
     axes.axvline(result.rule.beginning_steps, color="#83878f", linewidth=1, linestyle=":")
-    axes.set_yscale("log")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.5g}")
     axes.yaxis.set_minor_formatter(LogFormatter())  # as plain text, and only where one decade is not all
     axes.set_xlim(0, result.rule.probe_steps)
     axes.set_xlabel("step (left of the line: the very beginning)")
-    axes.set_title("validation perplexity at full length, of each probe", loc="left", fontsize=10)
+    what = "validation perplexity at full length, of each probe; at the upper edge: it diverged"
+    axes.set_title(what, loc="left", fontsize=10, pad=9)
+
+
+def _mark(axes: Axes, number: int, probe: JudgedProbe) -> None:
+    """The number of a probe at its end, or at the sign of what its verdict rests on."""
+    judgement, seen = probe.judgement, probe.run.evaluations
+    colour = COLOURS[judgement.verdict]
+    decided = next((i for i, one in enumerate(seen) if one.step == judgement.step), len(seen) - 1)
+    x, y, coords, above = seen[decided].step, seen[decided].perplexity, axes.transData, 4
+    if not isfinite(y):
+        y, coords, above = 1.0, axes.get_xaxis_transform(), -12
+        if decided:
+            before = (seen[decided - 1].step, seen[decided - 1].perplexity)
+            line = {"arrowstyle": "-", "linestyle": ":", "color": colour, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", (x, y), before, xycoords=coords, textcoords="data", arrowprops=line)
+    if judgement.step is not None:
+        axes.plot(x, y, marker=MARKERS[judgement.verdict], color=colour, transform=coords, clip_on=False)
+    axes.annotate(
+        str(number), (x, y), (5, above), xycoords=coords, textcoords="offset points", color=colour, fontsize=8
+    )
 
 
 def _candidates(axes: Axes, result: TuneResult) -> None:

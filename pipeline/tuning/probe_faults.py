@@ -80,6 +80,8 @@ def require_whole(name: str, code: int, reader: ProbeLog, log: Path, output: Pat
     if code:
         because = f" ({_signal(code)})" if code > 128 else ""
         reason = f"{name} failed with exit code {code}{because}, with {so_far}."
+        if reader.steps_trained:
+            reason += ' If it ends itself where training diverges, let it write that step with "loss": NaN before.'
     elif not log.is_file():
         reason = f"{name} ended without an error and without a log: there is no {log}. Write into {{log}} {WANTED}."
     elif not reader.num_lines:

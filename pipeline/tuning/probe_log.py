@@ -1,28 +1,31 @@
-"""Reading a probe's log while the trainer writes it.
+"""What a probe's log says, while the trainer writes it.
 
-In:  its bytes as they come, cut anywhere.   Out: an `Evaluation` for each line that has one.
-Guarantee: a line counts once it is whole. A loss that is NaN or infinite, as a JSON string or as Python's `json`
-writes it, is a divergence and an `Evaluation` like any other, whether the model was validated there or not.
+In:  its lines, as `FollowedLog` finds them.   Out: an `Evaluation` for each step that has one.
+Guarantee: a loss that is NaN or infinite, as a JSON string or as Python's `json` writes it, is a divergence and an
+`Evaluation` like any other, whether the model was validated there or not, and whatever the validation says.
 
     {"step": 9, "loss": 5.1, "validation_loss": 5.3}       Evaluation(step=9, perplexity=200.3)
     {"step": 9, "validation_perplexity": 200.3}            the same
     {"step": 9, "loss": NaN}                               Evaluation(step=9, perplexity=nan)
+    {"step": 9, "loss": NaN, "validation_loss": 5.3}       the same
 
 Lines are those of `curriculum/stability_log.py`, or of another trainer that writes `step` and validations in them; not
-every step needs a line. A run that resumes may go back to a step: what it wrote from there on before counts no more.
+every step needs a line. Which of them count, where a trainer goes back or validates late, is the rule of
+`curriculum/stability_records.py`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from curriculum.errors import BuildError, DataError
-from curriculum.printable import shown
-from curriculum.stability_log import Record, parse_record
+from curriculum.stability_line import Record, number, parse_record
+from curriculum.stability_records import LOSSES, Records
 from pipeline.tuning.candidate import Evaluation
+from pipeline.tuning.follow_log import News
 
 WANTED = (
     'a line of JSON for each step, such as {"step": 9, "loss": 5.1, "validation_loss": 5.3}: steps from 0, losses in '
@@ -31,9 +34,8 @@ WANTED = (
 )
 """The tail of a sentence that says what a log is to hold."""
 MAX_LINE_BYTES = 1 << 20
-NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-LARGEST = sys.float_info.max
-LARGEST_LOSS = math.log(LARGEST)
+KEPT = ("step", *LOSSES, "validation_loss", "validation_perplexity")
+LARGEST_LOSS = math.log(sys.float_info.max)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -44,48 +46,60 @@ class ProbeLog:
     """for sentences"""
     num_steps: int
     """that were asked for"""
-    evaluations: dict[int, Evaluation] = field(default_factory=dict)
-    """by step; where one is written again, the later line counts"""
     num_lines: int = 0
-    last_step: int = -1
-    largest_gap: int = 1
-    """steps from one line to the next"""
     keys: dict[str, None] = field(default_factory=dict)
     """that were found, in order"""
-    _rest: bytes = b""
+    _log: Records = field(default_factory=Records)
+    """what is needed of them"""
+    _found: list[Evaluation | None] = field(default_factory=list)
+    """one for each of the records"""
 
-    def take(self, data: bytes, *, replaces_last: bool = False) -> list[Evaluation]:
-        """Read on; the evaluations in the lines that are whole now.
-
-        Args:
-            data: what follows.
-            replaces_last: its first line is the last one, written anew.
+    def take(self, news: News) -> None:
+        """Read on.
 
         Raises:
-            BuildError: a line is not of such a log.
+            BuildError: a line is not of such a log, or does not end.
         """
-        self.num_lines -= replaces_last
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        self.require_short(self._rest)
-        return [found for line in lines if line.strip() and (found := self._read(line)) is not None]
-
-    def require_short(self, rest: bytes) -> None:
-        """Refuse a line that does not end."""
-        if len(rest) > MAX_LINE_BYTES:
+        for self.num_lines, line in enumerate(news.lines, news.first_number):
+            if line.strip():
+                self._read(line)
+        if len(news.rest) > MAX_LINE_BYTES:
             raise BuildError(f"{self.where}, line {self.num_lines + 1}: it is longer than 1 MB. Write {WANTED}.")
 
-    def end(self) -> list[Evaluation]:
-        """Nothing more will come: the last line may lack its end, or the rest of it, which then counts as not there."""
-        rest, self._rest = self._rest, b""
+    def _read(self, line: bytes) -> None:
+        where = f"{self.where}, line {self.num_lines}"
         try:
-            json.loads(rest)
-        except (ValueError, RecursionError):
-            return []
-        return self.take(rest + b"\n")
+            record = parse_record(line, where)
+            record["validation_perplexity"] = number(record, "validation_perplexity", where)
+        except DataError as error:
+            raise BuildError(f"{error} Write {WANTED}.") from None
+        self.keys.update(dict.fromkeys(key for key, value in record.items() if value is not None))
+        if self.num_lines == 1:  # of a log that was begun anew: not late, whatever was read before
+            self._log.drop_from(record["step"])
+        place = self._log.take({key: record[key] for key in KEPT if key in record})
+        self._found[place : place + 1] = [self._evaluation(self._log.records[place])]
+        del self._found[len(self._log.records) :]
+
+    def _evaluation(self, record: Record) -> Evaluation | None:
+        found = perplexity(record)
+        if found is None or record["step"] > self.num_steps:
+            return None
+        return Evaluation(step=record["step"], perplexity=found)
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """Those that count, by rising step."""
+        return [one for one in self._found if one is not None]
+
+    @property
+    def last_step(self) -> int:
+        """That was trained, as far as the lines tell."""
+        last: int = self._log.records[-1]["step"] if self._log.records else -1
+        return last
 
     @property
     def steps_trained(self) -> int:
-        """As far as the lines tell. Who counts from 1 ends at `num_steps`, too."""
+        """Who counts from 1 ends at `num_steps`, too."""
         return min(self.last_step + 1, self.num_steps)
 
     @property
@@ -101,53 +115,23 @@ class ProbeLog:
     @property
     def is_validated_at_end(self) -> bool:
         """Whether nothing is to come that would count."""
-        return self.is_at_end and max(self.evaluations) >= self.num_steps - 1
+        return self.is_at_end and self.evaluations[-1].step >= self.num_steps - 1
 
     @property
     def is_complete(self) -> bool:
         """Whether all steps were trained: the line after the last one would be of a step that was not asked for."""
-        return self.last_step + self.largest_gap >= self.num_steps
+        steps = [-1, *(record["step"] for record in self._log.records)]
+        largest_gap = max((after - before for before, after in pairwise(steps)), default=1)
+        return self.last_step + largest_gap >= self.num_steps
 
-    def _read(self, line: bytes) -> Evaluation | None:
-        self.num_lines += 1
-        try:
-            entry = parse_record(line, f"{self.where}, line {self.num_lines}")
-        except DataError as error:
-            raise BuildError(f"{error} Write {WANTED}.") from None
-        step: int = entry["step"]
-        self.keys.update(dict.fromkeys(entry))
-        self.largest_gap = max(self.largest_gap, step - self.last_step)
-        if step < self.last_step:
-            self.evaluations = {kept: found for kept, found in self.evaluations.items() if kept < step}
-        self.last_step = step
-        perplexity = self._perplexity(entry)
-        if perplexity is None or step > self.num_steps:
-            return None
-        self.evaluations[step] = Evaluation(step=step, perplexity=perplexity)
-        return self.evaluations[step]
 
-    def _perplexity(self, entry: Record) -> float | None:
-        """Of a validation; infinite or NaN where the loss is so; None on a line without either."""
-        perplexity = self._number(entry, "validation_perplexity")
-        if perplexity is not None:
-            return perplexity
-        loss = self._number(entry, "validation_loss")
-        if loss is None:
-            loss = self._number(entry, "loss")
-            if loss is None or math.isfinite(loss):
-                return None
-        return math.exp(loss) if loss < LARGEST_LOSS else loss * math.inf
-
-    def _number(self, entry: Record, key: str) -> float | None:
-        """The number under a key; None where there is none."""
-        value = entry.get(key)
-        if value is None:
-            return None
-        if isinstance(value, str):
-            value = NOT_FINITE.get(value, value)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise BuildError(
-                f"{self.where}, line {self.num_lines}: {key} is {shown(value)}, which is no number. Write {WANTED}."
-            )
-        # No loss is minus infinity: something broke, and nothing after it is better for it. Integers may be huge.
-        return math.nan if value < -LARGEST else math.inf if value > LARGEST else float(value)
+def perplexity(record: Record) -> float | None:
+    """Of a validation; infinite or NaN where a loss is so; None where there is neither."""
+    found, validation_loss = record.get("validation_perplexity"), record.get("validation_loss")
+    for value in (record.get("loss"), validation_loss, found):
+        if value is not None and not math.isfinite(value):
+            # No loss is minus infinity: something broke, and nothing after it is better for it.
+            return math.inf if value > 0 else math.nan
+    if found is not None or validation_loss is None:
+        return found
+    return math.exp(validation_loss) if validation_loss < LARGEST_LOSS else math.inf

@@ -15,7 +15,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -67,7 +67,9 @@ def train(
         log: where it writes its log; there must be nothing yet.
         output: for what it prints.
         limits: how long it may take.
-        stop_now: is told each evaluation as it comes.
+        stop_now: is told each evaluation as it comes, by rising step. Where the log went back, a deep copy of it is
+            told those that count, from the first on: what it remembers it has to keep in itself, as `Watch` does, for a
+            function's variables are not copied.
         progress: where the steps are shown.
         held: open files, and locks that they hold, which stay with the training until it has ended, also where this
             process is killed.
@@ -75,23 +77,22 @@ def train(
     Raises:
         BuildError: it failed, hung, ended too early, or its log cannot be judged.
     """
-    reader = ProbeLog(where=str(log), num_steps=num_steps)
+    reader, told = ProbeLog(where=str(log), num_steps=num_steps), _Told(stop_now)
     with (
         _running(training.filled(values), output, held) as process,
         progress.stage("train", total=num_steps, unit="") as advance,
     ):
         try:
-            last = _follow(process, log, reader, limits, _Telling(stop_now, reader), advance)
+            is_stopped = _follow(process, log, reader, limits, told, advance)
         except BuildError as error:
             raise BuildError(f"{error} {printed(output)}") from None
         code = process.poll() or 0
-    if last is None and not reader.is_beyond:
+    if not is_stopped and not reader.is_beyond:
         require_whole(training.name, code if code >= 0 else 128 - code, reader, log, output)
-    steps = sorted(step for step in reader.evaluations if last is None or step <= last.step)
     return Trained(
-        evaluations=tuple(reader.evaluations[step] for step in steps),
+        evaluations=tuple(told.evaluations),
         num_steps=reader.steps_trained,
-        stopped_early=last is not None and reader.steps_trained < num_steps,
+        stopped_early=is_stopped and reader.steps_trained < num_steps,
     )
 
 
@@ -123,24 +124,22 @@ def _running(command: list[str], output: Path, held: Sequence[int]) -> Iterator[
             guard.kill_session(process.pid)
 
 
-class _Telling:
-    """`stop_now`, told every step once: where a trainer goes back, it is begun anew with the steps that count."""
+class _Told:
+    """`stop_now`, and what it was told: evaluations by rising step. It is begun anew where others count by now."""
 
-    def __init__(self, stop_now: Callable[[Evaluation], bool], reader: ProbeLog) -> None:
-        self._stop_now, self._fresh, self._reader = stop_now, deepcopy(stop_now), reader
-        self._last_step = -1
+    def __init__(self, stop_now: Callable[[Evaluation], bool]) -> None:
+        self._fresh, self._stop_now = deepcopy(stop_now), stop_now
+        self.evaluations: list[Evaluation] = []
 
-    def first_at_stop(self, found: Iterable[Evaluation]) -> Evaluation | None:
-        """The first at which it says True."""
-        for one in found:
-            if one.step <= self._last_step:
-                self._stop_now = deepcopy(self._fresh)
-                for step in sorted(step for step in self._reader.evaluations if step < one.step):
-                    self._stop_now(self._reader.evaluations[step])
-            self._last_step = one.step
+    def says_stop(self, counting: list[Evaluation]) -> bool:
+        """Tell it those that it does not know, up to the one at which it says True."""
+        if counting[: len(self.evaluations)] != self.evaluations:
+            self._stop_now, self.evaluations = deepcopy(self._fresh), []
+        for one in counting[len(self.evaluations) :]:
+            self.evaluations.append(one)
             if self._stop_now(one):
-                return one
-        return None
+                return True
+        return False
 
 
 def _follow(
@@ -148,30 +147,27 @@ def _follow(
     log: Path,
     reader: ProbeLog,
     limits: Limits,
-    telling: _Telling,
+    told: _Told,
     advance: Advance,
-) -> Evaluation | None:
-    """Read the log until the process has ended or need not be waited for, or up to where `stop_now` said True."""
+) -> bool:
+    """Read the log until the process has ended or need not be waited for; whether `stop_now` said True before."""
     began = changed = time.monotonic()
-    followed, rest, has_ended = FollowedLog(path=log), b"", False
+    followed, rest, num_shown, has_ended = FollowedLog(path=log), b"", 0, False
     while not has_ended and not reader.is_beyond:
         has_ended = process.poll() is not None  # first: what it has written before is read below
-        news = followed.look()
-        reader.require_short(news.rest)
-        before = reader.steps_trained
-        found = reader.take(news.lines, replaces_last=news.replaces_last)
-        if has_ended:
-            found += reader.take(news.rest) + reader.end()
-        advance(max(0, reader.steps_trained - before))
-        last = telling.first_at_stop(found)
-        if last is not None:
-            return last
+        news = followed.look(at_end=has_ended)
+        reader.take(news)
+        if reader.steps_trained > num_shown:
+            advance(reader.steps_trained - num_shown)
+            num_shown = reader.steps_trained
+        if news.lines and told.says_stop(reader.evaluations):
+            return True
         now = time.monotonic()
         changed, rest = now if news.lines or news.rest != rest else changed, news.rest
         if not has_ended:
             if has_done_all(limits, now - changed, reader):
-                return None
+                return False
             require_time(limits, now - began, now - changed, reader)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(POLL_SECONDS)
-    return None
+    return False

@@ -172,6 +172,8 @@ def test_a_late_validation_drops_nothing(tmp_path: Path) -> None:
     assert found.num_dropped == 0
     (tmp_path / "log").write_text("\n".join([*lines, '{"step": 3, "loss": 2.0}', ""]), "utf-8")
     assert (len(read_records(tmp_path / "log").records), read_records(tmp_path / "log").num_dropped) == (4, 3)
+    (tmp_path / "log").write_text("\n".join([*lines, '{"step": 3, "loss": null, "validation_loss": 2.0}', ""]), "utf-8")
+    assert read_log(tmp_path / "log")[3] == {"step": 3, "loss": 4.0, "validation_loss": 2.0}, "null is no value"
 
 
 def test_a_last_line_without_its_line_break_counts(tmp_path: Path) -> None:

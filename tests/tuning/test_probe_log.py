@@ -5,26 +5,45 @@ from __future__ import annotations
 import json
 import math
 import os
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curriculum.stability_log import StabilityLog
+from curriculum.stability_records import parse_records
 from pipeline.tuning.candidate import Evaluation
-from pipeline.tuning.follow_log import FollowedLog
-from pipeline.tuning.probe_log import ProbeLog
+from pipeline.tuning.follow_log import FollowedLog, News
+from pipeline.tuning.probe_log import ProbeLog, perplexity
+
+
+def news(*lines: str, first_number: int = 1) -> News:
+    return News(first_number=first_number, lines=tuple(line.encode() for line in lines))
+
+
+def read(*lines: str) -> ProbeLog:
+    """The log of a probe of ten steps."""
+    reader = ProbeLog(where="log", num_steps=10)
+    reader.take(news(*lines))
+    return reader
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
-def test_a_log_is_read_the_same_however_it_is_cut(cut: int) -> None:
+def test_a_log_is_read_the_same_however_it_is_cut(tmp_path: Path, cut: int) -> None:
     """A line that is read half counts when it is whole; one that is never finished does not count."""
     text = b'{"step": 0, "loss": 7}\n\n{"step": 1, "loss": 6, "validation_loss": 0}\n{"step": 2, "validation_loss": 1'
-    reader = ProbeLog(where="log", num_steps=10)
-    found = [one for start in range(0, len(text), cut) for one in reader.take(text[start : start + cut])]
-    assert found == [Evaluation(step=1, perplexity=1.0)]
-    assert (reader.end(), reader.steps_trained) == ([], 2)
-    reader.take(b'{"step": 2, "validation_loss": 0}')
-    assert reader.end() == [Evaluation(step=2, perplexity=1.0)]
+    followed, reader = FollowedLog(path=tmp_path / "log"), ProbeLog(where="log", num_steps=10)
+    for stop in [*range(0, len(text), cut), len(text)]:
+        (tmp_path / "log").write_bytes(text[:stop])
+        reader.take(followed.look())
+    reader.take(followed.look(at_end=True))
+    assert (reader.evaluations, reader.steps_trained) == ([Evaluation(step=1, perplexity=1.0)], 2)
+    (tmp_path / "log").write_bytes(text[:-1] + b"0}")
+    reader.take(followed.look(at_end=True))
+    assert reader.evaluations[1:] == [Evaluation(step=2, perplexity=1.0)]
 
 
 @pytest.mark.parametrize(
@@ -43,12 +62,14 @@ def test_a_log_is_read_the_same_however_it_is_cut(cut: int) -> None:
         (f'"validation_loss": {10**400}', math.inf),
         (f'"validation_loss": {-(10**400)}', math.nan),
         ('"loss": 5, "validation_loss": null', None),
+        ('"loss": NaN, "validation_loss": 4', math.nan),
+        ('"validation_loss": "NaN", "validation_perplexity": 3', math.nan),
     ],
 )
 def test_a_divergence_is_an_evaluation(entry: str, perplexity: float | None) -> None:
     """NaN as strict JSON, as Python's `json` writes it, or in the training loss alone: the search has to hear of it."""
-    found = ProbeLog(where="log", num_steps=10).take(f'{{"step": 4, {entry}}}\n'.encode())
-    assert repr(found) == repr([] if perplexity is None else [Evaluation(step=4, perplexity=perplexity)])
+    found = read(f'{{"step": 4, {entry}}}')
+    assert repr(found.evaluations) == repr([] if perplexity is None else [Evaluation(step=4, perplexity=perplexity)])
 
 
 @pytest.mark.parametrize(
@@ -65,9 +86,46 @@ def test_a_divergence_is_an_evaluation(entry: str, perplexity: float | None) -> 
 )
 def test_a_log_tells_whether_all_steps_were_trained(steps: range, is_complete: bool) -> None:
     """Also one that has a line for every third step only."""
-    reader = ProbeLog(where="log", num_steps=10)
-    reader.take("".join(json.dumps({"step": step}) + "\n" for step in steps).encode())
-    assert reader.is_complete is is_complete
+    assert read(*(json.dumps({"step": step}) for step in steps)).is_complete is is_complete
+
+
+def test_a_divergence_stays_one_whatever_is_validated_after_it() -> None:
+    """In one line or two, the validation before or after, with nulls for what is not known: one verdict."""
+    loss, validation = '"loss": NaN', '"validation_loss": 4'
+    for lines in (
+        [f'{{"step": 9, {loss}, {validation}}}'],
+        [f'{{"step": 9, {loss}}}', f'{{"step": 9, {validation}}}'],
+        [f'{{"step": 9, {validation}}}', f'{{"step": 9, {loss}}}'],
+        [f'{{"step": 9, {loss}}}', f'{{"step": 9, "loss": null, {validation}}}'],
+        [f'{{"step": 9, {loss}}}', '{"step": 10, "loss": 4}', f'{{"step": 9, {validation}}}'],
+    ):
+        assert repr(read(*lines).evaluations) == "[Evaluation(step=9, perplexity=nan)]"
+
+
+def test_a_byte_order_mark_is_no_reason_to_refuse_a_log() -> None:
+    """Windows writes it; `curriculum stability` reads it."""
+    assert read('\ufeff{"step": 0, "validation_loss": 0}').evaluations == [Evaluation(step=0, perplexity=1.0)]
+
+
+LINES = st.fixed_dictionaries(
+    {"step": st.integers(0, 9)},
+    optional={key: st.sampled_from([4.0, 5.0, None, "NaN"]) for key in ("loss", "validation_loss")},
+)
+
+
+@given(lines=st.lists(LINES, max_size=12), looks=st.lists(st.integers(0, 12), max_size=4))
+def test_a_probe_and_a_report_agree_on_which_lines_count(lines: list[dict[str, Any]], looks: list[int]) -> None:
+    """`curriculum stability` reads at once what a tune follows: resumes, late validations and divergences."""
+    texts = [json.dumps(line) for line in lines]
+    reader = ProbeLog(where="log", num_steps=20)
+    borders = sorted({0, len(texts), *(min(look, len(texts)) for look in looks)})
+    for start, stop in pairwise(borders):
+        reader.take(news(*texts[start:stop], first_number=start + 1))
+    records = parse_records("".join(f"{text}\n" for text in texts).encode(), "log").records
+    assert reader.last_step == (records[-1]["step"] if records else -1)
+    assert repr([(one.step, one.perplexity) for one in reader.evaluations]) == repr(
+        [(record["step"], found) for record in records if (found := perplexity(record)) is not None]
+    )
 
 
 def test_a_last_line_that_is_written_anew_is_read_again(tmp_path: Path) -> None:
@@ -75,9 +133,12 @@ def test_a_last_line_that_is_written_anew_is_read_again(tmp_path: Path) -> None:
     followed, reader = FollowedLog(path=tmp_path / "log"), ProbeLog(where="log", num_steps=10)
 
     def told() -> list[tuple[int, float]]:
-        news = followed.look()
-        found = reader.take(news.lines, replaces_last=news.replaces_last)
-        return [(one.step, round(math.log(one.perplexity), 6)) for one in found]
+        before = reader.evaluations
+        reader.take(followed.look())
+        return [(one.step, round(math.log(one.perplexity), 6)) for one in reader.evaluations if one not in before]
+
+    def steps() -> list[int]:
+        return [one.step for one in reader.evaluations]
 
     assert told() == []
     log = StabilityLog(tmp_path / "log")
@@ -101,6 +162,6 @@ def test_a_last_line_that_is_written_anew_is_read_again(tmp_path: Path) -> None:
     log.write(2, loss=4.0)
     log.add(validation_loss=4.0)
     log.close()
-    assert (told()[-1], sorted(reader.evaluations)) == ((2, 4.0), [1, 2])  # from its start: it is shorter than it was
-    (tmp_path / "log").write_text('{"step": 0, "validation_loss": 3}\n')  # begins anew
-    assert (told(), sorted(reader.evaluations)) == ([(0, 3.0)], [0])
+    assert (told()[-1], steps()) == ((2, 4.0), [1, 2])  # from its start: it is shorter than it was
+    (tmp_path / "log").write_text('{"step": 1, "validation_loss": 3}\n')  # begins anew: no late validation
+    assert (told(), steps(), reader.last_step) == ([(1, 3.0)], [1], 1)

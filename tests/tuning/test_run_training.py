@@ -13,6 +13,7 @@ import pytest
 from fake_training import EVERY_THIRD, TEN_STEPS, ended, failure, fake
 from pipeline.tuning import probe_faults, run_training
 from pipeline.tuning.candidate import Evaluation
+from pipeline.tuning.fluctuation import Rule, Verdict, Watch, judge
 from pipeline.tuning.run_training import Trained
 
 
@@ -50,7 +51,8 @@ time.sleep(60)
     ("code", "sentence"),
     [
         (f"{TEN_STEPS}\nprint('bye'); sys.exit(3)", None),  # it has done all that was asked for
-        ("log.write('{\"step\": 0, \"loss\": 5}\\n'); raise RuntimeError('out of luck')", "exit code 1, with 1 of 10"),
+        ("log.write('{\"step\": 0, \"loss\": 5}\\n'); raise RuntimeError('out of luck')",
+         'code 1, with 1 of 10 steps in its log. If it ends itself where training diverges, let it write that step'),
         ("os.kill(os.getpid(), 11)", "failed with exit code 139 (SIGSEGV), with 0 of 10 steps in its log. It"),
         ("os.remove(sys.argv[3]); print('hi')", "without an error and without a log: there is no "),
         ("pass", "log.jsonl has no whole line"),
@@ -113,27 +115,76 @@ def test_who_is_through_and_does_not_end_is_not_waited_for(
     assert trained.evaluations[-1].step == last_validated
 
 
-def test_a_trainer_that_goes_back_is_told_anew(probe: Callable[..., Trained]) -> None:
+class Watching:
+    """Told by rising step; leaves a file when it is told step 6, so that a trainer knows that it was."""
+
+    def __init__(self, seen: Path) -> None:
+        self.seen = seen
+        self.told: list[tuple[int, float]] = []
+
+    def __call__(self, evaluation: Evaluation) -> bool:
+        assert not self.told or evaluation.step > self.told[-1][0]
+        self.told.append((evaluation.step, math.log(evaluation.perplexity)))
+        if evaluation.step == 6:
+            self.seen.touch()
+        return self.told[-3:] == [(3, 3), (4, 7), (5, 7)]
+
+
+def test_a_trainer_that_goes_back_is_told_anew(probe: Callable[..., Trained], tmp_path: Path) -> None:
     """It went on from its checkpoint: what it wrote after it counts no more, nor as the best perplexity so far."""
-
-    class Rising:
-        def __init__(self) -> None:
-            self.told: list[tuple[int, float]] = []
-
-        def __call__(self, evaluation: Evaluation) -> bool:
-            assert not self.told or evaluation.step > self.told[-1][0]
-            self.told.append((evaluation.step, math.log(evaluation.perplexity)))
-            return self.told[-3:] == [(3, 3), (4, 7), (5, 7)]
-
-    code = """
+    seen = tmp_path / "seen"
+    code = f"""
 for step, loss in [(0, 3), (1, 3), (2, 3), (3, 3), (4, 1), (5, 1), (6, 1), (4, 7), (5, 7), (6, 7)]:
-    log.write(json.dumps({"step": step, "validation_loss": loss}) + "\\n")
+    if (step, loss) == (4, 7):
+        while not os.path.exists({str(seen)!r}):
+            time.sleep(0.01)
+    log.write(json.dumps({{"step": step, "validation_loss": loss}}) + "\\n")
 time.sleep(60)
 """
-    trained = probe(fake(code), Rising())
+    trained = probe(fake(code), Watching(seen))
     assert [(one.step, round(math.log(one.perplexity))) for one in trained.evaluations] == [
         (0, 3), (1, 3), (2, 3), (3, 3), (4, 7), (5, 7),
     ]  # fmt: skip
+
+
+LATE = """
+for step in range(10):
+    log.write('{"step": %d, "loss": %s}\\n' % (step, "NaN" if step == 9 else "5"))
+    if step:
+        log.write('{"step": %d, "validation_loss": 4}\\n' % (step - 1))
+"""
+"""It diverges in its last step, and the last line is a validation of the one before."""
+
+
+def test_a_late_validation_takes_nothing_back(probe: Callable[..., Trained], tmp_path: Path) -> None:
+    """A divergence was forgotten for it, and the candidate called steady. Who stops at nothing sees all in order."""
+    told: list[int] = []
+    trained = probe(fake(LATE), lambda evaluation: bool(told.append(evaluation.step)))
+    assert [one.step for one in trained.evaluations] == list(range(10))
+    assert (trained.num_steps, math.isnan(trained.evaluations[-1].perplexity)) == (10, True)
+    (tmp_path / "log.jsonl").unlink()
+    rule = Rule(beginning_steps=5, probe_steps=10, validations=5)
+    assert judge(probe(fake(LATE), Watch(rule)).evaluations, rule).verdict is Verdict.LATER
+
+
+@pytest.mark.parametrize("end", ["sys.exit(1)", "time.sleep(60)"])
+def test_a_late_validation_leaves_the_training_at_its_end(
+    probe: Callable[..., Trained], monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """All steps are trained and validated: neither a crash nor a hang after that is a failure."""
+    monkeypatch.setattr(probe_faults, "END_SECONDS", 0.2)
+    code = TEN_STEPS + 'log.write(\'{"step": 8, "validation_loss": 4}\\n\')\n' + end
+    assert probe(fake(code)).num_steps == 10
+
+
+def test_what_counts_no_more_before_it_is_read_is_not_told(probe: Callable[..., Trained]) -> None:
+    """A log that is written at the end holds a spike and the resume before it: only the steps that count are judged."""
+    code = """
+steps = [(step, 4 + (step == 7)) for step in range(8)] + [(step, 4) for step in range(5, 10)]
+log.write("".join('{"step": %d, "loss": 5, "validation_loss": %d}\\n' % one for one in steps))
+"""
+    trained = probe(fake(code), lambda evaluation: evaluation.perplexity > math.exp(4.5))
+    assert ([one.step for one in trained.evaluations], trained.stopped_early) == (list(range(10)), False)
 
 
 def test_more_steps_than_asked_for_are_not_waited_for(probe: Callable[..., Trained]) -> None:

@@ -1,9 +1,10 @@
 """The records of a stability log, whoever wrote it.
 
 In:  a file, or bytes, of JSON lines.   Out: one dictionary for each step, in the order of the steps.
-Guarantee: whoever reads a log, at once or while it grows, agrees on which lines count: those of a step that follow each
-other are one; a line that goes back is a run that resumed there, and what was written from its step on counts no more;
-but one without a loss that goes back to a step that has one is a late validation, which joins it and drops nothing.
+Guarantee: whoever reads a log, at once or while it grows, agrees on which lines count. Lines of one step that follow
+each other are one. A line that goes back with what a step measures when it is trained, or says otherwise what its step
+has said, is of a run that resumed there: what was written from its step on counts no more. A line without any of that
+is a validation, which may come late: it joins its step, or has a place of its own, and drops nothing.
 
     {"step": 0, "loss": 4.0}
     {"step": 1, "loss": 5.0}
@@ -14,6 +15,7 @@ but one without a loss that goes back to a step that has one is a late validatio
 
 from __future__ import annotations
 
+import math
 import os
 from bisect import bisect_left
 from codecs import BOM_UTF8
@@ -21,9 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from curriculum.errors import DataError
-from curriculum.stability_line import Record, is_object, parse_record
+from curriculum.stability_line import NUMBERS, Record, is_object, parse_record
 
-LOSSES = ("loss", "loss_ratio")
+TRAINED = tuple(key for key in NUMBERS if key != "validation_loss")
 """A line with one of them is of a step that was trained."""
 
 
@@ -38,11 +40,12 @@ class Records:
     def take(self, line: Record) -> int:
         """Take the next line in; the index of the record that it began or joined."""
         place = self._place(line["step"])
-        if place == len(self.records) or not self._joins(line, place):
+        if self._is_resumed(line, place):
             self._drop(place)
-            self.records.append(dict(line))
-        else:
+        if place < len(self.records) and self.records[place]["step"] == line["step"]:
             self.records[place] |= {key: value for key, value in line.items() if value is not None}
+        else:
+            self.records.insert(place, dict(line))
         return place
 
     def drop_from(self, step: int) -> None:
@@ -53,11 +56,15 @@ class Records:
         """Of the first record of that step or a later one."""
         return bisect_left(self.records, step, key=_step)
 
-    def _joins(self, line: Record, place: int) -> bool:
-        """Whether a line is one with the record at its place, or later ones."""
-        there = self.records[place]
-        is_late = _has_loss(there) and not _has_loss(line)
-        return there["step"] == line["step"] and (is_late or place == len(self.records) - 1)
+    def _is_resumed(self, line: Record, place: int) -> bool:
+        """Whether a run goes on with this line where the log was at this place, or further, already."""
+        from_there = range(place, len(self.records))
+        if len(from_there) == 1 and self.records[place]["step"] == line["step"]:
+            return _contradicts(self.records[place], line)
+        # Where nothing but validations is logged, they are the steps of the run.
+        return bool(from_there) and (
+            _is_trained(line) or not any(_is_trained(self.records[number]) for number in from_there)
+        )
 
     def _drop(self, place: int) -> None:
         self.num_dropped += len(self.records) - place
@@ -69,8 +76,14 @@ def _step(record: Record) -> int:
     return step
 
 
-def _has_loss(record: Record) -> bool:
-    return any(record.get(key) is not None for key in LOSSES)
+def _is_trained(record: Record) -> bool:
+    return any(record.get(key) is not None for key in TRAINED)
+
+
+def _contradicts(there: Record, line: Record) -> bool:
+    """Whether a value of the step is another one now; NaN is itself."""
+    known = [key for key in TRAINED if there.get(key) is not None and line.get(key) is not None]
+    return any(there[key] != line[key] and not (math.isnan(there[key]) and math.isnan(line[key])) for key in known)
 
 
 def read_log(path: str | os.PathLike[str]) -> list[Record]:

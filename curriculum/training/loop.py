@@ -72,7 +72,7 @@ def train(settings: Settings, watch: Watch = lambda record: None) -> Outcome:
         ConfigError, PlanError: the settings do not fit the dataset or the machine.
         DataError: the dataset, the checkpoint or the log is damaged.
         CursorError: the checkpoint belongs to another dataset, or the processes cannot share its steps.
-        CurriculumError: the memory does not suffice, or the folder of the run cannot be written.
+        CurriculumError: the memory does not suffice, or the folder or the log of the run cannot be written.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)

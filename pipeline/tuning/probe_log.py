@@ -23,7 +23,7 @@ from itertools import pairwise
 
 from curriculum.errors import BuildError, DataError
 from curriculum.stability_line import Record, number, parse_record
-from curriculum.stability_records import LOSSES, Records
+from curriculum.stability_records import TRAINED, Records
 from pipeline.tuning.candidate import Evaluation
 from pipeline.tuning.follow_log import News
 
@@ -34,7 +34,7 @@ WANTED = (
 )
 """The tail of a sentence that says what a log is to hold."""
 MAX_LINE_BYTES = 1 << 20
-KEPT = ("step", *LOSSES, "validation_loss", "validation_perplexity")
+KEPT = ("step", *TRAINED, "validation_loss", "validation_perplexity")
 LARGEST_LOSS = math.log(sys.float_info.max)
 
 
@@ -50,9 +50,7 @@ class ProbeLog:
     keys: dict[str, None] = field(default_factory=dict)
     """that were found, in order"""
     _log: Records = field(default_factory=Records)
-    """what is needed of them"""
-    _found: list[Evaluation | None] = field(default_factory=list)
-    """one for each of the records"""
+    """what is needed of them; `evaluation` is what they come to"""
 
     def take(self, news: News) -> None:
         """Read on.
@@ -77,8 +75,7 @@ class ProbeLog:
         if self.num_lines == 1:  # of a log that was begun anew: not late, whatever was read before
             self._log.drop_from(record["step"])
         place = self._log.take({key: record[key] for key in KEPT if key in record})
-        self._found[place : place + 1] = [self._evaluation(self._log.records[place])]
-        del self._found[len(self._log.records) :]
+        self._log.records[place]["evaluation"] = self._evaluation(self._log.records[place])
 
     def _evaluation(self, record: Record) -> Evaluation | None:
         found = perplexity(record)
@@ -89,7 +86,7 @@ class ProbeLog:
     @property
     def evaluations(self) -> list[Evaluation]:
         """Those that count, by rising step."""
-        return [one for one in self._found if one is not None]
+        return [record["evaluation"] for record in self._log.records if record["evaluation"] is not None]
 
     @property
     def last_step(self) -> int:

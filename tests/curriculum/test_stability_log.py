@@ -176,6 +176,51 @@ def test_a_late_validation_drops_nothing(tmp_path: Path) -> None:
     assert read_log(tmp_path / "log")[3] == {"step": 3, "loss": 4.0, "validation_loss": 2.0}, "null is no value"
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected", "num_dropped"),
+    [
+        ("L3 V9 / L2", "L2", 1),
+        ("G3 V9 / G2", "G2", 1),
+        ("L3 V9 / V8", "L3 V8", 0),
+        ("L3 G1 / L3 V9", "L3 G1 V9", 0),  # says more, and nothing else
+        ("Lnan / Lnan V9", "Lnan V9", 0),
+        ("V9 / L3", "V9 L3", 0),
+    ],
+)
+def test_a_step_that_was_trained_again_takes_nothing_over(
+    tmp_path: Path, lines: str, expected: str, num_dropped: int
+) -> None:
+    """Its validation was one of weights that are gone, and nobody was told that there are two runs."""
+    keys = {"L": "loss", "G": "grad_norm", "V": "validation_loss"}
+
+    def record(values: str) -> dict[str, float]:
+        return {"step": 1, **{keys[value[0]]: float(value[1:]) for value in values.split()}}
+
+    (tmp_path / "log").write_text("\n".join(json.dumps(record(values)) for values in lines.split("/")), "utf-8")
+    found = read_records(tmp_path / "log")
+    assert (repr(found.records), found.num_dropped) == (repr([record(expected)]), num_dropped)
+
+
+@pytest.mark.parametrize("key", ["grad_norm", "validation_loss"])
+def test_a_log_without_losses_goes_back_too(tmp_path: Path, key: str) -> None:
+    """Where there is nothing but validations, they are no late ones."""
+    (tmp_path / "log").write_text("\n".join(json.dumps({"step": step, key: 1.0}) for step in (0, 5, 9, 3)), "utf-8")
+    found = read_records(tmp_path / "log")
+    assert ([record["step"] for record in found.records], found.num_dropped) == ([0, 3], 2)
+
+
+def test_a_late_validation_between_logged_steps_has_a_place_of_its_own(tmp_path: Path) -> None:
+    """A loss every ten steps: the three logged since were gone."""
+    lines = [json.dumps({"step": step, "loss": 4.0}) for step in range(0, 60, 10)]
+    (tmp_path / "log").write_text("\n".join([*lines, '{"step": 25, "validation_loss": 2.0}', ""]), "utf-8")
+    found = read_records(tmp_path / "log")
+    assert [(record["step"], record.get("validation_loss")) for record in found.records] == [
+        *((0, None), (10, None), (20, None)),
+        *((25, 2.0), (30, None), (40, None), (50, None)),
+    ]
+    assert found.num_dropped == 0
+
+
 def test_a_last_line_without_its_line_break_counts(tmp_path: Path) -> None:
     """Other writers end files so; a run that goes on ends the line and begins its own."""
     (tmp_path / "log").write_text('{"step": 0, "loss": 4.0}\n{"step": 1, "loss": 2.0}', "utf-8")

@@ -109,7 +109,7 @@ def test_a_byte_order_mark_is_no_reason_to_refuse_a_log() -> None:
 
 LINES = st.fixed_dictionaries(
     {"step": st.integers(0, 9)},
-    optional={key: st.sampled_from([4.0, 5.0, None, "NaN"]) for key in ("loss", "validation_loss")},
+    optional={key: st.sampled_from([4.0, 5.0, None, "NaN"]) for key in ("loss", "grad_norm", "validation_loss")},
 )
 
 

@@ -66,7 +66,7 @@ def test_a_curve_breaks_at_a_divergence() -> None:
         (50, None),
         (60, 1.0),
     ]
-    assert alone(curve) == [3, 5]
+    assert panels(records)["loss of the step"].get_lines()[0].get_markevery() == alone(curve) == [3, 5]
     assert points(run_of(losses([math.nan, math.inf])), "loss") == []
 
 

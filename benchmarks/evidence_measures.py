@@ -55,7 +55,7 @@ def measures(records: Records, baseline: Records, late: int) -> dict[str, Any]:
         "grad_norm_max": max(record["grad_norm"] for record in records),
         **{f"{moment}_peak": max(record[moment] for record in records) for moment in MOMENTS},
         **{f"{moment}_mean": fmean(record[moment] for record in records) for moment in MOMENTS},
-        "correlation": summary.correlation_max.pearson,
+        "correlation": summary.correlations["variance_max"].pearson,
     }
 
 

@@ -8,7 +8,8 @@ counted apart, and is no part of the window, where it would hide spikes for 128 
     window 3, 2 standard deviations     1 2 3 | 2 9 2 2      9 > mean of (2 3 2) + 2 * 0.47: 1 of 7 values
 
 A value is a spike if it is above mean + 6 standard deviations (of the population) of the 128 values before it, spikes
-among them. A window in which all values are the same judges nothing.
+among them. A window in which all values are the same judges nothing. Of steps with a spike in either of two series
+nothing is said where no value of either could be judged.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def spike_score(
     values: Sequence[float | None], name: str, window: int = WINDOW, deviations: float = DEVIATIONS
 ) -> SpikeScore:
     """Of one series; `name` is what sentences call it."""
-    given = [value for value in values if value is not None]
-    return _score(is_spike(values, window, deviations), len(given), name, window)
+    spikes = is_spike(values, window, deviations)
+    return _score(spikes, [value is not None for value in values], _why_none(spikes, name, window))
 
 
 def spike_scores(
@@ -66,26 +67,35 @@ def spike_scores(
 ) -> tuple[SpikeScore, SpikeScore, SpikeScore]:
     """Of the loss; of the gradient norm; of steps with a spike in either, of those that have a finite value of one."""
     of_losses, of_norms = (is_spike(values, window, deviations) for values in (losses, norms))
-    both = list(zip(of_losses, of_norms, strict=True))
+    both = zip(of_losses, of_norms, strict=True)
     either = [None if loss is None and norm is None else bool(loss or norm) for loss, norm in both]
-    given = [(loss is not None, norm is not None) for loss, norm in zip(losses, norms, strict=True)]
+    no_loss, no_norm = _why_none(of_losses, "loss", window), _why_none(of_norms, "grad_norm", window)
+    neither = f"neither loss nor grad_norm is finite in more than {window} steps." if no_loss and no_norm else None
+    has_loss, has_norm = ([value is not None for value in values] for values in (losses, norms))
+    has_either = [loss or norm for loss, norm in zip(has_loss, has_norm, strict=True)]
     return (
-        _score(of_losses, sum(loss for loss, _ in given), "loss", window),
-        _score(of_norms, sum(norm for _, norm in given), "grad_norm", window),
-        _score(either, sum(loss or norm for loss, norm in given), "loss or grad_norm", window),
+        _score(of_losses, has_loss, no_loss),
+        _score(of_norms, has_norm, no_norm),
+        _score(either, has_either, neither),
     )
 
 
-def _score(spikes: Sequence[bool | None], num_given: int, name: str, window: int) -> SpikeScore:
+def _why_none(spikes: Sequence[bool | None], name: str, window: int) -> str | None:
+    num_values = sum(spike is not None for spike in spikes)
+    if num_values > window:
+        return None
+    steps = "1 step has" if num_values == 1 else f"{num_values} steps have"
+    return f"{steps} a finite {name}; more than {window} are needed."
+
+
+def _score(spikes: Sequence[bool | None], given: Sequence[bool], why_none: str | None) -> SpikeScore:
     judged = [spike for spike in spikes if spike is not None]
-    enough = len(judged) > window
-    steps = "1 step has" if len(judged) == 1 else f"{len(judged)} steps have"
     return SpikeScore(
-        score=sum(judged) / len(judged) if enough else None,
+        score=None if why_none else sum(judged) / len(judged),
         num_spikes=sum(judged),
         num_values=len(judged),
-        num_not_finite=num_given - len(judged),
-        why_none=None if enough else f"{steps} a finite {name}; more than {window} are needed.",
+        num_not_finite=sum(given) - len(judged),
+        why_none=why_none,
     )
 
 
@@ -93,6 +103,5 @@ def _is_above(value: float, before: Sequence[float], deviations: float) -> bool:
     mean = sum(before) / len(before)
     if value <= mean:
         return False
-    distances = [other - mean for other in before]
-    deviation = math.sqrt(sum(distance * distance for distance in distances) / len(distances))
+    deviation = math.dist(before, (mean,) * len(before)) / math.sqrt(len(before))
     return deviation >= _FLAT and value > mean + deviations * deviation

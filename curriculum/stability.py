@@ -9,28 +9,31 @@ infinite is a divergence, counted as such and nowhere else; what cannot be told 
     loss ratio          None  1.25  0.75  1.15   NaN
 
 The ratio and its correlation with Adam's variance are those of Li, Zhang, He 2022 (arXiv 2108.06084). The thresholds of
-`THRESHOLDS` are our choice: the paper's text was not at hand. No p-value of a correlation is given: it would
-be that of independent samples, and the steps of a run follow from each other.
+`THRESHOLDS` are our choice: the paper's text was not at hand.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Any
 
-from curriculum.loss_ratio import LossRatio
+from curriculum.correlation import Correlation, correlation
+from curriculum.loss_ratio import LossRatio, peaks
 from curriculum.spike_score import SpikeScore, spike_scores
 
-__all__ = ["THRESHOLDS", "At", "Correlation", "LossRatio", "Summary", "loss_ratios", "summarize"]
+__all__ = ["THRESHOLDS", "VARIANCES", "At", "Correlation", "LossRatio", "Summary", "loss_ratios", "summarize"]
 
 THRESHOLDS = (1.1, 1.2, 1.5, 2.0)
-FEWEST = 16
-"""Values for a correlation: it is hardly ever what it seems for fewer."""
+VARIANCES = ("variance_l1", "variance_max", "variance_sqrt_l1", "variance_sqrt_max")
+"""Keys of a log: L1 norm and largest element of Adam's second moment, and of its square root."""
 WORST = 5
-"""Steps that a summary names."""
+"""Spikes that a summary names."""
+_NEEDED = ("seq_len", "loss", "grad_norm", *VARIANCES, "validation_loss")
+_Placed = tuple[float, int]
+"""A value, and the place of its record."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,15 +44,6 @@ class At:
     step: int
     seq_len: int | None
     """of that step, where the log has it"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Correlation:
-    """Of the loss ratio with another value over all steps that have both, finite."""
-
-    pearson: float | None
-    num_steps: int
-    why_none: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,16 +66,15 @@ class Summary:
     steps_above: dict[float, int]
     """threshold -> steps whose loss ratio is above it"""
     worst: tuple[At, ...]
-    """highest loss ratios above 1, one of each run of neighbouring steps above 1, highest first"""
+    """peaks of the highest spikes of the loss ratio, highest first"""
     loss_spikes: SpikeScore
     grad_norm_spikes: SpikeScore
     any_spikes: SpikeScore
     """steps with a spike in either: OLMo-core's SpikeScore"""
-    variance_l1: At | None
-    """the highest"""
-    variance_max: At | None
-    correlation_l1: Correlation
-    correlation_max: Correlation
+    variances: dict[str, At]
+    """of `VARIANCES` that the log has, the highest"""
+    correlations: dict[str, Correlation]
+    """of `VARIANCES` with the loss ratio"""
     best_validation: At | None
     last_validation: At | None
     missing: tuple[str, ...]
@@ -90,9 +83,14 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         """Plain values; infinite ones as strings, as in the log."""
         values = asdict(self)
-        values["steps_above"] = {f"{threshold:g}": count for threshold, count in self.steps_above.items()}
+        values["steps_above"] = {as_typed(threshold): count for threshold, count in self.steps_above.items()}
         strict: dict[str, Any] = _strict(values)
         return strict
+
+
+def as_typed(threshold: float) -> str:
+    """2.0 as 2, all others with as many digits as it takes to tell them apart."""
+    return repr(float(threshold)).removesuffix(".0")
 
 
 def loss_ratios(records: Sequence[Mapping[str, Any]]) -> list[float | None]:
@@ -105,98 +103,62 @@ def loss_ratios(records: Sequence[Mapping[str, Any]]) -> list[float | None]:
 
 def summarize(records: Sequence[Mapping[str, Any]], thresholds: Iterable[float] = THRESHOLDS) -> Summary:
     """Of the records of a log, at least one, in the order of their steps (`curriculum.stability_log.read_log`)."""
+    columns = {key: [record.get(key) for record in records] for key in ("tokens", *_NEEDED)}
+    losses, validations = columns["loss"], columns["validation_loss"]
     ratios = loss_ratios(records)
-    by_step = {id(record): ratio for record, ratio in zip(records, ratios, strict=True)}
-    finite = [
-        At(value=ratio, step=record["step"], seq_len=record.get("seq_len"))
-        for record, ratio in zip(records, ratios, strict=True)
-        if ratio is not None and math.isfinite(ratio)
-    ]
+    finite = [ratio for ratio, _ in _finite(ratios)]
+    spikes = sorted(peaks(ratios), key=lambda peak: -peak[0])
     diverged = [record["step"] for record in records if _diverged(record)]
-    losses = [record.get("loss") for record in records]
-    norms = [record.get("grad_norm") for record in records]
-    tokens = [record["tokens"] for record in records if record.get("tokens") is not None]
-    validated = _finite(records, "validation_loss")
-    of_losses, of_norms, of_either = spike_scores(losses, norms)
+    of_losses, of_norms, of_either = spike_scores(losses, columns["grad_norm"])
     return Summary(
         num_steps=len(records),
         first_step=records[0]["step"],
         last_step=records[-1]["step"],
-        tokens=tokens[-1] if tokens else None,
-        lowest_loss=min(_finite(records, "loss"), key=lambda at: at.value, default=None),
+        tokens=next((tokens for tokens in reversed(columns["tokens"]) if tokens is not None), None),
+        lowest_loss=_chosen(records, losses, min),
         last_loss=next((loss for loss in reversed(losses) if loss is not None), None),
         divergences=len(diverged),
         first_divergence=diverged[0] if diverged else None,
-        max_ratio=max(finite, key=lambda at: at.value, default=None),
-        steps_above={threshold: sum(at.value > threshold for at in finite) for threshold in thresholds},
-        worst=_worst(finite),
+        max_ratio=_chosen(records, ratios, _highest),
+        steps_above={threshold: sum(ratio > threshold for ratio in finite) for threshold in thresholds},
+        worst=tuple(_at(records, peak) for peak in spikes[:WORST]),
         loss_spikes=of_losses,
         grad_norm_spikes=of_norms,
         any_spikes=of_either,
-        variance_l1=max(_finite(records, "variance_l1"), key=lambda at: at.value, default=None),
-        variance_max=max(_finite(records, "variance_max"), key=lambda at: at.value, default=None),
-        correlation_l1=_correlation(records, by_step, "variance_l1"),
-        correlation_max=_correlation(records, by_step, "variance_max"),
-        best_validation=min(validated, key=lambda at: at.value, default=None),
-        last_validation=validated[-1] if validated else None,
-        missing=tuple(
-            key
-            for key in ("seq_len", "loss", "grad_norm", "variance_l1", "variance_max", "validation_loss")
-            if all(record.get(key) is None for record in records)
-        ),
+        variances={key: at for key in VARIANCES if (at := _chosen(records, columns[key], _highest))},
+        correlations={key: correlation(ratios, columns[key]) for key in VARIANCES},
+        best_validation=_chosen(records, validations, min),
+        last_validation=_chosen(records, validations, itemgetter(-1)),
+        missing=tuple(key for key in _NEEDED if all(value is None for value in columns[key])),
     )
 
 
-def _finite(records: Sequence[Mapping[str, Any]], key: str) -> list[At]:
-    return [
-        At(value=record[key], step=record["step"], seq_len=record.get("seq_len"))
-        for record in records
-        if record.get(key) is not None and math.isfinite(record[key])
-    ]
+def _finite(values: Sequence[float | None]) -> list[_Placed]:
+    return [(value, place) for place, value in enumerate(values) if value is not None and math.isfinite(value)]
+
+
+def _highest(found: list[_Placed]) -> _Placed:
+    """The first of them, as `min` takes the first of the lowest."""
+    return max(found, key=itemgetter(0))
+
+
+def _chosen(
+    records: Sequence[Mapping[str, Any]], values: Sequence[float | None], choose: Callable[[list[_Placed]], _Placed]
+) -> At | None:
+    """Of the finite values of the records, None where there is none."""
+    found = _finite(values)
+    return _at(records, choose(found)) if found else None
+
+
+def _at(records: Sequence[Mapping[str, Any]], found: _Placed) -> At:
+    value, place = found
+    return At(value=value, step=records[place]["step"], seq_len=records[place].get("seq_len"))
 
 
 def _diverged(record: Mapping[str, Any]) -> bool:
     """By the loss; where there is none, by the ratio."""
     value = record.get("loss_ratio") if record.get("loss") is None else record["loss"]
     return value is not None and not math.isfinite(value)
-
-
-def _worst(ratios: list[At]) -> tuple[At, ...]:
-    """A spike lasts several steps: its highest stands for it."""
-    peaks: list[At] = []
-    before: At | None = None
-    for at in ratios:
-        if at.value > 1:
-            if before is None or before.value <= 1:
-                peaks.append(at)
-            elif at.value > peaks[-1].value:
-                peaks[-1] = at
-        before = at
-    return tuple(sorted(peaks, key=lambda at: (-at.value, at.step))[:WORST])
-
-
-def _correlation(records: Sequence[Mapping[str, Any]], ratios: Mapping[int, float | None], key: str) -> Correlation:
-    pairs = [
-        (ratio, record[key])
-        for record in records
-        if (ratio := ratios[id(record)]) is not None
-        and record.get(key) is not None
-        and math.isfinite(ratio)
-        and math.isfinite(record[key])
-    ]
-    if len(pairs) < FEWEST:
-        steps = "1 step has" if len(pairs) == 1 else f"{len(pairs)} steps have"
-        why = f"{steps} both a loss ratio and {key}; {FEWEST} are needed."
-        return Correlation(pearson=None, num_steps=len(pairs), why_none=why)
-    try:
-        found = statistics.correlation(*zip(*pairs, strict=True))
-    except statistics.StatisticsError:
-        why = f"loss ratio or {key} is the same in all steps."
-        return Correlation(pearson=None, num_steps=len(pairs), why_none=why)
-    except OverflowError:
-        why = f"{key} is too large to be squared."
-        return Correlation(pearson=None, num_steps=len(pairs), why_none=why)
-    return Correlation(pearson=found, num_steps=len(pairs))
 
 
 def _strict(value: Any) -> Any:

@@ -11,16 +11,18 @@ Guarantee: what could not be told is said, with the reason; nothing of a log rea
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, groupby
 
 from curriculum.printable import printable_text
 from curriculum.spike_score import SpikeScore
-from curriculum.stability import At, Correlation, Summary
+from curriculum.stability import VARIANCES, At, Correlation, Summary, as_typed
 from pipeline.counted import counted
 from pipeline.stability_logs import Run, StabilityReport
 
 COLUMNS = 80
 _LABEL_COLUMNS = 13
+_NAMES = dict(zip(VARIANCES, ("norm", "max", "root norm", "root max"), strict=True))
 
 
 def stability_report(report: StabilityReport) -> str:
@@ -46,8 +48,10 @@ def _block(run: Run) -> list[str]:
         if at.value > min(found.steps_above):
             lines += _fact("", f"then {_at(at)}")
     lines += _fact("spike score", "; ".join(_spikes(found)))
-    if found.variance_l1 or found.variance_max:
-        lines += _fact("variance", "; ".join(_variance(found)))
+    for label, l1, largest in (("variance", *VARIANCES[:2]), ("its root", *VARIANCES[2:])):
+        named = (("L1 norm", found.variances.get(l1)), ("largest element", found.variances.get(largest)))
+        highest = [f"{name} at most {_number(at.value)}, in step {at.step:,}" for name, at in named if at]
+        lines += _fact(label, "; ".join(highest))
     lines += _fact("correlation", "; ".join(_correlations(found)))
     if found.best_validation and found.last_validation:
         best, last = found.best_validation, found.last_validation
@@ -78,7 +82,8 @@ def _ratio(found: Summary) -> str:
         return f"none: the lowest loss is {found.lowest_loss.value:.4f}, and a ratio is one of losses above 0"
     if found.max_ratio is None:
         return "none: no step has a loss, finite and with one before it"
-    counts = [f"above {threshold:g} in {counted(count, 'step')}" for threshold, count in found.steps_above.items()]
+    steps = ((as_typed(threshold), counted(count, "step")) for threshold, count in found.steps_above.items())
+    counts = [f"above {threshold} in {count}" for threshold, count in steps]
     return f"highest {_at(found.max_ratio)}; {', '.join(counts)}"
 
 
@@ -100,33 +105,44 @@ def _percent(score: SpikeScore) -> str:
     return f"{100 * score.score:.2f} % ({score.num_spikes:,} of {score.num_values:,})"
 
 
-def _variance(found: Summary) -> Iterator[str]:
-    for name, at in (("L1 norm", found.variance_l1), ("largest element", found.variance_max)):
-        if at is not None:
-            yield f"{name} at most {at.value:.3g}, in step {at.step:,}"
-
-
 def _correlations(found: Summary) -> Iterator[str]:
-    both = (("variance norm", found.correlation_l1), ("variance max", found.correlation_max))
-    for name, correlation in both:
-        yield f"of loss ratio and {name}: {_pearson(correlation)}"
+    """Of the variances that the log has, those over equally many steps together; then why others have none."""
+
+    def over(named: tuple[str, Correlation]) -> tuple[str, int]:
+        return named[1].why_none or "", named[1].num_steps
+
+    known = [(_NAMES[key], found.correlations[key]) for key in VARIANCES if key not in found.missing]
+    for (why, num_steps), group in groupby(sorted(known, key=over), key=over):
+        if not why:
+            values = ", ".join(f"{name} {correlation.pearson:+.3f}" for name, correlation in group)
+            yield f"with the loss ratio over {counted(num_steps, 'step')}: {values}"
+        else:
+            yield f"{', '.join(name for name, _ in group)}: {why.removesuffix('.')}"
 
 
-def _pearson(correlation: Correlation) -> str:
-    if correlation.pearson is None:
-        return (correlation.why_none or "").removesuffix(".")
-    return f"{correlation.pearson:+.3f} over {counted(correlation.num_steps, 'step')}"
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if 1000 <= value < 1e9 else f"{value:.3g}"
 
 
 def _side_by_side(runs: tuple[Run, ...]) -> list[str]:
-    """Numbers to compare; columns as wide as they need."""
-    thresholds = list(runs[0].summary.steps_above)
-    head = ["", "steps", "diverged", "max ratio", *(f"> {threshold:g}" for threshold in thresholds)]
-    head += ["spikes", "max var", "validation"]
-    rows = [head, *([str(number), *_cells(run.summary)] for number, run in enumerate(runs, 1))]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return [*table, *(line for number, run in enumerate(runs, 1) for line in _fact(f"{number:>{widths[0]}}", run.log))]
+    """Numbers to compare; of the variances a table of their own."""
+    found = [run.summary for run in runs]
+    head = ["steps", "diverged", "max ratio", *(f"> {as_typed(threshold)}" for threshold in found[0].steps_above)]
+    lines, starts = _table([*head, "spikes", "validation"], map(_cells, found))
+    if any(summary.variances for summary in found):
+        table, starts = _table([*_NAMES.values()] * 2, map(_variance_cells, found))
+        titles = f"{'highest variance':{starts[4] - starts[0]}}correlation with the loss ratio"
+        lines += ["", " " * starts[0] + titles, *table]
+    names = (_fact(f"{number:>{starts[0] - 2}}", run.log) for number, run in enumerate(runs, 1))
+    return [*lines, "", *(line for name in names for line in name)]
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> tuple[list[str], list[int]]:
+    """The lines, rows numbered and columns as wide as they need, and where columns begin."""
+    cells = [["", *head], *([str(number), *row] for number, row in enumerate(rows, 1))]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+    return lines, list(accumulate(width + 2 for width in widths))
 
 
 def _cells(found: Summary) -> list[str]:
@@ -137,8 +153,16 @@ def _cells(found: Summary) -> list[str]:
         "-" if found.max_ratio is None else f"{found.max_ratio.value:.3f}",
         *(f"{count:,}" for count in found.steps_above.values()),
         "-" if score is None else f"{100 * score:.2f} %",
-        "-" if found.variance_max is None else f"{found.variance_max.value:.2g}",
         "-" if found.last_validation is None else f"{found.last_validation.value:.4f}",
+    ]
+
+
+def _variance_cells(found: Summary) -> list[str]:
+    highest = [found.variances.get(key) for key in VARIANCES]
+    pearson = [found.correlations[key].pearson for key in VARIANCES]
+    return [
+        *("-" if at is None else _number(at.value) for at in highest),
+        *("-" if value is None else f"{value:+.3f}" for value in pearson),
     ]
 
 

@@ -19,12 +19,12 @@ from typing import Any
 
 from curriculum.errors import BuildError, ConfigError, DataError
 from curriculum.printable import one_line, shown
-from curriculum.stability import THRESHOLDS, Summary, summarize
+from curriculum.stability import THRESHOLDS, VARIANCES, Summary, summarize
 from curriculum.stability_line import Record, checked
 from curriculum.stability_records import Records, read_records
 from pipeline.publish import Aside
 
-USED = ("loss", "loss_ratio", "grad_norm", "variance_l1", "variance_max", "validation_loss")
+USED = ("loss", "loss_ratio", "grad_norm", *VARIANCES, "validation_loss")
 """Keys of which one at least is needed."""
 PICTURES = (".svg", ".png")
 

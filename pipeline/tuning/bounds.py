@@ -66,11 +66,11 @@ def search_space(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Planned:
-    """A start that can be trained from, and the trainings that need most steps and most text."""
+    """A start that can be trained from, and its full trainings at both ends of the search."""
 
     start: Start
     shortest: Plan
-    """with the shortest warmup"""
+    """with the shortest warmup, with which starts are tried"""
     longest: Plan
     tokenized: TokenizedCorpus
 

@@ -59,6 +59,22 @@ def test_too_few_values_are_a_sentence_not_a_zero() -> None:
     assert spike_score([1.0], "loss").why_none == "1 step has a finite loss; more than 128 are needed."
 
 
+def test_two_short_series_are_no_long_one() -> None:
+    """125 losses, and 125 gradient norms in other steps: nothing was judged, so there is no spike score of 0 either."""
+    losses = [1.0 + step % 3 if step % 2 else None for step in range(250)]
+    norms = [None if step % 2 else 1.0 + step % 3 for step in range(250)]
+    found = spike_scores(losses, norms)[2]
+    assert (found.score, found.num_values) == (None, 250)
+    assert found.why_none == "neither loss nor grad_norm is finite in more than 128 steps."
+    enough = spike_scores([1.0 + step % 3 for step in range(129)], [1.0] + [None] * 128)[2]
+    assert (enough.score, enough.why_none) == (0.0, None)
+
+
+def test_large_values_are_judged() -> None:
+    """Squares of a gradient norm before a divergence can be more than a float."""
+    assert spike_score([1e299 * (1 + step % 2) for step in range(128)] + [1e301], "grad_norm").num_spikes == 1
+
+
 def test_equal_values_judge_nothing() -> None:
     """Their standard deviation is 0, and any rise would be infinitely many of it."""
     assert spike_score([1.0] * 128 + [100.0], "loss").num_spikes == 0

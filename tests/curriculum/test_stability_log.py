@@ -104,9 +104,9 @@ def test_zeros_after_a_power_cut_are_no_line(tmp_path: Path) -> None:
 def test_numbers_of_numpy_and_tensors_are_written_as_numbers(tmp_path: Path) -> None:
     """A loss that was not brought to the host ended the run, and its log could not be written to any more."""
     log = StabilityLog(tmp_path / "log")
-    log.write(np.int64(0), tokens=np.int64(64), loss=np.float32(4.0), grad_norm=torch.tensor(2.0))  # type: ignore[arg-type]
+    log.write(np.int64(0), tokens=np.int64(64), rows=np.int64(8), loss=np.float32(4.0), grad_norm=torch.tensor(2.0))  # type: ignore[arg-type]
     log.add(validation_loss=torch.tensor([math.nan]), seq_len=torch.tensor(8))
-    assert '"tokens": 64, "loss": 4.0, "grad_norm": 2.0' in (tmp_path / "log").read_text("utf-8")
+    assert '"tokens": 64, "rows": 8, "loss": 4.0, "grad_norm": 2.0' in (tmp_path / "log").read_text("utf-8")
     assert '"validation_loss": "NaN", "seq_len": 8}' in (tmp_path / "log").read_text("utf-8")
     log.close()
 

@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.cli import main
-from pipeline.draw_stability import names, thinned
 from pipeline.stability_logs import read_run
 
 
@@ -35,6 +34,7 @@ def whole_run(num_steps: int = 300, spike: float = 2.0) -> list[dict[str, Any]]:
             "grad_norm": 1.0 + 0.01 * (step % 5) + (3.0 if step == 200 else 0.0),
             "variance_l1": 0.5 + 0.001 * (step % 7) + (0.5 if step == 200 else 0.0),
             "variance_max": 0.01,
+            "variance_sqrt_l1": 2000.0 - step,
             **({"validation_loss": 5.0 - step / 120} if step % 100 == 99 else {}),
         }
         for step in range(num_steps)
@@ -48,56 +48,86 @@ def test_a_whole_run(tmp_path: Path) -> None:
         "300, 0 to 299; 19,200 tokens trained",
         "highest 1.4202 in step 200 (length 16); above 1.1 in 1 step, above 1.2 in 1 step, above 1.5 in 0 steps",
         "loss 0.33 % (1 of 300); gradient norm 0.33 % (1 of 300); either 0.33 % (1 of 300)",
-        "L1 norm at most 1, in step 200",
-        "of loss ratio and variance norm: +0.9",
-        "variance max: loss ratio or variance_max is the same in all steps",
+        "variance L1 norm at most 1, in step 200; largest element at most 0.01, in step 0",
+        "its root L1 norm at most 2,000, in step 0 correlation",
+        "with the loss ratio over 299 steps: norm +0.995, root norm -0.035; max: it or the loss ratio is the same in",
+        "not in it variance_sqrt_max",
         "best 2.5083 in step 299; last 2.5083",
     ):
         assert said in text
+    assert "then" not in text, "no other step is above the lowest threshold"
     found = json.loads(run(path, "--json", "--threshold", "1.3").output)
+    assert found["logs"][0]["variances"]["variance_sqrt_l1"] == {"value": 2000.0, "step": 0, "seq_len": 8}
+    assert set(found["logs"][0]["correlations"]) == {
+        f"variance_{name}" for name in ("l1", "max", "sqrt_l1", "sqrt_max")
+    }
     assert found["logs"][0]["steps_above"] == {"1.3": 1}
     assert found["logs"][0]["worst"][0] == {"value": pytest.approx(1.4202, abs=1e-4), "step": 200, "seq_len": 16}
     assert found["plot"] is None
 
 
-@pytest.mark.parametrize("kind", ["svg", "png"])
-def test_the_picture_has_the_panels_of_what_was_logged(tmp_path: Path, kind: str) -> None:
+def test_all_spikes_above_a_threshold_are_listed(tmp_path: Path) -> None:
+    """The highest first; 1.05 is above no threshold that was given."""
+    losses = [4.0, 6.0, 4.0, 5.0, 4.0, 4.2, 4.0, 8.0, 4.0]
+    path = write(tmp_path / "log.jsonl", [{"step": step, "loss": loss} for step, loss in enumerate(losses)])
+    text = run(path, "--threshold", "1.2500001", "--threshold", "1.2").output
+    assert "highest 2.0000 in step 7; above 1.2500001 in 2 steps, above 1.2 in 3" in " ".join(text.split())
+    assert [line.strip() for line in text.splitlines() if "then" in line] == [
+        "then 1.5000 in step 1",
+        "then 1.2500 in step 3",
+    ]
+
+
+def test_several_runs_are_set_side_by_side(tmp_path: Path) -> None:
+    """One line a run in tables that fit a terminal; a measure that a run lacks is a dash."""
+    whole = write(tmp_path / "whole.jsonl", whole_run())
+    bare = write(tmp_path / "bare.jsonl", [{"step": 0, "variance_sqrt_l1": 1234567.0}])
+    lines = run(whole, bare).output.splitlines()
+    tables = lines[lines.index(next(line for line in lines if "diverged" in line)) :]
+    assert [" ".join(line.split()) for line in tables[:8]] == [
+        "steps diverged max ratio > 1.1 > 1.2 > 1.5 > 2 spikes validation",
+        "1 300 0 1.420 1 1 0 0 0.33 % 2.5083",
+        "2 1 0 - 0 0 0 0 - -",
+        "",
+        "highest variance correlation with the loss ratio",
+        "norm max root norm root max norm max root norm root max",
+        "1 1 0.01 2,000 - +0.995 - -0.035 -",
+        "2 - - 1,234,567 - - - - -",
+    ]
+    assert max(map(len, tables[:8])) <= 80
+
+
+def test_the_picture_has_the_panels_of_what_was_logged(tmp_path: Path) -> None:
     """Two logs, of which one has losses alone, and a name that would be mathematics or markup."""
     whole = write(tmp_path / "whole.jsonl", whole_run())
     plain = write(tmp_path / "a$_{<b>&.jsonl", [{"step": step, "loss": 3.0} for step in range(0, 100, 10)])
-    picture = tmp_path / f"runs.{kind}"
+    picture = tmp_path / "runs.svg"
     result = run(whole, plain, "--plot", str(picture))
     assert result.exit_code == 0, result.output
     assert "not every step was logged" in " ".join(result.output.split())
-    if kind == "png":
-        assert picture.read_bytes()[:4] == b"\x89PNG"
-        return
     text = picture.read_text("utf-8")
-    for panel in ("loss ratio", "variance, L1 norm", "largest element", "gradient norm", "tokens in a row"):
+    for panel in (
+        "loss ratio",
+        ">Adam's variance, L1 norm",
+        "square root of Adam's variance, L1 norm",
+        "largest element",
+        "gradient norm",
+        "tokens in a row",
+    ):
         assert panel in text
+    assert "square root of Adam's variance, largest element" not in text
     assert "a$_{&lt;b&gt;&amp;.jsonl" in text
-    assert run(whole, plain, "--plot", str(picture)).exit_code == 0
-    assert picture.read_text("utf-8") == text, "equal logs are equal pictures"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a$_{<b>&.jsonl", "runs.svg", "whole.jsonl"]
 
 
-def test_a_long_run_is_drawn_with_its_spikes() -> None:
-    """A picture of many steps opens, and the one bad step is in it."""
-    points = [(step, 1.0) for step in range(100_000)]
-    points[12_345] = (12_345, 9.0)
-    few = thinned(points)
-    assert len(few) <= 1200
-    assert (12_345, 9.0) in few
-    assert few == sorted(few)
-    assert thinned(points[:100]) == points[:100]
-
-
-def test_logs_are_called_by_what_differs() -> None:
-    """Six logs of one name in six folders are told apart, and the picture is not all names."""
-    assert names(["/a/b/one/log.jsonl", "/a/b/two/log.jsonl"]) == ["one/log.jsonl", "two/log.jsonl"]
-    assert names(["one/log.jsonl", "one/log.jsonl"]) == ["log.jsonl", "log.jsonl"]
-    assert names(["a\x1b.jsonl"]) == ["a\\x1b.jsonl"]
-    assert names(["x" * 100]) == ["..." + "x" * 57]
+def test_equal_logs_are_equal_pictures(tmp_path: Path) -> None:
+    records = [{"step": step, "loss": 3.0, "validation_loss": 2.0} for step in range(3)]
+    pictures = []
+    for name in ("one", "two"):
+        log, picture = write(tmp_path / f"{name}.jsonl", records), tmp_path / f"{name}.svg"
+        assert run(log, "--plot", str(picture)).exit_code == 0
+        pictures.append(picture.read_bytes())
+    assert pictures[0] == pictures[1]
 
 
 def test_diverged_and_short_runs_are_reported(tmp_path: Path) -> None:
@@ -108,10 +138,11 @@ def test_diverged_and_short_runs_are_reported(tmp_path: Path) -> None:
         ([{"step": 0, "loss": 2.0}], "none: no step has a loss, finite and with one before it"),
     ):
         path = write(tmp_path / "log.jsonl", records)
-        result = run(path, "--plot", str(tmp_path / "log.svg"))
+        result = run(path, "--plot", str(tmp_path / "log.png"))
         assert result.exit_code == 0, result.output
         assert said in " ".join(result.output.split())
-        assert "gradient norm" not in (tmp_path / "log.svg").read_text("utf-8"), "there is none to draw"
+        assert (tmp_path / "log.png").read_bytes()[:4] == b"\x89PNG"
+        (tmp_path / "log.png").unlink()
 
 
 @pytest.mark.parametrize(
@@ -135,6 +166,8 @@ def test_wrong_usage(tmp_path: Path) -> None:
     path = write(tmp_path / "log.jsonl", whole_run(20))
     for arguments, said in (
         ((path, "--threshold", "nan"), "give at least 1"),
+        ((path, "--threshold", "0.5"), "--threshold is 0.5; a loss ratio is high from 1 on, so give at least 1"),
+        ((*[path] * 33, "--plot", str(tmp_path / "a.png")), "33 logs, of which a picture tells 32 apart"),
         ((path, "--plot", path), "a picture is one of .svg, .png"),
         ((), "Missing argument"),
     ):
@@ -190,7 +223,7 @@ def test_why_there_is_no_ratio_of_losses_below_zero(tmp_path: Path) -> None:
 
 def test_a_picture_that_cannot_be_written_is_a_sentence_about_it(tmp_path: Path) -> None:
     """Not the advice of a build, to give another --out."""
-    path = write(tmp_path / "log.jsonl", whole_run(20))
+    path = write(tmp_path / "log.jsonl", [{"step": 0, "loss": 2.0}])
     result = run(path, "--plot", str(tmp_path / "log.jsonl" / "picture.svg"))
     assert result.exit_code == 1
     assert "--plot" in result.output

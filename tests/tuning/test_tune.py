@@ -107,13 +107,17 @@ def test_where_every_duration_works_the_longest_is_the_answer_and_says_so(run: T
     assert max(probe.candidate.length_warmup_steps for probe in bounded.probes) == 77
 
 
-def test_starts_that_the_schedule_cannot_have_are_left_out(run: Tune, options: dict[str, Any], tmp_path: Path) -> None:
+def test_starts_that_the_schedule_cannot_have_are_left_out(
+    quick_pictures: None, options: dict[str, Any], tmp_path: Path
+) -> None:
     """From 32 to 64 by multiples of 16 there are three lengths, no four stages; nobody may ever need that start."""
     said = Said()
     stages = {**options, "multiple_of": 16, "schedule": "step", "stages": 4}
     result = tuned_with(stages, World(8, 95), tmp_path / "tune", progress=said)
     assert [start.length for start in result.space.starts] == [16]
     assert any("Starts from 32 on are left out: stages 4 is more than" in line for line in said.messages)
+    none = tuned_with(stages, World(999, inf), tmp_path / "tune", overwrite=True)
+    assert "from every start from 16 to 16, and longer ones had to be left out. Look at" in none.sentence()
 
 
 def test_where_nothing_works_the_probes_are_kept_and_there_is_no_answer(run: Tune, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ above_late      the same of the steps after `late` tokens, when all arms of a se
 target_tokens   when validation loss first was as low as the last of the baseline, interpolated between two validations;
                 None if it never was. The baseline arrives there with its last token or before
 ..._peak, _mean over all steps, of the L1 norm and the largest element of Adam's second moment and of its square root
-correlation     Pearson's, of the loss ratio with that largest element, over all steps; None for fewer than 16
+correlation_*   Pearson's, of the loss ratio with a variance, over all steps; None for fewer than 16
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ def measures(records: Records, baseline: Records, late: int) -> dict[str, Any]:
         "grad_norm_max": max(record["grad_norm"] for record in records),
         **{f"{moment}_peak": max(record[moment] for record in records) for moment in MOMENTS},
         **{f"{moment}_mean": fmean(record[moment] for record in records) for moment in MOMENTS},
-        "correlation": summary.correlations["variance_max"].pearson,
+        **{
+            f"correlation_{moment}": summary.correlations[moment].pearson
+            for moment in ("variance_max", "variance_sqrt_l1")
+        },
     }
 
 

@@ -98,7 +98,8 @@ def rows(late: int) -> list[tuple[str, Number, str]]:
             (f"Adam variance norm (L1), at most 1 by clipping, {kind}", of(f"variance_l1_{kind}"), ".3f")
             for kind in KINDS
         ),
-        ("correlation of loss ratio and variance max", of("correlation"), ".2f"),
+        ("correlation of loss ratio and variance max", of("correlation_variance_max"), ".2f"),
+        ("correlation of loss ratio and norm of the square root", of("correlation_variance_sqrt_l1"), ".2f"),
         ("M tokens to the baseline's final loss", scaled("target_tokens", 1e-6), "reached.2f"),
         ("CPU seconds", of("cpu_seconds"), ".0f"),
     ]

@@ -70,7 +70,8 @@ def test_a_log_gives_the_numbers_of_the_page() -> None:
         "variance_sqrt_l1_mean": 9.0,
         "variance_sqrt_max_peak": 0.5,
         "variance_sqrt_max_mean": 0.5,
-        "correlation": None,
+        "correlation_variance_max": None,
+        "correlation_variance_sqrt_l1": None,
     }
 
 

@@ -7,15 +7,14 @@ is installed, warns on stdout as transformers loads it).
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import curriculum
 from curriculum.errors import ConfigError, CurriculumError
-from pipeline.progress import Progress, Silent
+from pipeline.progress import Advance, Progress, Silent
 
 if TYPE_CHECKING:
     from curriculum.stability_log import Record
@@ -24,7 +23,9 @@ if TYPE_CHECKING:
 
 def is_first_process() -> bool:
     """Whether this process speaks: the only one, or the first of torchrun's."""
-    return os.environ.get("RANK", "0") == "0"
+    from curriculum.training.processes import rank_of_torchrun
+
+    return not rank_of_torchrun()
 
 
 def train_model(given: Mapping[str, Any], progress: Progress) -> Outcome:
@@ -43,13 +44,20 @@ def _train(given: Mapping[str, Any], progress: Progress) -> Outcome:
     except ImportError as error:
         raise ConfigError(f"{error}.") from None
     settings = Settings(**given)
-    total = curriculum.open(settings.dataset).plan.total_steps
+    reader = curriculum.open(settings.dataset)
     watched = progress if is_first_process() else Silent()
-    with watched.stage("train", total=settings.steps or total, unit="steps") as advance:
+    if reader.validation is None:
+        _require_none_wanted(given, settings.dataset)
+        watched.say(f"{settings.dataset}: no held-out rows, so nothing is validated; build with --validation-tokens N.")
+    with ExitStack() as until_end:
+        advance: Advance | None = None
         done = 0
 
         def watch(record: Record) -> None:
-            nonlocal done
+            nonlocal advance, done
+            if advance is None:  # not before: neither the loading of a model nor steps of an earlier call are a rate
+                total = settings.steps or reader.plan.total_steps
+                advance = until_end.enter_context(watched.stage("train", total=total, unit="steps"))
             advance(record["step"] + 1 - done)
             done = record["step"] + 1
             if "validation_loss" in record:
@@ -59,6 +67,20 @@ def _train(given: Mapping[str, Any], progress: Progress) -> Outcome:
                 )
 
         return train(settings, watch)
+
+
+def _require_none_wanted(given: Mapping[str, Any], dataset: str) -> None:
+    """Refuse options of a validation that cannot be.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    for name in ("validate_every", "validation_rows"):
+        if name in given:
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: {dataset} has no held-out rows to validate on; build it with "
+                f"--validation-tokens N, or leave out the option."
+            )
 
 
 def require_finite(outcome: Outcome) -> None:

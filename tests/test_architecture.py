@@ -115,7 +115,7 @@ def test_the_read_side_needs_numpy_and_pyarrow_only(path: Path) -> None:
     allowed |= {
         "adapters": trainers,
         "examples": trainers,
-        "training": {"torch", "transformers"},
+        "training": {"torch", "transformers", "safetensors"},
         "remote": {"fsspec"},
     }.get(path.parent.name, set())
     assert {name.split(".")[0] for name in imports(path)} <= allowed

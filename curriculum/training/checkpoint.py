@@ -67,19 +67,23 @@ class Checkpoint:
                     f"the same, or another --out to begin anew."
                 )
 
-    def restore(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, dataset: CurriculumDataset, path: Path
-    ) -> None:
-        """Put everything where it was.
+    def restore_place(self, dataset: CurriculumDataset, path: Path) -> None:
+        """Put the dataset where it was; before all else, as what fits one dataset often does not fit another.
 
         Raises:
-            CursorError: it belongs to another dataset.
-            DataError: it is damaged.
+            CursorError: the checkpoint belongs to another dataset.
         """
         try:
-            dataset.load_state_dict(self.data)  # first: another dataset often has other sizes too
+            dataset.load_state_dict(self.data)
         except CursorError as error:
             raise CursorError(f"{path}: {error} Or give another --out to begin anew.") from None
+
+    def restore_weights(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:
+        """Put weights and Adam's state where they were.
+
+        Raises:
+            DataError: the checkpoint is damaged.
+        """
         try:
             model.load_state_dict(self.model)
             optimizer.load_state_dict(self.optimizer)

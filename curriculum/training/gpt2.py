@@ -3,7 +3,7 @@
 In:  settings, the tokenizer and the longest row of a dataset.   Out: a model with float32 weights, an AdamW.
 Guarantee: the initial weights depend on the seed and the sizes alone, not on the device or the number of processes.
 
-    4 layers, width 256, 4 heads, vocabulary 8192, 1,024 positions: 5,518,592 parameters, embeddings tied
+    4 layers, width 256, 4 heads, vocabulary 8192, 1,024 positions: 5,518,848 parameters, embeddings tied
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import GPT2Config, GPT2LMHeadModel  # type: ignore[import-not-found, unused-ignore]
 from transformers.utils.logging import (  # type: ignore[import-not-found, unused-ignore]
     disable_progress_bar,
@@ -18,6 +19,8 @@ from transformers.utils.logging import (  # type: ignore[import-not-found, unuse
     is_progress_bar_enabled,
 )
 
+from curriculum.errors import CurriculumError
+from curriculum.printable import one_line
 from curriculum.tokenizer_entry import TokenizerEntry
 from curriculum.training.settings import Settings
 
@@ -42,12 +45,24 @@ def gpt2(settings: Settings, tokenizer: TokenizerEntry, *, max_seq_len: int) -> 
 
 
 def save_model(model: GPT2LMHeadModel, folder: Path) -> None:
-    """For `GPT2LMHeadModel.from_pretrained(folder)`, without a progress bar."""
+    """For `GPT2LMHeadModel.from_pretrained(folder)`, without a progress bar.
+
+    Raises:
+        CurriculumError: it cannot be written.
+    """
     shows_bars = is_progress_bar_enabled()
     disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
-    model.save_pretrained(folder)
-    if shows_bars:
-        enable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
+    try:
+        folder.mkdir(exist_ok=True)  # `save_pretrained` writes nothing where a file is, and only logs it
+        model.save_pretrained(folder)
+    except (OSError, SafetensorError) as error:
+        raise CurriculumError(
+            f"{folder}: cannot be written ({one_line(error)}). The checkpoint beside it is whole: make room, and run "
+            f"the same command again."
+        ) from None
+    finally:
+        if shows_bars:
+            enable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
 
 
 def adamw(model: torch.nn.Module, settings: Settings) -> torch.optim.AdamW:

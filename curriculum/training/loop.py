@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ from curriculum.adapters.adam_moments import measure
 from curriculum.adapters.pytorch import CurriculumDataset, LrLambda, lr_lambda
 from curriculum.adapters.shapes import GRAPHS, Shapes, warm_up
 from curriculum.adapters.widened import Example
-from curriculum.errors import ConfigError, CurriculumError, PlanError
+from curriculum.errors import ConfigError, CursorError, PlanError
 from curriculum.plan import Plan
-from curriculum.printable import one_line
 from curriculum.stability_log import Record, StabilityLog
 from curriculum.training import checkpoint
+from curriculum.training.failures import explained
 from curriculum.training.gpt2 import adamw, gpt2, save_model
 from curriculum.training.processes import Processes, processes
 from curriculum.training.run_folder import MODEL, run_folder
@@ -76,25 +76,25 @@ def train(settings: Settings, watch: Watch = lambda record: None) -> Outcome:
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    with processes(settings.device) as among, run_folder(Path(settings.out)) if among.is_first else nullcontext():
+    with processes(settings.device) as among, ExitStack() as until_end:
+        log = None
         try:
-            return _Run(settings, among).train(watch)
+            with among.together():
+                if among.is_first:
+                    until_end.enter_context(run_folder(Path(settings.out)))
+                run = _Run(settings, among)
+                if among.is_first:
+                    log = StabilityLog(run.settings.log_path, start_step=run.dataset.cursor.step)
+                    until_end.callback(log.close)
+            until_end.callback(run.leave_others)
+            run.join_others()
+            return run.train(log, watch)
         except RuntimeError as error:
-            raise _sentence(error) from error
-
-
-def _sentence(error: RuntimeError) -> Exception:
-    """What people are told of an error of torch; itself, if it is none of those that are known."""
-    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
-        return CurriculumError(
-            f"out of memory ({one_line(error)}). Take fewer rows at once with --micro-tokens N, 65536 or less, and "
-            f"--validation-rows N; the same command continues."
-        )
-    return error
+            raise explained(error) from error
 
 
 class _Run:
-    """What a run consists of, on one process."""
+    """What a run consists of, on one process: all that is read and checked before the processes meet."""
 
     def __init__(self, settings: Settings, among: Processes) -> None:
         self.among = among
@@ -107,10 +107,12 @@ class _Run:
         )
         reader = self.dataset.reader
         self.plan = reader.plan
+        saved = checkpoint.load(settings.checkpoint_path)
+        if saved:
+            saved.restore_place(self.dataset, settings.checkpoint_path)
         self.stop = self.plan.total_steps if settings.steps is None else settings.steps
         if self.stop > self.plan.total_steps:
             raise PlanError(f"steps is {self.stop:,}; the dataset has {self.plan.total_steps:,}, so give at most that.")
-        saved = checkpoint.load(settings.checkpoint_path)
         self.settings = settings.resolved(self.plan, saved.settings if saved else {})
         self.lr_factor = _learning_rate(self.settings, self.plan)
         self.model = gpt2(self.settings, reader.manifest.tokenizer, max_seq_len=self.plan.max_seq_len)
@@ -120,19 +122,33 @@ class _Run:
         self.shapes = Shapes(self.dataset.share, limit=GRAPHS - 2 if reader.validation else GRAPHS)
         if settings.compile:
             self.model.compile(dynamic=self.shapes.compile_options["dynamic"])
-        self.trained = among.wrap(self.model)
-        if saved is not None:
+        self.trained: torch.nn.Module = self.model
+        if saved:
             saved.require(self.settings, settings.checkpoint_path)
-            saved.restore(self.model, self.optimizer, self.dataset, settings.checkpoint_path)
+            saved.restore_weights(self.model, self.optimizer, settings.checkpoint_path)
 
-    def train(self, watch: Watch) -> Outcome:
+    def join_others(self) -> None:
+        """Begin with the weights of the first process, at the place of all.
+
+        Raises:
+            CursorError: there is no such place.
+        """
+        places = self.among.gather(self.dataset.cursor)
+        for rank, place in enumerate(places):
+            if place != places[0]:
+                raise CursorError(
+                    f"The processes do not begin at one place: process 0 at step {places[0].step} of dataset "
+                    f"{places[0].dataset_id}, process {rank} at step {place.step} of {place.dataset_id}. All machines "
+                    f"have to see the same DATASET and the same --out: give folders of a disk that they share."
+                )
+        self.trained = self.among.wrap(self.model)
+
+    def leave_others(self) -> None:
+        """Free what holds the group of processes: freed after it, it can wait for a thread that waits for Python."""
+        self.trained = self.model
+
+    def train(self, log: StabilityLog | None, watch: Watch) -> Outcome:
         """All steps that remain."""
-        if not self.among.is_first:
-            return self._train(None, watch)
-        with closing(StabilityLog(self.settings.log_path, start_step=self.dataset.cursor.step)) as log:
-            return self._train(log, watch)
-
-    def _train(self, log: StabilityLog | None, watch: Watch) -> Outcome:
         first = step = self.dataset.cursor.step
         values: dict[str, float] = {}
         is_finite = True
@@ -153,8 +169,9 @@ class _Run:
                 self._save()
             if at_end or not is_finite:
                 break
-        if self.among.is_first and is_finite and step == self.plan.total_steps:
-            save_model(self.model, Path(self.settings.out) / MODEL)
+        with self.among.together():
+            if self.among.is_first and is_finite and step == self.plan.total_steps:
+                save_model(self.model, Path(self.settings.out) / MODEL)
         return Outcome(
             steps=step,
             tokens=self.plan.tokens_at(step),
@@ -216,10 +233,10 @@ class _Run:
         return all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
 
     def _save(self) -> None:
-        if self.among.is_first:
-            now = checkpoint.of(self.settings, self.model, self.optimizer, self.dataset)
-            now.save(self.settings.checkpoint_path)
-        self.among.wait()
+        with self.among.together():
+            if self.among.is_first:
+                now = checkpoint.of(self.settings, self.model, self.optimizer, self.dataset)
+                now.save(self.settings.checkpoint_path)
 
 
 def _learning_rate(settings: Settings, plan: Plan) -> LrLambda:

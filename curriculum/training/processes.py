@@ -1,7 +1,8 @@
 """The processes that share a run: those of torchrun, or this one alone.
 
 In:  the environment that torchrun sets, and the device that was asked for.   Out: rank, number, device, and sums.
-Guarantee: without torchrun nothing of torch.distributed is touched.
+Guarantees: without torchrun nothing of torch.distributed is touched; what one process refuses, all refuse, so that none
+waits for it or ends in an error of the network.
 
     torchrun --standalone --nproc-per-node 2 --no-python curriculum train DATASET --out run
 """
@@ -12,12 +13,15 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from curriculum.errors import ConfigError
+from curriculum.errors import ConfigError, CurriculumError
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,10 +51,30 @@ class Processes:
         """Gradients of a backward pass in this block stay here until the next pass outside it."""
         return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
-    def wait(self) -> None:
-        """Until all processes are here."""
+    def gather(self, value: Value) -> list[Value]:
+        """That of each process, in the order of their ranks, once all are here."""
+        values = [value] * self.world_size
         if self.world_size > 1:
-            dist.barrier()
+            dist.all_gather_object(values, value)
+        return values
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A block that raises on all processes what it raises on one; nothing in it may wait for another process."""
+        problem: CurriculumError | OSError | None = None
+        try:
+            yield
+        except (CurriculumError, OSError) as error:
+            problem = error
+        for found in self.gather(problem):
+            if found is not None:
+                raise found
+
+
+def rank_of_torchrun() -> int | None:
+    """This process's among those of torchrun; None without torchrun: clusters set a RANK of their own."""
+    is_launched = {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+    return int(os.environ["RANK"]) if is_launched else None
 
 
 @contextmanager
@@ -68,7 +92,7 @@ def processes(device: str) -> Iterator[Processes]:
     chosen = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(chosen)
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():  # clusters set one of them without torchrun
+    if rank_of_torchrun() is None:
         yield Processes(rank=0, world_size=1, device=chosen)
         return
     dist.init_process_group("nccl" if on_gpu else "gloo", device_id=chosen if on_gpu else None)

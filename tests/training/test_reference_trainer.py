@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -95,7 +96,7 @@ def test_validation_is_the_mean_over_all_held_out_targets(settings: Settings) ->
 
 
 def test_micro_batches_and_processes_do_not_change_the_run(settings: Settings, tmp_path: Path) -> None:
-    """One process, small micro-batches, and two processes that go on from the checkpoint of one."""
+    """One process, small micro-batches, two processes that go on from the checkpoint of one; what these refuse."""
     train(settings)
     small = replace(settings, out=str(tmp_path / "small"), micro_tokens=64)
     train(small)
@@ -103,7 +104,9 @@ def test_micro_batches_and_processes_do_not_change_the_run(settings: Settings, t
     train(replace(shared, steps=7))
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     flags = "--layers 1 --width 16 --heads 2 --lr 0.01 --lr-warmup-steps 3 --validate-every 10 --micro-tokens 64"
-    command = [*launch, "-m", "pipeline.cli", "train", shared.dataset, "--out", shared.out, *flags.split(), "--json"]
+    train(replace(settings, out=str(tmp_path / "machine-0"), steps=7))
+    script = [str(Path(__file__).with_name("two_processes.py")), str(tmp_path), shared.dataset]
+    command = [*launch, *script, "train", shared.dataset, "--out", shared.out, *flags.split(), "--json"]
     alone = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     with ready_python(sys.executable, "train_hf") as python:  # it imports what this trainer does
         done = subprocess.run(
@@ -116,6 +119,12 @@ def test_micro_batches_and_processes_do_not_change_the_run(settings: Settings, t
         )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == STEPS  # one process speaks, once
+    first, second = (json.loads((tmp_path / f"heard-{rank}.json").read_text()) for rank in range(2))
+    assert first[:2] == second[:2]
+    assert re.match(r"The processes do not begin at one place: process 0 at step 7 .*, process 1 at step 0", first[0])
+    assert "holds a dataset; give another folder" in first[1]
+    assert "stability.jsonl: cannot be written (File too large)" in first[2]
+    assert re.match(r"the connection to the other processes broke \(.*says why in a message of its own", second[2])
     for other in (small, shared):
         for mine, line in zip(log_of(other), log_of(settings), strict=True):
             assert mine["loss"] == pytest.approx(line["loss"], rel=1e-4)
@@ -134,20 +143,6 @@ def test_packed_rows_are_divided_by_their_targets(settings: Settings, corpus: Pa
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-@pytest.mark.parametrize("num_lengths", ["four", "many"])
-def test_few_lengths_are_compiled_a_graph_each(
-    num_lengths: str, settings: Settings, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Many share one: torch would give up after eight graphs. Compiling itself is slow and not done here."""
-    asked = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda _, **options: asked.append(options))
-    if num_lengths == "many":
-        many = built(tmp_path / "many", corpus, max_length=80, multiple_of=8, validation_tokens=None)
-        settings = replace(settings, dataset=str(many))
-    train(replace(settings, compile=True, steps=1))
-    assert asked == [{"dynamic": False if num_lengths == "four" else None}]
-
-
 def test_bfloat16_keeps_weights_and_moments_in_float32(settings: Settings) -> None:
     """Only forward and backward are narrow: the losses are near, the state is not narrowed."""
     train(replace(settings, steps=7))
@@ -159,8 +154,9 @@ def test_bfloat16_keeps_weights_and_moments_in_float32(settings: Settings) -> No
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
-def test_the_command_says_what_it_trained(settings: Settings, tmp_path: Path) -> None:
+def test_the_command_says_what_it_trained(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For people, and for programs; a second time it says that nothing was left."""
+    monkeypatch.setenv("RANK", "1")  # by a cluster, without torchrun: this process is the only one, so it speaks
     flags = "--layers 1 --width 16 --heads 2 --lr-warmup-steps 3 --validation-rows 4 --steps 3 --device cpu"
     command = ["train", settings.dataset, "--out", str(tmp_path / "run"), *flags.split()]
     first, second = CliRunner().invoke(main, command), CliRunner().invoke(main, [*command, "--json"])

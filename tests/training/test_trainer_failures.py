@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import math
 import os
+import resource
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,3 +107,23 @@ def test_a_full_disk_leaves_the_checkpoint_before(settings: Settings, monkeypatc
         train(settings)
     assert settings.checkpoint_path.read_bytes() == before
     assert {path.name for path in Path(settings.out).iterdir()} == {"checkpoint.pt", "stability.jsonl"}
+
+
+def test_a_model_that_cannot_be_written_is_said(settings: Settings) -> None:
+    """The run is whole but for the folder of its model, which the same command makes up for."""
+    train(settings)
+    model = Path(settings.out, "model")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, limit[1]))  # its configuration fits, its weights do not
+    try:
+        with pytest.raises(CurriculumError, match=r"model: cannot be written \(.*File too large.* same command again"):
+            train(settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    shutil.rmtree(model)
+    model.touch()
+    with pytest.raises(CurriculumError, match=r"model: cannot be written \(.*File exists"):
+        train(settings)
+    model.unlink()
+    train(settings)
+    assert GPT2LMHeadModel.from_pretrained(model).lm_head.weight.shape == (257, 16)

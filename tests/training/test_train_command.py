@@ -1,0 +1,53 @@
+"""What `curriculum train` says while it trains, and what it refuses to overlook."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("torch", reason="torch is not installed: pip install 'seqlen-curriculum[train]'")
+pytest.importorskip("transformers", reason="transformers is not installed: pip install 'seqlen-curriculum[train]'")
+import curriculum.training
+from curriculum.training import Settings
+from pipeline import progress
+from pipeline.cli import main
+from pipeline.train import train_model
+from tiny_run import built
+
+
+def test_a_dataset_without_held_out_rows_is_not_validated_in_silence(corpus: Path, tmp_path: Path) -> None:
+    """Who expects a validation learns of it before the run, and not from what is missing in its log."""
+    dataset = str(built(tmp_path / "data", corpus, validation_tokens=None))
+    flags = "--layers 1 --width 16 --heads 2 --lr-warmup-steps 1 --steps 2 --device cpu"
+    command = ["train", dataset, "--out", str(tmp_path / "run"), *flags.split()]
+    for option in ("--validate-every", "--validation-rows"):
+        refused = CliRunner().invoke(main, [*command, option, "2"])
+        assert refused.exit_code == 2
+        assert f"{option}: {dataset} has no held-out rows to validate on; build it with" in refused.stderr
+    trained = CliRunner().invoke(main, command)
+    assert trained.exit_code == 0
+    assert f"{dataset}: no held-out rows, so nothing is validated; build with --validation-tokens" in trained.stderr
+
+
+def test_neither_loading_nor_earlier_steps_are_a_rate(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step 9,000 after 60 s of loading, then one step a second: 30 s later 969 s are left, not three."""
+    now = 0.0
+    heard: list[str] = []
+
+    class Log(progress.Silent):
+        def stage(self, name: str, *, total: int, unit: str) -> Any:
+            return progress.lines(heard.append, name, total, unit, lambda: now)
+
+    def train(settings: Settings, watch: Any) -> None:
+        nonlocal now
+        now += 60
+        for step in range(9_000, 9_031):
+            watch({"step": step})
+            now += 1
+
+    monkeypatch.setattr(curriculum.training, "train", train)
+    train_model({"dataset": settings.dataset, "out": settings.out, "steps": 10_000}, Log())
+    assert heard == ["train 9.0 of 10.0 ksteps, 1 steps/s, 0:16:09 left"]

@@ -1,6 +1,6 @@
 """Does it help? Equal tokens at constant length, by truncation and by segmentation, at two settings, over seeds.
 
-    python benchmarks/evidence.py FOLDER --at-once 2              the runs of docs/evidence.md: 6,800 CPU seconds
+    python benchmarks/evidence.py FOLDER --at-once 2              the runs of docs/evidence.md: 7,200 CPU seconds
     python benchmarks/evidence.py FOLDER --report                 the tables of the runs that are finished
     python benchmarks/evidence.py FOLDER --scale gpt2 --corpus 'text/*.jsonl.zst' --tokens 10000000000      on a GPU
 
@@ -34,6 +34,8 @@ from curriculum.stability_log import read_log  # noqa: E402
 
 STORE = threading.Lock()
 """Builds hold the token store that all of them share; the next would be refused, so it waits."""
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
+"""Memory that was freed is used again instead of given back: a fifth less time on a CPU (docs/training.md)."""
 CURRICULUM = [sys.executable, "-c", "from pipeline.cli import main; main(prog_name='curriculum')"]
 
 
@@ -43,7 +45,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scale", choices=sorted(SCALES), default="cpu")
     parser.add_argument("--tokens", type=int, help="trained tokens of a run  [default: 1.5 M; gpt2: 10 G]")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, help="[default: 3; with --report those that are there]")
     parser.add_argument("--at-once", type=int, default=1, help="runs at a time")
     parser.add_argument(
         "--corpus", action="append", help="your own text, as `curriculum build` takes it; again for more"
@@ -55,14 +57,14 @@ def main() -> None:
     arguments = parser.parse_args()
     scale = SCALES[arguments.scale]
     scale = replace(scale, tokens=arguments.tokens or scale.tokens)
-    matrix = runs(scale, arguments.seeds)
     folder = arguments.folder.resolve()
+    matrix = runs(scale, arguments.seeds or (seeds_in(folder) if arguments.report else 3))
     if not arguments.report:
         train_all(matrix, folder, arguments.corpus or own_corpus(folder), arguments.epochs, arguments.at_once)
     refuse_others(matrix, folder)
     from evidence_report import markdown, results
 
-    found = results(matrix, folder)
+    found = results(matrix, folder, say)
     if arguments.plots:
         from evidence_plots import draw
 
@@ -70,32 +72,47 @@ def main() -> None:
     print(json.dumps(found) if arguments.json else markdown(found))
 
 
+def seeds_in(folder: Path) -> int:
+    """How many seeds the finished runs of a folder have."""
+    return max(
+        (int(path.parent.name.rpartition("-seed")[2]) + 1 for path in folder.glob("runs/*/cost.json")), default=0
+    )
+
+
 def refuse_others(matrix: list[Run], folder: Path) -> None:
     """Refuse to put runs into one table that were not meant for it.
 
     Raises:
-        SystemExit: there is no finished run, or one was trained with other options.
+        SystemExit: there is no finished run, or one was trained with other options or on another corpus.
     """
     finished = [run for run in matrix if (folder / "runs" / run.name / "cost.json").exists()]
     if not finished:
         raise SystemExit(f"{folder} holds no finished run: leave --report away to train them.")
+    text = json.loads((folder / "runs" / finished[0].name / "cost.json").read_bytes())["text"]
     for run in finished:
-        refuse_other(run, folder)
+        refuse_other(run, folder, text)
 
 
-def refuse_other(run: Run, folder: Path) -> None:
-    """Refuse the folder of a run that was trained with other options.
+def refuse_other(run: Run, folder: Path, text: str) -> None:
+    """Refuse the folder of a run that was trained with other options, or on another text.
 
     Raises:
         SystemExit: it was.
     """
     note = folder / "runs" / run.name / "cost.json"
-    trained = json.loads(note.read_bytes()).get("run")
-    if trained != run.identity:
-        raise SystemExit(
-            f"{note} is of another run: {trained}. Asked for: {run.identity}. Give the --scale and --tokens that this "
-            f"folder was trained with, or another folder."
-        )
+    found = json.loads(note.read_bytes())
+    for trained, asked in ((found.get("run"), run.identity), (found.get("text"), text)):
+        if trained != asked:
+            raise SystemExit(
+                f"{note} is of another run: {trained}. Asked for: {asked}. Give the --scale, --tokens, --corpus and "
+                f"--epochs that this folder was trained with, or another folder."
+            )
+
+
+def text_of(run: Run, folder: Path, epochs: int) -> str:
+    """What a built dataset was cut from: digests of its sources, and how many passes were allowed."""
+    sources = json.loads((folder / "data" / run.name / "manifest.json").read_bytes())["sources"]
+    return f"{' '.join(source['fingerprint'] for source in sources)}, {epochs} epochs"
 
 
 def own_corpus(folder: Path) -> list[str]:
@@ -113,8 +130,9 @@ def train_all(matrix: list[Run], folder: Path, paths: list[str], epochs: int, at
     """
     first = matrix[0]  # whose dataset fills the token store that all others share
     execute(first.build(folder, paths, epochs), folder / "runs" / first.name)
+    text = text_of(first, folder, epochs)
     with ThreadPoolExecutor(at_once) as pool:
-        waiting = [pool.submit(train, run, folder, paths, epochs) for run in matrix]
+        waiting = [pool.submit(train, run, folder, paths, epochs, text) for run in matrix]
         try:
             for each in waiting:
                 each.result()
@@ -123,11 +141,11 @@ def train_all(matrix: list[Run], folder: Path, paths: list[str], epochs: int, at
             raise
 
 
-def train(run: Run, folder: Path, paths: list[str], epochs: int) -> None:
+def train(run: Run, folder: Path, paths: list[str], epochs: int, text: str) -> None:
     """Build the dataset of a run and train on it, or go on with it; `cost.json` says that it is finished."""
     out = folder / "runs" / run.name
     if (out / "cost.json").exists():
-        refuse_other(run, folder)
+        refuse_other(run, folder, text)
         return
     say(f"{run.name} ...")
     with STORE:
@@ -135,7 +153,7 @@ def train(run: Run, folder: Path, paths: list[str], epochs: int) -> None:
     resumed = (out / "stability.jsonl").exists()
     seconds, cpu_seconds = execute(run.train(folder), out, or_diverged=True)
     seconds_known = None if resumed else round(cpu_seconds, 1)  # those before a stop are not known
-    cost = {"cpu_seconds": seconds_known, "run": run.identity, "corpus": paths, "epochs": epochs}
+    cost = {"cpu_seconds": seconds_known, "run": run.identity, "text": text}
     (out / "cost.json.partial").write_text(json.dumps(cost) + "\n")
     (out / "cost.json.partial").rename(out / "cost.json")
     say(f"{run.name}: {seconds:.0f} s")
@@ -150,7 +168,7 @@ def execute(command: list[str], out: Path, *, or_diverged: bool = False) -> tupl
     out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     with open(out / f"{command[0]}.out", "ab") as said:
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        environment = os.environ | {"PYTHONPATH": str(ROOT)} | ALLOCATOR
         process = subprocess.Popen(
             [*CURRICULUM, *command], stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
         )

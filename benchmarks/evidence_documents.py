@@ -1,6 +1,6 @@
 """How good are the final models of docs/evidence.md? On documents that none of the runs has read.
 
-    python benchmarks/evidence_documents.py FOLDER                   of evidence.py: 1,000 documents, 20 CPU minutes
+    python benchmarks/evidence_documents.py FOLDER                   of evidence.py: 1,000 documents, 13 CPU minutes
     python benchmarks/evidence_documents.py FOLDER --documents 100 --json
 
 In:  the folder of `evidence.py`: the datasets, their token store, and the models of the finished runs.
@@ -59,6 +59,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    if arguments.documents < 2:
+        raise SystemExit(f"--documents is {arguments.documents}; give at least 2, for an error.")
     import torch
     from transformers import GPT2LMHeadModel
 
@@ -68,6 +70,8 @@ def main() -> None:
         raise SystemExit(f"{arguments.folder}/runs holds no finished run: train some with benchmarks/evidence.py.")
     store = store_files(arguments.folder / "store")
     datasets = sorted(path.parent for path in arguments.folder.glob("data/*/manifest.json"))
+    if not datasets:
+        raise SystemExit(f"{arguments.folder}/data holds no dataset: it tells what the runs have read.")
     drawn = draw([unread(dataset, store) for dataset in datasets], arguments.documents)
     dtype = load_manifest(datasets[0]).dtype
     windows = [window(store, dtype, document, arguments.targets) for document in drawn]

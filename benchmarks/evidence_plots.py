@@ -14,7 +14,7 @@ from evidence_measures import Records, validations
 from evidence_report import read_logs
 
 DASHES = ("-", "--", ":")
-COLOURS = dict(zip(ARMS, ("#444444", "#c8562b", "#2b6cc8", "#a0a0a0"), strict=True))
+COLOURS = dict(zip(ARMS, ("#444444", "#c8562b", "#2b6cc8", "#3f9b57"), strict=True))
 STABILITY = (("loss_ratio", "loss ratio"), ("variance_max", "Adam variance max"), ("seq_len", "row length"))
 
 

@@ -10,7 +10,7 @@ Guarantee: only finished runs count, each where the baseline of its seed is fini
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,11 +19,21 @@ from evidence_matrix import ARMS, Run
 from evidence_measures import THRESHOLDS, Records, measures
 
 KINDS = ("peak", "mean")
+SHORT = (
+    "optimizer steps",
+    "final validation loss, nats",
+    "lower than the baseline of the same seed by",
+    "diverged",
+    "steps with loss ratio > 1.2",
+    "largest loss ratio",
+    "M tokens to the baseline's final loss",
+    "CPU seconds",
+)
 Number = Callable[[dict[str, Any]], float | None]
 
 
-def results(matrix: list[Run], folder: Path) -> dict[str, Any]:
-    """{setting: {arm: [measures of a seed, ...]}} of the finished runs."""
+def results(matrix: list[Run], folder: Path, say: Callable[[str], None] = lambda message: None) -> dict[str, Any]:
+    """{setting: {arm: [measures of a seed, ...]}} of the finished runs; `say` is told which have no baseline yet."""
     found: dict[str, Any] = {}
     logs = read_logs(matrix, folder)
     for setting in dict.fromkeys(run.setting.name for run in logs):
@@ -32,11 +42,14 @@ def results(matrix: list[Run], folder: Path) -> dict[str, Any]:
         late = max(growth_tokens(records) for records in own.values())
         arms: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
         for run, records in own.items():
-            if run.seed in baselines:
+            if run.seed not in baselines:
+                say(f"{run.name} is left out: the baseline of its seed is not finished.")
+            else:
                 cost = json.loads((folder / "runs" / run.name / "cost.json").read_bytes())["cpu_seconds"]
                 found_here = measures(records, baselines[run.seed], late)
                 arms[run.arm].append({"seed": run.seed, **found_here, "cpu_seconds": cost})
-        found[setting] = {"late": late, "arms": {arm: of_seeds for arm, of_seeds in arms.items() if of_seeds}}
+        if baselines:
+            found[setting] = {"late": late, "arms": {arm: of_seeds for arm, of_seeds in arms.items() if of_seeds}}
     return found
 
 
@@ -55,15 +68,19 @@ def growth_tokens(records: Records) -> int:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """A table for each setting."""
-    return "\n\n".join(table(setting, each["arms"], each["late"]) for setting, each in found.items())
+    """A short table for each setting, then one with all measures."""
+    settings = [(setting, each["arms"], each["late"]) for setting, each in found.items()]
+    tables = [table(*each, only=SHORT) for each in settings] + [table(*each) for each in settings]
+    return "\n\n".join(tables)
 
 
-def table(setting: str, arms: dict[str, list[dict[str, Any]]], late: int) -> str:
+def table(setting: str, arms: dict[str, list[dict[str, Any]]], late: int, only: Sequence[str] = ()) -> str:
     """Measures down, arms across."""
     runs = ", ".join(f"{arm} {len(of_seeds)}" for arm, of_seeds in arms.items())
     lines = [f"Setting `{setting}`; runs: {runs}.", "", f"| | {' | '.join(arms)} |", "| --- |" + " ---: |" * len(arms)]
     for name, number, form in rows(late):
+        if only and name not in only:
+            continue
         cells = [spread([number(run) for run in of_seeds], form) for of_seeds in arms.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

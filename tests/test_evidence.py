@@ -100,60 +100,95 @@ def test_what_counts_as_a_divergence(losses: list[float], validation: dict[int, 
     assert measures(log(losses, [None, 1.0], validation), BASELINE, 0)["diverged"] is diverged
 
 
+def finish(folder: Path, name: str, records: list[dict[str, Any]], **cost: Any) -> None:
+    """The folder of a finished run."""
+    out = folder / "runs" / name
+    out.mkdir(parents=True)
+    (out / "stability.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    (out / "cost.json").write_text(json.dumps(cost), "utf-8")
+
+
 def test_the_table_holds_finished_runs_with_their_spread(tmp_path: Path) -> None:
-    """Two seeds, one of which has no finished curriculum; a run without cost.json is still being trained."""
+    """Two seeds, one of which has no finished curriculum, and a curriculum whose baseline is not finished."""
     from evidence_matrix import SCALES, runs  # type: ignore[import-not-found]
     from evidence_report import markdown, results  # type: ignore[import-not-found]
 
-    matrix = [
-        run
-        for run in runs(SCALES["cpu"], 2)
-        if run.setting.name == "aggressive" and run.arm in ("constant", "segmentation")
-    ]
-    for run in matrix:
-        folder = tmp_path / "runs" / run.name
-        folder.mkdir(parents=True)
-        records = BASELINE if run.arm == "constant" else BETTER
-        lines = [json.dumps(record) + "\n" for record in records]
-        (folder / "stability.jsonl").write_text("".join(lines), "utf-8")
-        if run.name != "aggressive-segmentation-seed1":
-            (folder / "cost.json").write_text(json.dumps({"cpu_seconds": 9.0 + run.seed}), "utf-8")
-    lines = markdown(results(matrix, tmp_path)).splitlines()
+    always_full = [{**record, "seq_len": 16} for record in BASELINE]
+    finish(tmp_path, "aggressive-constant-seed0", always_full, cpu_seconds=9.0)
+    finish(tmp_path, "aggressive-constant-seed1", always_full, cpu_seconds=12.0)
+    finish(tmp_path, "aggressive-segmentation-seed0", BETTER, cpu_seconds=9.0)
+    finish(tmp_path, "aggressive-truncation-seed2", BETTER, cpu_seconds=9.0)
+    finish(tmp_path, "normal-truncation-seed2", BETTER, cpu_seconds=9.0)
+    said: list[str] = []
+    lines = markdown(results(runs(SCALES["cpu"], 3), tmp_path, said.append)).splitlines()
     assert lines[0] == "Setting `aggressive`; runs: constant 2, segmentation 1."
+    assert [line for line in lines if line.startswith("Setting")] == [lines[0]] * 2, "a short and a full table"
     for line in (
         "| | constant | segmentation |",
         "| final validation loss, nats | 3.500 | 2.500 |",
         "| lower than the baseline of the same seed by | +0.000 | +1.000 |",
         "| diverged | 0 of 2 | 0 of 1 |",
-        "| CPU seconds | 10 (9, 10) | 9 |",
+        "| the same after 0.00 M tokens, > 1.2 | 1.0 | 0.0 |",  # of 200: step 1, with 1.6, has the last of them
+        "| CPU seconds | 10 (9, 12) | 9 |",
     ):
         assert line in lines
+    assert said == [
+        f"{setting}-truncation-seed2 is left out: the baseline of its seed is not finished."
+        for setting in ("aggressive", "normal")
+    ]
+
+
+def test_pictures_are_drawn_of_what_is_finished(tmp_path: Path) -> None:
+    """Both, with a run of each arm that there is."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'seqlen-curriculum[report]'")
+    from evidence_matrix import SCALES, runs
+    from evidence_plots import draw  # type: ignore[import-not-found]
+
+    finish(tmp_path, "normal-constant-seed0", BASELINE)
+    finish(tmp_path, "normal-truncation-seed0", BETTER)
+    draw(runs(SCALES["cpu"], 1), tmp_path, tmp_path / "plots")
+    for name in ("evidence-loss.png", "evidence-stability.png"):
+        assert (tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG")
+
+
+GROWTH = ["--start-length", "8", "--frac", "0.4"]
+ARMS = {
+    "constant": ["--schedule", "constant"],
+    "truncation": ["--schedule", "linear", "--mode", "truncate", *GROWTH],
+    "segmentation": ["--schedule", "linear", "--mode", "segment", *GROWTH],
+    "long-warmup": ["--schedule", "constant"],
+}
 
 
 def test_arms_differ_in_their_data_only() -> None:
-    """Commands of one setting and seed: the same tokens and learning rate, and the lengths of the arm."""
+    """What a run builds and trains is what the baseline of its setting and seed does, but for the lengths of its arm;
+    of the control, but for its warm-up: 376,832 tokens, as many as the lengths of the others grow in."""
     from evidence_matrix import SCALES, runs
 
     for scale in SCALES.values():
         matrix = runs(scale, 3)
         assert len({run.name for run in matrix}) == len(matrix) == 21
         for run in matrix:
-            command = run.train(Path("F"))
-            alike = next(other for other in matrix if other.setting == run.setting and other.seed == run.seed)
-            control = run.arm == "long-warmup"
-            assert (command[4:] == alike.train(Path("F"))[4:]) != control, "the first four are names"
-            build = run.build(Path("F"), ["text.jsonl"], 1)
-            assert build[build.index("--tokens") + 1] == str(scale.tokens)
-            assert ("--start-length" in build) == (run.arm in ("truncation", "segmentation"))
+            baseline = next(other for other in matrix if (other.setting, other.seed) == (run.setting, run.seed))
+            assert baseline.arm == "constant"
+            words, theirs = (each.build(Path("F"), ["text.jsonl"], 1) for each in (run, baseline))
+            place = theirs.index("--schedule")
+            assert words == [*theirs[:place], *ARMS[run.arm], *theirs[place + 2 : -1], f"F/data/{run.name}"]
+            words, theirs = (each.train(Path("F"))[4:] for each in (run, baseline))  # the first four are names
+            if run.arm == "long-warmup":
+                steps = words.index("--lr-warmup-steps") + 1
+                assert (words[steps], theirs[steps]) == {"cpu": ("46", "10"), "gpt2": ("596", "24")}[scale.name]
+                words[steps] = theirs[steps]
+            assert words == theirs
 
 
 def test_the_corpus_is_each_text_of_the_packages_once(tmp_path: Path) -> None:
-    """Of four files that look like text one is empty, one no UTF-8, and one of another package the same."""
+    """Of five files that look like text one is empty, one no UTF-8, one too large, and one is elsewhere, too."""
     from evidence_corpus import write_texts  # type: ignore[import-not-found]
 
     for name, files in {
         "b": {"x.py": b"one"},
-        "a": {"x.py": b"one", "y.rst": b"two", "z.md": b"", "w.txt": b"\xff"},
+        "a": {"x.py": b"one", "y.rst": b"two", "z.md": b"", "w.txt": b"\xff", "v.md": b"x" * ((32 << 10) + 1)},
     }.items():
         with zipfile.ZipFile(tmp_path / f"{name}-1-py3-none-any.whl", "w") as wheel:
             for path, data in files.items():
@@ -172,6 +207,9 @@ STUB = """if True:
     if sys.argv[1] == "build":
         pathlib.Path("held").mkdir()
         time.sleep(0.2)
+        folder.mkdir(parents=True, exist_ok=True)
+        sources = [{"fingerprint": sys.argv[2]}]
+        (folder / "manifest.json").write_text(json.dumps({"sources": sources}))
         pathlib.Path("held").rmdir()
     if sys.argv[1] == "train":
         loss = "NaN" if "truncation" in folder.name else 1.0
@@ -207,7 +245,18 @@ def test_the_same_command_goes_on_where_it_failed(tmp_path: Path, monkeypatch: p
     cost = json.loads((tmp_path / "runs" / fails / "cost.json").read_text())
     assert cost["cpu_seconds"] is None, "it was resumed"
     other = runs(replace(SCALES["cpu"], tokens=2_000_000), 1)[:2]
-    with pytest.raises(SystemExit, match=r"cost.json is of another run: cpu: build .* Give the --scale and --tokens"):
+    with pytest.raises(
+        SystemExit, match=r"cost.json is of another run: cpu: build .* Give the --scale, --tokens, --co"
+    ):
         evidence.train_all(other, tmp_path, ["text.jsonl"], 1, 2)
+    for corpus, epochs in (("other.jsonl", 1), ("text.jsonl", 2)):
+        with pytest.raises(
+            SystemExit, match=rf"of another run: text.jsonl, 1 epochs. Asked for: {corpus}, {epochs} epo"
+        ):
+            evidence.train_all(matrix, tmp_path, [corpus], epochs, 2)
+    evidence.refuse_others(matrix, tmp_path)
+    (tmp_path / "runs" / fails / "cost.json").write_text(json.dumps({**cost, "text": "other"}))
+    with pytest.raises(SystemExit, match=r"cost\.json is of another run"):
+        evidence.refuse_others(matrix, tmp_path)
     with pytest.raises(SystemExit, match="holds no finished run: leave --report away to train them"):
         evidence.refuse_others(matrix, tmp_path / "elsewhere")

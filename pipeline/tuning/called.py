@@ -3,7 +3,8 @@
 In:  a JSON object: the path that modules are found by, where the function is, the names of its arguments; then those.
 Out: whatever the function writes; an exception is printed and ends in exit code 1.
 Guarantee: the script, or the module of `python -m`, that began the tune is loaded as what it is and under another name
-than `__main__`, so that it does not begin itself.
+than `__main__`, so that it does not begin itself. Then it is the main module here, as in a worker of `multiprocessing`:
+the function may start workers of its own by spawn, who look there for what they are to run.
 
     called.py '{..., "module": "mine.training", "name": "train", "takes": ["dataset", "steps", "log"]}' D 300 LOG
 """
@@ -15,7 +16,7 @@ import json
 import runpy
 import sys
 from functools import reduce
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 LOADED_AS = "__mp_main__"
@@ -36,11 +37,16 @@ def main(where: str, *values: str) -> None:
 
 
 def _module(call: dict[str, Any]) -> Any:
+    if "module" in call:
+        return importlib.import_module(call["module"])
     if "script" in call:
-        return SimpleNamespace(**runpy.run_path(call["script"], run_name=LOADED_AS))
-    if "program" in call:
-        return SimpleNamespace(**runpy.run_module(call["program"], run_name=LOADED_AS))
-    return importlib.import_module(call["module"])
+        found = runpy.run_path(call["script"], run_name=LOADED_AS)
+    else:  # alter_sys: a dataclass looks its module up in sys.modules; of run_path it is there always
+        found = runpy.run_module(call["program"], run_name=LOADED_AS, alter_sys=True)
+    loaded = ModuleType(LOADED_AS)
+    vars(loaded).update(found)
+    sys.modules["__main__"] = sys.modules[LOADED_AS] = loaded
+    return loaded
 
 
 if __name__ == "__main__":

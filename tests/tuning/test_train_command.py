@@ -73,9 +73,16 @@ def test_a_function_is_a_training(probe: Callable[..., Trained], tmp_path: Path)
 
 
 PROGRAM = """
-import subprocess, sys
+import multiprocessing, subprocess, sys
+from dataclasses import dataclass
+@dataclass
+class Sizes:
+    layers: "int" = 2
+def layers(sizes):
+    return sizes.layers
 def mine(dataset, steps, log):
-    print(dataset, steps, log, sys.argv[1:])
+    with multiprocessing.get_context("spawn").Pool(1) as workers:
+        print(dataset, steps, log, sys.argv[1:], workers.map(layers, [Sizes()]))
 if __name__ == "__main__":
     from pipeline.tuning.run_callable import training_function
     words = training_function(mine).filled({"dataset": "{log}", "steps": 3, "log": "L"})
@@ -91,11 +98,14 @@ if __name__ == "__main__":
     ],
 )
 def test_a_function_of_the_program_itself_is_a_training(tmp_path: Path, name: str, code: str, words: list[str]) -> None:
-    """What stands below its guard does not run again, or it would tune without end; relative imports are found."""
+    """What stands below its guard does not run again, or it would tune without end; relative imports are found.
+
+    A config that is a dataclass and a pool of workers, as of a data loader, are at home in such a program.
+    """
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(code)
     shown = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (shown.stdout, shown.stderr) == ("{log} 3 L []\n", "")
+    assert (shown.stdout, shown.stderr) == ("{log} 3 L [] [2]\n", "")
 
 
 def test_a_program_without_a_guard_is_told_to_have_one(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_function_is_a_training(probe: Callable[..., Trained], tmp_path: Path)
 
 
 PROGRAM = """
-import multiprocessing, subprocess, sys
+import subprocess, sys
 from dataclasses import dataclass
 @dataclass
 class Sizes:
@@ -81,6 +81,7 @@ class Sizes:
 def layers(sizes):
     return sizes.layers
 def mine(dataset, steps, log):
+    import multiprocessing  # at the top it would put a `__mp_main__` of its own into sys.modules
     with multiprocessing.get_context("spawn").Pool(1) as workers:
         print(dataset, steps, log, sys.argv[1:], workers.map(layers, [Sizes()]))
 if __name__ == "__main__":

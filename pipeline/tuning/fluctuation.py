@@ -124,16 +124,23 @@ class Watch:
     def __call__(self, evaluation: Evaluation) -> bool:
         """Take one validation into account; whether nothing after it can change the judgement.
 
+        What is missing may yet come, late: that alone is no end before `validate_every` steps more.
+
         Raises:
             BuildError: no such validation can be.
         """
-        if self._is_decided():
-            return True
+        if self._fluctuated is None and self._unseen is None:
+            self._take(evaluation)
+        if self._unseen is not None:
+            return evaluation.step >= self._unseen[1] + self._rule.validate_every
+        return self._fluctuated is not None or evaluation.step >= self._rule.probe_steps
+
+    def _take(self, evaluation: Evaluation) -> None:
         self._refuse_impossible(evaluation)
         last_step, self._last_step = self._last_step, evaluation.step
         if evaluation.step >= self._rule.probe_steps:
             self._note_unseen(last_step, self._rule.probe_steps)
-            return True
+            return
         is_early = evaluation.step < self._rule.beginning_steps
         ratio = self._ratio(evaluation.perplexity)
         if ratio > self._rule.threshold:
@@ -145,7 +152,6 @@ class Watch:
             self._worst_ratio = max(self._worst_ratio, ratio)
             self._best = min(self._best, evaluation.perplexity)
             self._note_unseen(last_step, evaluation.step)
-        return self._is_decided()
 
     def judgement(self) -> Judgement:
         """The verdict on all that came in.
@@ -164,9 +170,6 @@ class Watch:
                 f"`curriculum train`."
             )
         return self._fluctuated or Judgement(verdict=Verdict.STEADY, step=None, ratio=self._worst_ratio)
-
-    def _is_decided(self) -> bool:
-        return self._fluctuated is not None or self._unseen is not None
 
     def _ratio(self, perplexity: float) -> float:
         if not isfinite(perplexity):

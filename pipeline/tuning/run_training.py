@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from curriculum.errors import BuildError
@@ -87,7 +88,7 @@ def train(
         except BuildError as error:
             raise BuildError(f"{error} {printed(output)}") from None
         code = process.poll() or 0
-    if not is_stopped and not reader.is_beyond:
+    if not (is_stopped or reader.is_beyond or told.has_diverged):
         require_whole(training.name, code if code >= 0 else 128 - code, reader, log, output)
     return Trained(
         evaluations=tuple(told.evaluations),
@@ -130,6 +131,11 @@ class _Told:
     def __init__(self, stop_now: Callable[[Evaluation], bool]) -> None:
         self._fresh, self._stop_now = deepcopy(stop_now), stop_now
         self.evaluations: list[Evaluation] = []
+
+    @property
+    def has_diverged(self) -> bool:
+        """In the last step that it was told: a trainer may end there, though steps before it were not validated."""
+        return bool(self.evaluations) and not isfinite(self.evaluations[-1].perplexity)
 
     def says_stop(self, counting: list[Evaluation]) -> bool:
         """Tell it those that it does not know, up to the one at which it says True."""

@@ -70,6 +70,13 @@ def test_too_few_validations_are_no_calm(steps: tuple[int, ...], unseen: str) ->
         judge(evaluations, RULE)
 
 
+def test_what_is_missing_is_waited_for_as_long_as_a_validation_may_be_late() -> None:
+    """A probe that ended at the first gap would be judged by when its log was looked at; without an end, in hours."""
+    watch = Watch(RULE)
+    seen = [(step, watch(Evaluation(step=step, perplexity=50))) for step in (4, 12, 16, 17)]
+    assert seen == [(4, False), (12, False), (16, False), (17, True)]
+
+
 def test_a_fluctuation_is_judged_only_where_its_window_is_known() -> None:
     """After steps 5 to 13 that nobody saw it may have begun in the first 10; after steps 10 to 18 it has not."""
     with pytest.raises(BuildError, match="steps 5 to 13 were not validated"):

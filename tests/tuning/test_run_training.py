@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from curriculum.errors import BuildError
 from fake_training import EVERY_THIRD, TEN_STEPS, ended, failure, fake
 from pipeline.tuning import probe_faults, run_training
 from pipeline.tuning.candidate import Evaluation
@@ -165,6 +166,37 @@ def test_a_late_validation_takes_nothing_back(probe: Callable[..., Trained], tmp
     (tmp_path / "log.jsonl").unlink()
     rule = Rule(beginning_steps=5, probe_steps=10, validations=5)
     assert judge(probe(fake(LATE), Watch(rule)).evaluations, rule).verdict is Verdict.LATER
+
+
+RULE = Rule(beginning_steps=4, probe_steps=10, validations=2)
+THREE_STEPS_LATE = """
+for step in range(10):
+    log.write('{"step": %d, "loss": %s}\\n' % (step, "5" if step < 5 else "NaN"))
+    if step % 2 == 0 and step > 3:
+        log.write('{"step": %d, "validation_loss": 4}\\n' % (step - 3))
+    if step in looked_at:
+        time.sleep(0.15)
+"""
+"""Every second step is validated, from 1 on, and it diverges in step 5, where only that of step 1 is there."""
+
+
+@pytest.mark.parametrize("looked_at", [(), (4, 5, 6, 7)])
+def test_a_validation_that_is_late_is_waited_for_whenever_the_log_is_looked_at(
+    probe: Callable[..., Trained], looked_at: tuple[int, ...]
+) -> None:
+    """It was refused as validated too rarely, each time it was run, where a look fell before the validation of 3."""
+    trained = probe(fake(f"looked_at = {looked_at}{THREE_STEPS_LATE}"), Watch(RULE))
+    assert (judge(trained.evaluations, RULE).verdict, judge(trained.evaluations, RULE).step) == (Verdict.LATER, 5)
+
+
+def test_a_trainer_that_ends_where_it_diverged_is_judged_by_what_it_has_validated(
+    probe: Callable[..., Trained],
+) -> None:
+    """It is not its exit code that is to be mended, but how often it validates."""
+    code = THREE_STEPS_LATE.replace("range(10)", "range(6)")
+    trained = probe(fake(f"looked_at = (){code}sys.exit(1)"), Watch(RULE))
+    with pytest.raises(BuildError, match="steps 2 to 4 were not validated"):
+        judge(trained.evaluations, RULE)
 
 
 @pytest.mark.parametrize("end", ["sys.exit(1)", "time.sleep(60)"])

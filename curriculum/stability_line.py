@@ -1,7 +1,8 @@
 """One line of a stability log, whoever wrote it.
 
 In:  its bytes, or the value of its JSON.   Out: a dictionary, or a sentence that says where it is none of such a log.
-Guarantee: what `curriculum.stability_log` names has the type that it says; all else is as it was found.
+Guarantee: what `curriculum.stability_log` names has the type that it says, as far as the caller needs it; all else is
+as it was found, or left out.
 
     {"step": 3.0, "loss": "NaN", "note": "x"}    {"step": 3, "loss": nan, "note": "x"}
     {"step": 3, "loss": "low"}                   line 4: loss is 'low', which is no number ("NaN" and "Infinity" are).
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from curriculum.errors import DataError
@@ -30,6 +31,7 @@ NUMBERS = (
     "variance_sqrt_max",
     "validation_loss",
 )
+MEASURED = (*COUNTS, *NUMBERS)
 _UNUSED = ("learning_rate", "seconds")
 """No measure needs them: what is no number there is left out, and no reason to refuse a log."""
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -44,8 +46,13 @@ def is_object(rest: bytes) -> bool:
         return False
 
 
-def parse_record(line: bytes, where: str) -> Record:
+def parse_record(line: bytes, where: str, needed: Collection[str] = MEASURED) -> Record:
     """The record of one whole line, which a byte order mark may stand before.
+
+    Args:
+        line: its bytes.
+        where: for sentences.
+        needed: keys that the caller uses. What is no number under another one is no reason to refuse a log.
 
     Raises:
         DataError: it is no JSON, or as `checked`.
@@ -56,14 +63,14 @@ def parse_record(line: bytes, where: str) -> Record:
         raise DataError(
             f"{where}: not JSON ({one_line(error)}); a log holds one JSON object per optimizer step."
         ) from None
-    return checked(record, where)
+    return checked(record, where, needed)
 
 
-def checked(record: Any, where: str) -> Record:
+def checked(record: Any, where: str, needed: Collection[str] = MEASURED) -> Record:
     """A JSON value as a record.
 
     Raises:
-        DataError: it is no object with an integer `step` and numbers under the keys above.
+        DataError: it is no object with an integer `step` and numbers under the needed keys.
     """
     if not isinstance(record, dict):
         raise DataError(f"{where}: {shown(record)} found; a log holds one JSON object per optimizer step.")
@@ -72,9 +79,12 @@ def checked(record: Any, where: str) -> Record:
     return {
         **record,
         **_integers(record, ("step",), where, needed=True),
-        **_integers(record, COUNTS, where),
-        **{key: number(record, key, where) for key in NUMBERS if record.get(key) is not None},
-        **{key: _number(record[key]) for key in _UNUSED if record.get(key) is not None},
+        **_integers(record, [key for key in COUNTS if key in needed], where),
+        **{
+            key: number(record, key, where) if key in needed else _number(record[key])
+            for key in (*NUMBERS, *_UNUSED)
+            if record.get(key) is not None
+        },
     }
 
 

@@ -67,7 +67,7 @@ class ProbeLog:
     def _read(self, line: bytes) -> None:
         where = f"{self.where}, line {self.num_lines}"
         try:
-            record = parse_record(line, where)
+            record = parse_record(line, where, needed=("loss", "validation_loss"))
             record["validation_perplexity"] = number(record, "validation_perplexity", where)
         except DataError as error:
             raise BuildError(f"{error} Write {WANTED}.") from None

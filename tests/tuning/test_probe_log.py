@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curriculum.errors import BuildError
 from curriculum.stability_log import StabilityLog
 from curriculum.stability_records import parse_records
 from pipeline.tuning.candidate import Evaluation
@@ -100,6 +101,17 @@ def test_a_divergence_stays_one_whatever_is_validated_after_it() -> None:
         [f'{{"step": 9, {loss}}}', '{"step": 10, "loss": 4}', f'{{"step": 9, {validation}}}'],
     ):
         assert repr(read(*lines).evaluations) == "[Evaluation(step=9, perplexity=nan)]"
+
+
+def test_what_a_probe_does_not_use_is_no_reason_to_refuse_a_log() -> None:
+    """A trainer of people's own calls something else `tokens`; `loss` is what it is judged by."""
+    for key in ("tokens", "seq_len", "grad_norm", "loss_ratio", "variance_l1", "learning_rate", "mine"):
+        for value in ('"12"', "12.5", "-1", "[]"):
+            found = read(f'{{"step": 0, "validation_loss": 0, "{key}": {value}}}')
+            assert found.evaluations == [Evaluation(step=0, perplexity=1.0)]
+    for key in ("loss", "validation_loss", "validation_perplexity"):
+        with pytest.raises(BuildError, match=f"{key} is '3.2', which is no number"):
+            read(f'{{"step": 0, "{key}": "3.2"}}')
 
 
 def test_a_byte_order_mark_is_no_reason_to_refuse_a_log() -> None:

@@ -8,6 +8,7 @@ command began stays ignored: `nohup curriculum build` outlives its terminal.
 
     kill -TERM PID           "interrupted by SIGTERM. Run the same command again to continue.", exit code 143
     Ctrl-C                   the same with SIGINT, exit code 130; once more: exit code 130 at once
+    continued_by(sentence)   what is said in place of the second sentence from then on
     interrupt_main(error)    from another thread: what the error says, exit code 1, also where the block does not end
 """
 
@@ -33,6 +34,8 @@ SAME_SIGNAL_SECONDS = 0.3
 _BLOCK_ENDED = 0
 _reason: Exception | None = None
 """Why this process interrupts itself."""
+AGAIN = "Run the same command again to continue."
+_continued_by = AGAIN
 
 
 class Interrupted(KeyboardInterrupt):
@@ -41,6 +44,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+        self._continued_by = _continued_by
 
     @property
     def exit_code(self) -> int:
@@ -48,7 +52,13 @@ class Interrupted(KeyboardInterrupt):
         return 128 + self.number
 
     def __str__(self) -> str:
-        return f"interrupted by {signal.Signals(self.number).name}. Run the same command again to continue."
+        return f"interrupted by {signal.Signals(self.number).name}. {self._continued_by}"
+
+
+def continued_by(sentence: str) -> None:
+    """How this command is continued if it is interrupted from now on, where the same would not do it."""
+    global _continued_by
+    _continued_by = sentence
 
 
 def interrupt_main(error: Exception) -> None:
@@ -75,8 +85,8 @@ def ending_on_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    global _reason
-    _reason = None
+    global _reason, _continued_by
+    _reason, _continued_by = None, AGAIN
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     watch = threading.Thread(target=_watch, args=(read_end,), name="signals", daemon=True)

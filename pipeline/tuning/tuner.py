@@ -19,6 +19,7 @@ from typing import Any
 from curriculum.errors import BuildError
 from pipeline.build_identity import build_identity
 from pipeline.counted import counted
+from pipeline.interruption import continued_by
 from pipeline.lock import locked
 from pipeline.options import Options
 from pipeline.progress import Progress
@@ -124,6 +125,8 @@ def _search(
         done = [FinishedProbe(candidate=one.candidate, run=one.run) for one in probes.values()]
         forget_result(request.folder)
         save_state(request.folder, asked, done)
+        if request.overwrite:
+            continued_by("Run the same command again without --overwrite to continue.")
         progress.say(f"{name[0].upper()}{name[1:]}: {_in_words(judgement)}.")
     return move
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from curriculum.errors import BuildError, DataError
+from pipeline.interruption import Interrupted, ending_on_signals
 from pipeline.report_tune import tune_report
 from pipeline.tuning import Candidate, Evaluation, ProbeRun
 from tune_world import Said, Tune, World, tuned_with
@@ -36,9 +38,14 @@ def test_killed_at_any_probe_the_same_call_goes_on_and_trains_none_twice(run: Tu
 def test_what_overwrite_drops_is_said_and_how_to_go_on_without_it(run: Tune, tmp_path: Path) -> None:
     """A job that is queued again with the same command would begin at probe 1 for ever."""
     said, folder = Said(), tmp_path / "tune"
+    last_words = []
     for dies_at in (1, 3, 3):
-        with pytest.raises(KeyboardInterrupt):
-            run(World(16, 95, dies_at=dies_at), overwrite=True, progress=said)
+        with ending_on_signals():
+            with pytest.raises(KeyboardInterrupt):
+                run(World(16, 95, dies_at=dies_at), overwrite=True, progress=said)
+            last_words.append(str(Interrupted(signal.SIGINT)))
+    without = "interrupted by SIGINT. Run the same command again without --overwrite to continue."
+    assert last_words == [without.replace(" without --overwrite", ""), without, without]
     ends = f"{folder}: has 2 finished probes of this tune, which --overwrite would drop: leave it out to go on."
     drops = (
         f"{folder}: --overwrite drops 2 finished probes as soon as a new one is finished. Leave it out to go on with "

@@ -2,7 +2,7 @@
 
 In:  what to do, how long it may be put off.   Out: what it returns.
 Guarantee: a tune that has trained for days does not end because somebody looks at a plan over the same store for a
-second. That it waits is said once.
+second. That it waits is said once for each wait.
 
     when_free(act, seconds=3600, waits="...", progress=progress)     tries again after 0.2, 0.4, 0.8 ... 10 seconds
 """
@@ -43,7 +43,7 @@ def when_free(act: Callable[[], Result], *, seconds: float, waits: str, progress
             if time.monotonic() > deadline:
                 raise
         if pause == FIRST_PAUSE_SECONDS:
-            progress.say(waits)
+            progress.say(f"{time.strftime('%H:%M:%S')}: {waits}")  # the time: `Once` says no line twice
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 

@@ -6,17 +6,20 @@ import math
 import shlex
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from curriculum.errors import BuildError, ConfigError
-from pipeline.lock import locked
+from pipeline.lock import HeldError, locked
 from pipeline.option_sources import load_options
-from pipeline.progress import Silent
+from pipeline.progress import Once, Silent
+from pipeline.tuning import when_free
 from pipeline.tuning.candidate import Candidate
 from pipeline.tuning.probe_dataset import full_plan, tunable
 from pipeline.tuning.probe_faults import Limits
@@ -126,10 +129,32 @@ def test_the_store_is_waited_for_while_another_process_works_with_it(
     waits = (
         f"{store}: another process works with this token store; waits until it has ended, for 3,600 seconds at most."
     )
-    assert [message for message in said.messages if "waits" in message] == [waits]
+    assert [message[len("23:59:59: ") :] for message in said.messages if "waits" in message] == [waits]
     monkeypatch.setattr("pipeline.tuning.when_free.STORE_SECONDS", 0.1)
     with locked(store), pytest.raises(BuildError, match=r"full\.store: another process is writing there"):
         waiting(candidate, 6, lambda evaluation: False)
+
+
+def test_a_second_wait_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tune that waits at probe 2, and for an hour at probe 5, would look hung there: it says no line twice."""
+    said, now = Said(), [0.0]
+    progress = Once(said)
+    clock = SimpleNamespace(
+        monotonic=lambda: now[0],
+        sleep=lambda seconds: now.append(now.pop() + 10 * seconds),
+        strftime=lambda _: f"00:00:{now[0]:02.0f}",
+    )
+    monkeypatch.setattr(when_free, "time", clock)
+    for _ in range(2):
+        fails = iter([HeldError("held"), HeldError("held")])
+
+        def act(fails: Iterator[HeldError] = fails) -> str:
+            for error in fails:
+                raise error
+            return "done"
+
+        assert when_free.when_free(act, seconds=99, waits="Waits.", progress=progress) == "done"
+    assert said.messages == ["00:00:00: Waits.", "00:00:06: Waits."]
 
 
 @pytest.mark.parametrize(("more", "is_warned"), [("", True), (" {decay_tokens}", False)])

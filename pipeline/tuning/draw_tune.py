@@ -1,14 +1,15 @@
 """A picture of a tune: the perplexity of every probe, and what each candidate came to.
 
 In:  a `TuneResult`, whose probes of other bounds are left out.   Out: an SVG file's text.
-Where a probe fluctuated is its sign; if it diverged there, at the upper edge, and its line is dotted up to it.
+Where a probe fluctuated is its sign; if it diverged there, at the upper edge, and its line is dotted up to it. Probes
+whose signs are in one place have one text, such as "1, 2, 3": at a rate that is too high all may diverge at once.
 Guarantee: matplotlib loads here alone, with none of people's own settings; equal results are equal text.
 """
 
 from __future__ import annotations
 
 from io import StringIO
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from matplotlib import rc_context, rcdefaults
@@ -46,12 +47,25 @@ def tune_figure(result: TuneResult) -> Figure:
 
 def _perplexities(axes: Axes, result: TuneResult) -> None:
     axes.set_yscale("log")  # first: signs at the edge are no data that it could be chosen by
+    numbers: dict[tuple[float, float], list[int]] = {}
     for number, probe in enumerate(result.probes, start=1):
         seen = [one for one in probe.run.evaluations if isfinite(one.perplexity)]
         steps, values = [one.step for one in seen], [one.perplexity for one in seen]
         colour = COLOURS[probe.judgement.verdict]
         axes.plot(steps, values, color=colour, linewidth=1.2, alpha=0.8)
-        _mark(axes, number, probe)
+        numbers.setdefault(_end(probe), []).append(number)
+        _mark(axes, probe)
+    for (step, perplexity), those in numbers.items():
+        at_edge = perplexity == inf
+        axes.annotate(
+            ", ".join(map(str, those)),
+            (step, 1.0 if at_edge else perplexity),
+            (5, -12 if at_edge else 4),
+            xycoords=axes.get_xaxis_transform() if at_edge else axes.transData,
+            textcoords="offset points",
+            color=COLOURS[result.probes[those[0] - 1].judgement.verdict],
+            fontsize=8,
+        )
     axes.axvline(result.rule.beginning_steps, color="#83878f", linewidth=1, linestyle=":")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.5g}")
     axes.yaxis.set_minor_formatter(LogFormatter())  # as plain text, and only where one decade is not all
@@ -61,23 +75,31 @@ def _perplexities(axes: Axes, result: TuneResult) -> None:
     axes.set_title(what, loc="left", fontsize=10, pad=9)
 
 
-def _mark(axes: Axes, number: int, probe: JudgedProbe) -> None:
-    """The number of a probe at its end, or at the sign of what its verdict rests on."""
-    judgement, seen = probe.judgement, probe.run.evaluations
-    colour = COLOURS[judgement.verdict]
-    decided = next((i for i, one in enumerate(seen) if one.step == judgement.step), len(seen) - 1)
-    x, y, coords, above = seen[decided].step, seen[decided].perplexity, axes.transData, 4
-    if not isfinite(y):
-        y, coords, above = 1.0, axes.get_xaxis_transform(), -12
+def _decided(probe: JudgedProbe) -> int:
+    """Which validation the verdict rests on, or the last one."""
+    seen = probe.run.evaluations
+    return next((i for i, one in enumerate(seen) if one.step == probe.judgement.step), len(seen) - 1)
+
+
+def _end(probe: JudgedProbe) -> tuple[float, float]:
+    """Step and perplexity where its number stands; infinite at the upper edge."""
+    one = probe.run.evaluations[_decided(probe)]
+    return one.step, one.perplexity if isfinite(one.perplexity) else inf
+
+
+def _mark(axes: Axes, probe: JudgedProbe) -> None:
+    """The sign of what its verdict rests on."""
+    judgement, decided = probe.judgement, _decided(probe)
+    if judgement.step is None:
+        return
+    colour, coords, (x, y) = COLOURS[judgement.verdict], axes.transData, _end(probe)
+    if y == inf:
+        y, coords = 1.0, axes.get_xaxis_transform()
         if decided:
-            before = (seen[decided - 1].step, seen[decided - 1].perplexity)
+            last = probe.run.evaluations[decided - 1]
             line = {"arrowstyle": "-", "linestyle": ":", "color": colour, "shrinkA": 0, "shrinkB": 0}
-            axes.annotate("", (x, y), before, xycoords=coords, textcoords="data", arrowprops=line)
-    if judgement.step is not None:
-        axes.plot(x, y, marker=MARKERS[judgement.verdict], color=colour, transform=coords, clip_on=False)
-    axes.annotate(
-        str(number), (x, y), (5, above), xycoords=coords, textcoords="offset points", color=colour, fontsize=8
-    )
+            axes.annotate("", (x, y), (last.step, last.perplexity), xycoords=coords, textcoords="data", arrowprops=line)
+    axes.plot(x, y, marker=MARKERS[judgement.verdict], color=colour, transform=coords, clip_on=False)
 
 
 def _candidates(axes: Axes, result: TuneResult) -> None:

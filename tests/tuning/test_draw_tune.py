@@ -50,6 +50,13 @@ def test_a_sign_stands_where_a_probe_fluctuated_and_at_the_edge_where_it_diverge
     assert [text.get_text() for text in axes.texts if text.get_text()] == ["1", "2", "3", "4"]
 
 
+def test_probes_that_end_in_one_place_have_one_text(finished: TuneResult) -> None:
+    """At a rate that is too high all three diverge at the same step: "3" upon "2" upon "1" was no number."""
+    here = [a_probe(Verdict.LATER, 90, value) for value in (nan, inf, 900, 900)]
+    axes = tune_figure(replace(finished, probes=(*here, a_probe(Verdict.STEADY, 90, 80)))).axes[0]
+    assert [text.get_text() for text in axes.texts if text.get_text()] == ["1, 2", "3, 4", "5"]
+
+
 def test_where_every_probe_diverged_at_once_there_is_a_picture(finished: TuneResult) -> None:
     """Its logarithmic axis has nothing to be chosen by; the answer of the tune must not be lost for that."""
     probes = (a_probe(Verdict.AT_THE_BEGINNING, nan), a_probe(Verdict.AT_THE_BEGINNING, inf))

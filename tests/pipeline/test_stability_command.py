@@ -131,10 +131,14 @@ def test_equal_logs_are_equal_pictures(tmp_path: Path) -> None:
 
 
 def test_diverged_and_short_runs_are_reported(tmp_path: Path) -> None:
-    """One step; nothing but NaN: no measure is made up, and the picture is still drawn."""
+    """One step; nothing but NaN; weights that broke after their loss: no measure is made up, a picture is drawn."""
     nothing = [{"step": step, "loss": "NaN", "grad_norm": "Infinity"} for step in range(3)]
+    broken = [{"step": step, "loss": 4.0, "validation_loss": loss} for step, loss in enumerate((3.0, "NaN"))]
     for records, said in (
-        (nothing, "NaN or infinite in 3 steps, first in step 0"),
+        (nothing, "diverged loss or validation loss is NaN or infinite in 3 steps, first in step 0"),
+        (broken, "NaN or infinite in 1 step, first in step 1 loss ratio"),
+        (broken, "validation best 3.0000 in step 0; last nan"),
+        (broken[1:], "validation last nan"),
         ([{"step": 0, "loss": 2.0}], "none: no step has a loss, finite and with one before it"),
     ):
         path = write(tmp_path / "log.jsonl", records)

@@ -2,8 +2,8 @@
 
 In:  runs whose logs were read.   Out: the bytes of an SVG or PNG file.
 Guarantees: all panels share the steps; a measure that no log has gets no panel; a run has one colour and one kind of
-line in all panels, and no other run has both. One spike makes no panel flat: the axis is logarithmic then. Equal logs
-are equal pictures with the same matplotlib. Logs are called by what their paths do not share.
+line and sign in all panels, and no other run has both. One spike makes no panel flat: the axis is logarithmic
+then. Equal logs are equal pictures with the same matplotlib. Logs are called by what their paths do not share.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ _TITLES = {
 _LOGARITHMIC = dict.fromkeys(("loss", "loss_ratio", "grad_norm"), 10) | dict.fromkeys(VARIANCES, 100)
 """From which largest / smallest value on. The spikes of the first leave a linear axis no room for all else; variances
 begin near 0, and most of what they do is seen best on it."""
-_LINES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
-"""Of the first runs, as many as there are colours; of those after them; and so on: line, and sign of a validation."""
+_LINES = (("-", "o", "x"), ("--", "s", "+"), (":", "^", "X"), ("-.", "D", "P"))
+"""Of the first runs, as many as there are colours; of those after them; and so on: line, signs of validation and
+divergence."""
 MOST_RUNS = len(SERIES) * len(_LINES)
 
 
@@ -136,7 +137,14 @@ def _marks(axes: Axes, validations: list[Points], diverged: list[list[int]]) -> 
             )
         if steps:
             shown = [step for step, _ in thinned([(step, 0.0) for step in steps], 100)]
-            axes.plot(shown, [0.97] * len(shown), marker="x", transform=axes.get_xaxis_transform(), **signs)
+            axes.plot(
+                shown,
+                [0.97] * len(shown),
+                marker=_LINES[number // len(SERIES)][2],
+                transform=axes.get_xaxis_transform(),
+                clip_on=False,
+                **signs,
+            )
 
 
 def _loss_title(curves: list[Points], validations: list[Points], diverged: list[list[int]]) -> str:

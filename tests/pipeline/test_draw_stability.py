@@ -107,6 +107,10 @@ def test_each_run_has_a_look_of_its_own() -> None:
     assert len({(to_hex(line.get_color()), line.get_linestyle()) for line in curves}) == MOST_RUNS
     signs = {(to_hex(line.get_color()), line.get_marker()) for line in validations if line.get_linestyle() == "None"}
     assert len(signs) == MOST_RUNS
+    crosses = panels(*[losses([4.0, math.nan])] * MOST_RUNS)["loss of the step"].get_lines()[MOST_RUNS:]
+    assert (
+        len({(to_hex(line.get_color()), line.get_marker()) for line in crosses if len(line.get_xydata())}) == MOST_RUNS
+    )
 
 
 def test_a_long_run_is_drawn_with_its_spikes() -> None:

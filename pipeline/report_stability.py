@@ -57,6 +57,8 @@ def _block(run: Run) -> list[str]:
         lines += _fact(label, "; ".join(highest))
     lines += _fact("correlation", "; ".join(_correlations(found)))
     lines += _fact("validation", "; ".join(_validations(found)))
+    if run.not_taken:
+        lines += _fact("not taken", f"{', '.join(run.not_taken)} (several evaluation sets)")
     if found.missing:
         lines += _fact("not in it", ", ".join(found.missing))
     return lines

@@ -211,6 +211,27 @@ def test_the_history_of_a_hugging_face_trainer(tmp_path: Path) -> None:
     assert "log_history[0]: loss is 'x', which is no number" in run(str(path)).output
 
 
+def test_of_several_evaluation_sets_the_report_says_that_none_is_taken(tmp_path: Path) -> None:
+    """Beside "not in it validation_loss" alone, who sees the losses in the file looks for a defect of the reader."""
+
+    def read(*names: str) -> tuple[dict[str, Any], str]:
+        history = [{"loss": 3.0, "step": 1}, *({name: 2.0 + place, "step": 1} for place, name in enumerate(names))]
+        path = tmp_path / "trainer_state.json"
+        path.write_text(json.dumps({"log_history": history}), "utf-8")
+        return json.loads(run(str(path), "--json").output)["logs"][0], " ".join(run(str(path)).output.split())
+
+    found, said = read("eval_books_loss", "eval_code_loss", "eval_runtime")
+    assert (found["not_taken"], found["last_validation"]) == (["eval_books_loss", "eval_code_loss"], None)
+    assert "not taken eval_books_loss, eval_code_loss (several evaluation sets)" in said
+    for names, loss in ((("eval_books_loss",), 2.0), (("eval_books_loss", "eval_loss"), 3.0)):
+        found, said = read(*names)
+        assert (found["not_taken"], found["last_validation"]["value"]) == ([], loss)
+        assert "not taken" not in said
+    history = [{"eval_books_loss": 2.0, "eval_code_loss": 3.0, "step": 1}]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": history}), "utf-8")
+    assert "['eval_books_loss', 'eval_code_loss'] are of several" in run(str(tmp_path / "trainer_state.json")).output
+
+
 def test_json_lines_may_be_called_json(tmp_path: Path) -> None:
     """Of one step and of several; how many records a resume has replaced is said in both forms."""
     path = write(tmp_path / "log.json", [{"step": 0, "loss": 2.0}])

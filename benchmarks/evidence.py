@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import subprocess
 import sys
@@ -30,6 +29,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from evidence_corpus import corpus  # noqa: E402
 from evidence_matrix import SCALES, Run, runs  # noqa: E402
 
+from curriculum import stability  # noqa: E402
 from curriculum.stability_log import read_log  # noqa: E402
 
 STORE = threading.Lock()
@@ -181,10 +181,7 @@ def execute(command: list[str], out: Path, *, or_diverged: bool = False) -> tupl
 
 def diverged(log: Path) -> bool:
     """Whether a run ended with a loss that is no number: a result, though `curriculum train` calls it a failure."""
-    if not log.exists():
-        return False
-    last = read_log(log)[-1]
-    return not all(math.isfinite(last[key]) for key in ("loss", "validation_loss") if last.get(key) is not None)
+    return log.exists() and stability.diverged(read_log(log)[-1])
 
 
 def say(message: str) -> None:

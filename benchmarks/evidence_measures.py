@@ -8,7 +8,8 @@ Out: a flat object.   Guarantee: a pure function of the records; ratios, spikes 
     validated 3 at 100 tokens, 2 at 200; the baseline ended at 2.5          target_tokens 150
 
 final           the last validation loss; `gain`: how much lower it is than the last of the baseline
-diverged        a loss was not finite, or the last validation loss is more than `DIVERGED` times the lowest one
+diverged        a step did (`curriculum.stability.diverged`), or the last validation loss is more than `DIVERGED` times
+                the lowest one
 above           steps whose loss ratio (loss over the lowest before) is above each of `THRESHOLDS`
 above_late      the same of the steps after `late` tokens, when all arms of a setting train at full length: a step of
                 few tokens has a noisy loss, so that only these steps are alike
@@ -20,7 +21,6 @@ correlation_*   Pearson's, of the loss ratio with a variance, over all steps; No
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
@@ -41,13 +41,12 @@ def measures(records: Records, baseline: Records, late: int) -> dict[str, Any]:
     summary = summarize(records, THRESHOLDS)
     ratios = zip(records, loss_ratios(records), strict=True)
     late_ratios = [ratio for record, ratio in ratios if record["tokens"] > late and ratio is not None]
-    finite = not summary.divergences and all(map(math.isfinite, losses))
     return {
         "steps": summary.num_steps,
         "tokens": summary.tokens,
         "final": losses[-1],
         "gain": target - losses[-1],
-        "diverged": not finite or losses[-1] > DIVERGED * min(losses),
+        "diverged": summary.divergences > 0 or losses[-1] > DIVERGED * min(losses),
         "target_tokens": reached(validated, target),
         "above": {f"{limit:g}": count for limit, count in summary.steps_above.items()},
         "above_late": {f"{limit:g}": sum(ratio > limit for ratio in late_ratios) for limit in THRESHOLDS},

@@ -1,8 +1,9 @@
 """How unstable a training run is, in the measures of the sequence length warmup paper and of OLMo-core.
 
 In:  the records of a run's log.   Out: ratios of losses; and a `Summary`, plain numbers with their steps.
-Guarantees: standard library only; a run that resumes has the ratios of one that never stopped; a loss that is NaN or
-infinite is a divergence, counted as such and nowhere else; what cannot be told is None, with a sentence that says why.
+Guarantees: standard library only; a run that resumes has the ratios of one that never stopped; a step whose loss or
+validation loss is NaN or infinite is a divergence, for all who count or draw them (`diverged`); such a value is counted
+nowhere else; what cannot be told is None, with a sentence that says why.
 
     loss                4.0   5.0   3.0   3.45   NaN       steps above 1.1: 2, above 1.2: 1; highest 1.25 in step 1
     lowest before        -    4.0   4.0   3.0    3.0       1 divergence
@@ -24,7 +25,17 @@ from curriculum.correlation import Correlation, correlation
 from curriculum.loss_ratio import LossRatio, peaks
 from curriculum.spike_score import SpikeScore, spike_scores
 
-__all__ = ["THRESHOLDS", "VARIANCES", "At", "Correlation", "LossRatio", "Summary", "loss_ratios", "summarize"]
+__all__ = [
+    "THRESHOLDS",
+    "VARIANCES",
+    "At",
+    "Correlation",
+    "LossRatio",
+    "Summary",
+    "diverged",
+    "loss_ratios",
+    "summarize",
+]
 
 THRESHOLDS = (1.1, 1.2, 1.5, 2.0)
 VARIANCES = ("variance_l1", "variance_max", "variance_sqrt_l1", "variance_sqrt_max")
@@ -59,7 +70,7 @@ class Summary:
     lowest_loss: At | None
     last_loss: float | None
     divergences: int
-    """steps whose loss is NaN or infinite"""
+    """steps that `diverged`"""
     first_divergence: int | None
     """the step of the first"""
     max_ratio: At | None
@@ -77,6 +88,7 @@ class Summary:
     """of `VARIANCES` with the loss ratio"""
     best_validation: At | None
     last_validation: At | None
+    """that the log has, also if it is NaN or infinite: an earlier one is of weights that are gone"""
     missing: tuple[str, ...]
     """keys without any value in the log, of those that a measure here needs"""
 
@@ -101,6 +113,12 @@ def loss_ratios(records: Sequence[Mapping[str, Any]]) -> list[float | None]:
     return [ratio.of(record.get("loss")) for record in records]
 
 
+def diverged(record: Mapping[str, Any]) -> bool:
+    """Whether its loss or its validation loss is NaN or infinite; where it has no loss, its loss ratio."""
+    loss = record.get("loss_ratio") if record.get("loss") is None else record["loss"]
+    return any(value is not None and not math.isfinite(value) for value in (loss, record.get("validation_loss")))
+
+
 def summarize(records: Sequence[Mapping[str, Any]], thresholds: Iterable[float] = THRESHOLDS) -> Summary:
     """Of the records of a log, at least one, in the order of their steps (`curriculum.stability_log.read_log`)."""
     columns = {key: [record.get(key) for record in records] for key in ("tokens", *_NEEDED)}
@@ -108,7 +126,8 @@ def summarize(records: Sequence[Mapping[str, Any]], thresholds: Iterable[float] 
     ratios = loss_ratios(records)
     finite = [ratio for ratio, _ in _finite(ratios)]
     spikes = sorted(peaks(ratios), key=lambda peak: -peak[0])
-    diverged = [record["step"] for record in records if _diverged(record)]
+    broken = [record["step"] for record in records if diverged(record)]
+    validated = [(loss, place) for place, loss in enumerate(validations) if loss is not None]
     of_losses, of_norms, of_either = spike_scores(losses, columns["grad_norm"])
     return Summary(
         num_steps=len(records),
@@ -117,8 +136,8 @@ def summarize(records: Sequence[Mapping[str, Any]], thresholds: Iterable[float] 
         tokens=next((tokens for tokens in reversed(columns["tokens"]) if tokens is not None), None),
         lowest_loss=_chosen(records, losses, min),
         last_loss=next((loss for loss in reversed(losses) if loss is not None), None),
-        divergences=len(diverged),
-        first_divergence=diverged[0] if diverged else None,
+        divergences=len(broken),
+        first_divergence=broken[0] if broken else None,
         max_ratio=_chosen(records, ratios, _highest),
         steps_above={threshold: sum(ratio > threshold for ratio in finite) for threshold in thresholds},
         worst=tuple(_at(records, peak) for peak in spikes[:WORST]),
@@ -128,7 +147,7 @@ def summarize(records: Sequence[Mapping[str, Any]], thresholds: Iterable[float] 
         variances={key: at for key in VARIANCES if (at := _chosen(records, columns[key], _highest))},
         correlations={key: correlation(ratios, columns[key]) for key in VARIANCES},
         best_validation=_chosen(records, validations, min),
-        last_validation=_chosen(records, validations, itemgetter(-1)),
+        last_validation=_at(records, validated[-1]) if validated else None,
         missing=tuple(key for key in _NEEDED if all(value is None for value in columns[key])),
     )
 
@@ -153,12 +172,6 @@ def _chosen(
 def _at(records: Sequence[Mapping[str, Any]], found: _Placed) -> At:
     value, place = found
     return At(value=value, step=records[place]["step"], seq_len=records[place].get("seq_len"))
-
-
-def _diverged(record: Mapping[str, Any]) -> bool:
-    """By the loss; where there is none, by the ratio."""
-    value = record.get("loss_ratio") if record.get("loss") is None else record["loss"]
-    return value is not None and not math.isfinite(value)
 
 
 def _strict(value: Any) -> Any:

@@ -79,12 +79,12 @@ class StabilityLog:
         if self.path.exists():
             if not self.path.is_file():
                 raise DataError(f"{self.path}: is no file; give one, or a name that is free, to the log.")
-            content = self.path.read_bytes()
+            content = self.path.read_bytes().rstrip(b"\0")  # of some file systems, after a power cut
             whole_bytes = content.rfind(b"\n") + 1
             lacks_end = is_object(content[whole_bytes:])
             if lacks_end:
                 whole_bytes = len(content)
-            _require_cut_off(content[whole_bytes:].rstrip(b"\0"), self.path)  # some file systems, after a power cut
+            _require_cut_off(content[whole_bytes:], self.path)
             for record in parse_records(content, str(self.path)).records:
                 if record["step"] < start_step:
                     self._ratio.of(record.get("loss"))

@@ -2,8 +2,8 @@
 
 In:  runs whose logs were read.   Out: the bytes of an SVG or PNG file.
 Guarantees: all panels share the steps; a measure that no log has gets no panel; a run has one colour and one kind of
-line in all panels, and no other run has both. One spike makes no panel flat: the axis is logarithmic then. Equal logs
-are equal pictures with the same matplotlib. Logs are called by what their paths do not share.
+line and sign in all panels, and no other run has both. One spike makes no panel flat: the axis is logarithmic
+then. Equal logs are equal pictures with the same matplotlib. Logs are called by what their paths do not share.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from curriculum.errors import ConfigError, DataError
 from curriculum.stability import VARIANCES
 from pipeline.page.inline_svg import short, thousands
 from pipeline.page.theme import PALETTE, RC, SERIES, STAND_INS
-from pipeline.stability_curves import Points, alone, diverged, finite, names, points, thinned
+from pipeline.stability_curves import Points, alone, divergences, finite, names, points, thinned
 from pipeline.stability_logs import Run
 
 _DAY = {STAND_INS[name]: day for name, (day, _) in PALETTE.items()}
@@ -39,8 +39,9 @@ _TITLES = {
 _LOGARITHMIC = dict.fromkeys(("loss", "loss_ratio", "grad_norm"), 10) | dict.fromkeys(VARIANCES, 100)
 """From which largest / smallest value on. The spikes of the first leave a linear axis no room for all else; variances
 begin near 0, and most of what they do is seen best on it."""
-_LINES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
-"""Of the first runs, as many as there are colours; of those after them; and so on: line, and sign of a validation."""
+_LINES = (("-", "o", "x"), ("--", "s", "+"), (":", "^", "X"), ("-.", "D", "P"))
+"""Of the first runs, as many as there are colours; of those after them; and so on: line, signs of validation and
+divergence."""
 MOST_RUNS = len(SERIES) * len(_LINES)
 
 
@@ -76,9 +77,9 @@ def stability_figure(runs: Sequence[Run]) -> Figure:
         )
     curves = {key: [points(run, key) for run in runs] for key in _TITLES}
     validations = [points(run, "validation_loss") for run in runs]
-    divergences = [diverged(run) for run in runs]
+    diverged = [divergences(run) for run in runs]
     keys = [key for key, of_runs in curves.items() if any(of_runs)]
-    if "loss" not in keys and (any(validations) or any(divergences)):
+    if "loss" not in keys and (any(validations) or any(diverged)):
         keys.insert(0, "loss")
     if not keys:
         raise DataError(f"{runs[0].log}: no value in it is finite and could be drawn; leave --plot away.")
@@ -91,8 +92,8 @@ def stability_figure(runs: Sequence[Run]) -> Figure:
         axes.set_title(_TITLES[key])
         _lines(axes, curves[key], "steps-post" if key == "seq_len" else "default")
         if key == "loss":
-            _marks(axes, validations, divergences)
-            axes.set_title(_loss_title(curves[key], validations, divergences))
+            _marks(axes, validations, diverged)
+            axes.set_title(_loss_title(curves[key], validations, diverged))
         drawn = curves[key] + validations if key == "loss" else curves[key]
         _scale(axes, key, [value for curve in drawn for value in finite(curve)])
     _steps(all_axes[-1], runs)
@@ -117,9 +118,9 @@ def _lines(axes: Axes, of_runs: list[Points], drawstyle: str) -> None:
         )
 
 
-def _marks(axes: Axes, validations: list[Points], divergences: list[list[int]]) -> None:
-    """Validations, and steps whose loss is no number, at the upper edge."""
-    for number, (validated, steps) in enumerate(zip(validations, divergences, strict=True)):
+def _marks(axes: Axes, validations: list[Points], diverged: list[list[int]]) -> None:
+    """Validations, and steps that diverged, at the upper edge."""
+    for number, (validated, steps) in enumerate(zip(validations, diverged, strict=True)):
         signs: Any = {"color": _look(number)["color"], "linestyle": "none"}
         if validated:
             few = thinned(validated, 100)
@@ -136,15 +137,22 @@ def _marks(axes: Axes, validations: list[Points], divergences: list[list[int]]) 
             )
         if steps:
             shown = [step for step, _ in thinned([(step, 0.0) for step in steps], 100)]
-            axes.plot(shown, [0.97] * len(shown), marker="x", transform=axes.get_xaxis_transform(), **signs)
+            axes.plot(
+                shown,
+                [0.97] * len(shown),
+                marker=_LINES[number // len(SERIES)][2],
+                transform=axes.get_xaxis_transform(),
+                clip_on=False,
+                **signs,
+            )
 
 
-def _loss_title(curves: list[Points], validations: list[Points], divergences: list[list[int]]) -> str:
-    if not any(curves) and not any(divergences):
-        return "validation loss"
-    signs = ["marks: validation"] if any(validations) else []
-    signs += ["crosses: NaN or infinite"] if any(divergences) else []
-    return f"{_TITLES['loss']} ({', '.join(signs)})" if signs else _TITLES["loss"]
+def _loss_title(curves: list[Points], validations: list[Points], diverged: list[list[int]]) -> str:
+    no_curve = any(validations) and not any(curves)
+    signs = ["marks: validation"] if any(validations) and not no_curve else []
+    signs += ["crosses: NaN or infinite"] if any(diverged) else []
+    title = "validation loss" if no_curve else _TITLES["loss"]
+    return f"{title} ({', '.join(signs)})" if signs else title
 
 
 def _scale(axes: Axes, key: str, values: list[float]) -> None:

@@ -43,6 +43,9 @@ def _block(run: Run) -> list[str]:
         dropped = counted(run.num_dropped, "record")
         lines += _fact("dropped", f"{dropped}: a later line goes back, as of a run that resumed, or of another one")
     lines += _fact("loss", "; ".join(_losses(found)) or "none in the log")
+    if found.divergences:
+        steps = f"{counted(found.divergences, 'step')}, first in step {found.first_divergence:,}"
+        lines += _fact("diverged", f"loss or validation loss is NaN or infinite in {steps}")
     lines += _fact("loss ratio", _ratio(found))
     for at in found.worst[1:]:
         if at.value > min(found.steps_above):
@@ -53,9 +56,9 @@ def _block(run: Run) -> list[str]:
         highest = [f"{name} at most {_number(at.value)}, in step {at.step:,}" for name, at in named if at]
         lines += _fact(label, "; ".join(highest))
     lines += _fact("correlation", "; ".join(_correlations(found)))
-    if found.best_validation and found.last_validation:
-        best, last = found.best_validation, found.last_validation
-        lines += _fact("validation", f"best {best.value:.4f} in step {best.step:,}; last {last.value:.4f}")
+    lines += _fact("validation", "; ".join(_validations(found)))
+    if run.not_taken:
+        lines += _fact("not taken", f"{', '.join(run.not_taken)} (several evaluation sets)")
     if found.missing:
         lines += _fact("not in it", ", ".join(found.missing))
     return lines
@@ -73,8 +76,13 @@ def _losses(found: Summary) -> Iterator[str]:
         yield f"lowest {found.lowest_loss.value:.4f} in step {found.lowest_loss.step:,}"
     if found.last_loss is not None:
         yield f"last {found.last_loss:.4f}"
-    if found.divergences:
-        yield f"NaN or infinite in {counted(found.divergences, 'step')}, first in step {found.first_divergence:,}"
+
+
+def _validations(found: Summary) -> Iterator[str]:
+    if found.best_validation is not None:
+        yield f"best {found.best_validation.value:.4f} in step {found.best_validation.step:,}"
+    if found.last_validation is not None:
+        yield f"last {found.last_validation.value:.4f}"
 
 
 def _ratio(found: Summary) -> str:

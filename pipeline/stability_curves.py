@@ -16,7 +16,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from curriculum.printable import printable_text
-from curriculum.stability import VARIANCES, loss_ratios
+from curriculum.stability import VARIANCES, diverged, loss_ratios
 from pipeline.stability_logs import Run
 
 COLUMNS = 600
@@ -68,10 +68,9 @@ def thinned(curve: Points, columns: int = COLUMNS) -> Points:
     return kept
 
 
-def diverged(run: Run) -> list[int]:
-    """Steps whose loss is NaN or infinite."""
-    losses = ((record["step"], record.get("loss")) for record in run.records)
-    return [step for step, loss in losses if loss is not None and not math.isfinite(loss)]
+def divergences(run: Run) -> list[int]:
+    """Steps that diverged."""
+    return [record["step"] for record in run.records if diverged(record)]
 
 
 def names(logs: Sequence[str]) -> list[str]:

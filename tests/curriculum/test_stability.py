@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from curriculum.correlation import correlation
 from curriculum.loss_ratio import peaks
-from curriculum.stability import VARIANCES, At, LossRatio, as_typed, summarize
+from curriculum.stability import VARIANCES, At, LossRatio, as_typed, diverged, summarize
 
 
 def records(losses: list[float | None], **columns: list[float | None]) -> list[dict[str, Any]]:
@@ -150,6 +150,31 @@ def test_a_ratio_that_is_nan_is_a_divergence_without_a_loss() -> None:
     """Also where the loss is there and null."""
     found = summarize([{"step": 0, "loss": None, "loss_ratio": math.nan}, {"step": 1, "loss": 1.0}])
     assert (found.divergences, found.first_divergence) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"loss": 3.0, "validation_loss": math.nan}, True),
+        ({"validation_loss": math.inf}, True),
+        ({"loss": -math.inf, "validation_loss": 3.0}, True),
+        ({"loss": None, "loss_ratio": math.inf}, True),
+        ({"loss": 3.0, "loss_ratio": math.nan, "validation_loss": None, "grad_norm": math.nan}, False),
+        ({}, False),
+    ],
+)
+def test_what_a_divergence_is(record: dict[str, Any], expected: bool) -> None:
+    """A finite loss before an update that broke the weights is followed by a validation that is NaN."""
+    assert diverged(record) is expected
+    assert summarize([{"step": 0, "loss": 4.0}, {"step": 7, **record}]).first_divergence == (7 if expected else None)
+
+
+def test_the_last_validation_is_no_earlier_one() -> None:
+    """It would be a value of weights that are gone."""
+    found = summarize(records([4.0] * 4, validation_loss=[3.0, None, math.nan, None]))
+    assert found.best_validation == At(value=3.0, step=0, seq_len=None)
+    assert found.to_json()["last_validation"] == {"value": "NaN", "step": 2, "seq_len": None}
+    assert summarize(records([4.0], validation_loss=[None])).last_validation is None
 
 
 def test_only_what_is_above_counts() -> None:

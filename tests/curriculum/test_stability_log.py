@@ -101,6 +101,18 @@ def test_zeros_after_a_power_cut_are_no_line(tmp_path: Path) -> None:
     assert [(line["step"], line["loss"]) for line in lines(tmp_path / "log")] == [(0, 4.0), (1, 2.0)]
 
 
+def test_a_whole_line_before_zeros_is_kept_by_a_resume(tmp_path: Path) -> None:
+    """Readers count it, and so does the next ratio."""
+    (tmp_path / "log").write_bytes(b'{"step": 0, "loss": 4.0}\n{"step": 1, "loss": 3.0}' + bytes(9))
+    assert [line["step"] for line in read_log(tmp_path / "log")] == [0, 1]
+    write(tmp_path / "log", [1.5], start_step=2)
+    assert [(line["step"], line.get("loss_ratio")) for line in lines(tmp_path / "log")] == [
+        (0, None),
+        (1, None),
+        (2, 0.5),
+    ]
+
+
 def test_numbers_of_numpy_and_tensors_are_written_as_numbers(tmp_path: Path) -> None:
     """A loss that was not brought to the host ended the run, and its log could not be written to any more."""
     log = StabilityLog(tmp_path / "log")

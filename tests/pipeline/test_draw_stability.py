@@ -48,6 +48,22 @@ def test_a_panel_says_what_is_in_it() -> None:
     assert panels(losses([4.0, 3.0]))["loss of the step"].get_title() == "loss of the step"
     assert list(panels([{"step": 3, "validation_loss": 2.0}])) == ["validation loss"]
     assert marks(panels(losses([math.nan]))["loss of the step"]) == [("x", [0])]
+    validations = [{"step": step, "validation_loss": loss} for step, loss in enumerate((2.0, math.nan))]
+    assert panels(validations)["validation loss"].get_title() == "validation loss (crosses: NaN or infinite)"
+
+
+def test_a_run_that_broke_with_a_finite_loss_has_its_cross() -> None:
+    """Of each kind of divergence, as the text counts them."""
+    run = run_of(
+        [
+            {"step": 0, "loss": 4.0},
+            {"step": 1, "loss": 3.0, "validation_loss": math.nan},
+            {"step": 2, "loss": None, "loss_ratio": math.inf},
+            {"step": 3, "loss": math.nan},
+        ]
+    )
+    assert marks(stability_figure([run]).axes[0]) == [("x", [1, 2, 3])]
+    assert run.summary.divergences == 3
 
 
 def test_a_curve_breaks_at_a_divergence() -> None:
@@ -91,6 +107,10 @@ def test_each_run_has_a_look_of_its_own() -> None:
     assert len({(to_hex(line.get_color()), line.get_linestyle()) for line in curves}) == MOST_RUNS
     signs = {(to_hex(line.get_color()), line.get_marker()) for line in validations if line.get_linestyle() == "None"}
     assert len(signs) == MOST_RUNS
+    crosses = panels(*[losses([4.0, math.nan])] * MOST_RUNS)["loss of the step"].get_lines()[MOST_RUNS:]
+    assert (
+        len({(to_hex(line.get_color()), line.get_marker()) for line in crosses if len(line.get_xydata())}) == MOST_RUNS
+    )
 
 
 def test_a_long_run_is_drawn_with_its_spikes() -> None:

@@ -131,10 +131,14 @@ def test_equal_logs_are_equal_pictures(tmp_path: Path) -> None:
 
 
 def test_diverged_and_short_runs_are_reported(tmp_path: Path) -> None:
-    """One step; nothing but NaN: no measure is made up, and the picture is still drawn."""
+    """One step; nothing but NaN; weights that broke after their loss: no measure is made up, a picture is drawn."""
     nothing = [{"step": step, "loss": "NaN", "grad_norm": "Infinity"} for step in range(3)]
+    broken = [{"step": step, "loss": 4.0, "validation_loss": loss} for step, loss in enumerate((3.0, "NaN"))]
     for records, said in (
-        (nothing, "NaN or infinite in 3 steps, first in step 0"),
+        (nothing, "diverged loss or validation loss is NaN or infinite in 3 steps, first in step 0"),
+        (broken, "NaN or infinite in 1 step, first in step 1 loss ratio"),
+        (broken, "validation best 3.0000 in step 0; last nan"),
+        (broken[1:], "validation last nan"),
         ([{"step": 0, "loss": 2.0}], "none: no step has a loss, finite and with one before it"),
     ):
         path = write(tmp_path / "log.jsonl", records)
@@ -205,6 +209,27 @@ def test_the_history_of_a_hugging_face_trainer(tmp_path: Path) -> None:
     assert "there is no log_history in it" in run(str(path)).output
     path.write_text('{"log_history": [{"step": 1, "loss": "x"}]}', "utf-8")
     assert "log_history[0]: loss is 'x', which is no number" in run(str(path)).output
+
+
+def test_of_several_evaluation_sets_the_report_says_that_none_is_taken(tmp_path: Path) -> None:
+    """Beside "not in it validation_loss" alone, who sees the losses in the file looks for a defect of the reader."""
+
+    def read(*names: str) -> tuple[dict[str, Any], str]:
+        history = [{"loss": 3.0, "step": 1}, *({name: 2.0 + place, "step": 1} for place, name in enumerate(names))]
+        path = tmp_path / "trainer_state.json"
+        path.write_text(json.dumps({"log_history": history}), "utf-8")
+        return json.loads(run(str(path), "--json").output)["logs"][0], " ".join(run(str(path)).output.split())
+
+    found, said = read("eval_books_loss", "eval_code_loss", "eval_runtime")
+    assert (found["not_taken"], found["last_validation"]) == (["eval_books_loss", "eval_code_loss"], None)
+    assert "not taken eval_books_loss, eval_code_loss (several evaluation sets)" in said
+    for names, loss in ((("eval_books_loss",), 2.0), (("eval_books_loss", "eval_loss"), 3.0)):
+        found, said = read(*names)
+        assert (found["not_taken"], found["last_validation"]["value"]) == ([], loss)
+        assert "not taken" not in said
+    history = [{"eval_books_loss": 2.0, "eval_code_loss": 3.0, "step": 1}]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": history}), "utf-8")
+    assert "['eval_books_loss', 'eval_code_loss'] are of several" in run(str(tmp_path / "trainer_state.json")).output
 
 
 def test_json_lines_may_be_called_json(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ is installed, warns on stdout as transformers loads it).
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, redirect_stdout
@@ -60,7 +61,7 @@ def _train(given: Mapping[str, Any], progress: Progress) -> Outcome:
                 advance = until_end.enter_context(watched.stage("train", total=total, unit="steps"))
             advance(record["step"] + 1 - done)
             done = record["step"] + 1
-            if "validation_loss" in record:
+            if math.isfinite(record.get("validation_loss", math.nan)):
                 watched.say(
                     f"step {record['step']}: length {record['seq_len']}, loss {record['loss']:.4f}, "
                     f"{record['validation_loss']:.4f} on held-out rows"
@@ -104,6 +105,6 @@ def outcome_text(outcome: Outcome) -> str:
         lines.append("         all of them before: nothing was left to train")
     else:
         lines.append(f"loss     {outcome.loss:.4f} in the last step")
-    if outcome.validation_loss is not None:
+    if outcome.validation_loss is not None and not outcome.diverged:
         lines.append(f"         {outcome.validation_loss:.4f} on held-out rows of full length")
     return "\n".join([*lines, f"log      {outcome.log}"])

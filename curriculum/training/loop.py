@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import torch
@@ -76,9 +77,9 @@ def train(settings: Settings, watch: Watch = lambda record: None) -> Outcome:
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    with processes(settings.device) as among, ExitStack() as until_end:
-        log = None
-        try:
+    try:
+        with processes(settings.device) as among, ExitStack() as until_end:
+            log = None
             with among.together():
                 if among.is_first:
                     until_end.enter_context(run_folder(Path(settings.out)))
@@ -86,11 +87,10 @@ def train(settings: Settings, watch: Watch = lambda record: None) -> Outcome:
                 if among.is_first:
                     log = StabilityLog(run.settings.log_path, start_step=run.dataset.cursor.step)
                     until_end.callback(log.close)
-            until_end.callback(run.leave_others)
-            run.join_others()
+            until_end.enter_context(run.among_others())
             return run.train(log, watch)
-        except RuntimeError as error:
-            raise explained(error) from error
+    except RuntimeError as error:
+        raise explained(error) from error
 
 
 class _Run:
@@ -127,8 +127,11 @@ class _Run:
             saved.require(self.settings, settings.checkpoint_path)
             saved.restore_weights(self.model, self.optimizer, settings.checkpoint_path)
 
-    def join_others(self) -> None:
-        """Begin with the weights of the first process, at the place of all.
+    @contextmanager
+    def among_others(self) -> Iterator[None]:
+        """Begin with the weights of the first process, at the place of all; free what holds their group at the end.
+
+        Freed after the group, it can wait for a thread that waits for Python; the frames of an error hold it, too.
 
         Raises:
             CursorError: there is no such place.
@@ -142,10 +145,13 @@ class _Run:
                     f"have to see the same DATASET and the same --out: give folders of a disk that they share."
                 )
         self.trained = self.among.wrap(self.model)
-
-    def leave_others(self) -> None:
-        """Free what holds the group of processes: freed after it, it can wait for a thread that waits for Python."""
-        self.trained = self.model
+        try:
+            yield
+        except RuntimeError as error:
+            clear_frames(error.__traceback__)
+            raise
+        finally:
+            self.trained = self.model
 
     def train(self, log: StabilityLog | None, watch: Watch) -> Outcome:
         """All steps that remain."""
@@ -161,8 +167,10 @@ class _Run:
             to_save = at_end or step % self.settings.save_every == 0
             # An update may have broken the weights after the last loss.
             is_finite = all(map(math.isfinite, values.values())) and (not to_save or self._has_finite_weights())
-            if self.dataset.reader.validation and (at_end or not is_finite or step % self.settings.validate_every == 0):
-                values["validation_loss"] = self._validate() if is_finite else math.nan
+            if not is_finite:
+                values["validation_loss"] = math.nan
+            elif self.dataset.reader.validation and (at_end or step % self.settings.validate_every == 0):
+                values["validation_loss"] = self._validate()
             if log:
                 watch(log.write(step - 1, **values))
             if to_save and is_finite:

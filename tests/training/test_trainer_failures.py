@@ -23,7 +23,8 @@ import curriculum
 from curriculum.errors import CurriculumError
 from curriculum.training import Settings, train
 from pipeline.cli import main
-from tiny_run import log_of, weights
+from pipeline.train import outcome_text
+from tiny_run import built, log_of, weights
 
 
 def test_a_run_that_diverges_ends_there_and_keeps_its_checkpoint(settings: Settings) -> None:
@@ -62,13 +63,17 @@ def test_weights_that_an_update_broke_are_not_saved(settings: Settings) -> None:
     assert not Path(settings.out, "model").exists()
 
 
+@pytest.mark.parametrize("held_out", [True, False])
 def test_a_gradient_that_is_not_finite_is_a_divergence_in_the_log(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    held_out: bool, settings: Settings, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss of its step is finite: a tune took the run for a crash, and the same candidate failed for ever."""
+    if not held_out:
+        settings = replace(settings, dataset=str(built(tmp_path / "all", corpus, validation_tokens=None)))
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, clip: torch.tensor(math.inf))
     outcome = train(settings)
     assert (outcome.diverged, outcome.steps, outcome.to_json()["validation_loss"]) == (True, 1, None)
+    assert "held-out" not in outcome_text(outcome), "nothing was validated"
     (line,) = log_of(settings)
     assert (line["grad_norm"], math.isfinite(line["loss"])) == (math.inf, True)
     assert math.isnan(line["validation_loss"])

@@ -42,7 +42,7 @@ def test_a_hostile_manifest_is_refused_in_one_printable_sentence(dataset: Path, 
     began = process_time()
     with pytest.raises(DataError) as refusal:
         curriculum.open(dataset)
-    assert process_time() - began < 20  # a bound, not a time: some seconds, also on a busy machine
+    assert process_time() - began < 5
     assert words in str(refusal.value)
     assert str(refusal.value).startswith(str(dataset / "manifest.json")), "it says which file"
     assert is_sentence(str(refusal.value)), str(refusal.value)[:300]
@@ -54,7 +54,7 @@ def test_bytes_that_are_no_manifest_are_refused_soon(name: str) -> None:
     began = process_time()
     with pytest.raises(DataError) as refusal:
         parse_manifest(text, "manifest.json")
-    assert process_time() - began < 20  # a bound, not a time: some seconds, also on a busy machine
+    assert process_time() - began < 5
     assert words in str(refusal.value)
     assert is_sentence(str(refusal.value)), str(refusal.value)[:300]
 
@@ -126,5 +126,5 @@ def test_weights_without_a_common_multiple_are_refused_soon() -> None:
     began = process_time()
     with pytest.raises(DataError, match=r"without a common multiple below 2\*\*65536"):
         read_mixture(JsonObject({"mixture": weights}, "manifest.json: build"), 5000)
-    assert process_time() - began < 20  # a bound, not a time: some seconds, also on a busy machine
+    assert process_time() - began < 5
     assert Mixture(weights=((1, 2), (3, 4))).share_of_all([10, 30], 0) == 17 / 42  # (10/3 + 90/7) / 40

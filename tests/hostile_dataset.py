@@ -54,7 +54,7 @@ MANIFESTS: dict[str, tuple[Callable[[Json], object], str]] = {
     ),
     "a length that Arrow does not have": (lambda m: m["validation"].update(seq_len=2**31 - 1), "seq_len is 2147483647"),
     "a quintillion steps": (lambda m: m["plan"].update(order=[[0, 10**15]]), "order gives phase 0"),
-    "millions of runs": (
+    "a million runs": (
         lambda m: m["plan"].update(order=[[0, 1], [1, 1]] * (2**19 + 1)),
         "order has 1,048,578 runs, this release reads 1,048,576 at most",
     ),

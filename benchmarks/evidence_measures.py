@@ -15,6 +15,7 @@ above_late      the same of the steps after `late` tokens, when all arms of a se
                 few tokens has a noisy loss, so that only these steps are alike
 target_tokens   when validation loss first was as low as the last of the baseline, interpolated between two validations;
                 None if it never was. The baseline arrives there with its last token or before
+seconds, target_seconds      the same in wall-clock seconds, validations and those before a resume included
 ..._peak, _mean over all steps, of the L1 norm and the largest element of Adam's second moment and of its square root
 correlation_*   Pearson's, of the loss ratio with a variance, over all steps; None for fewer than 16
 """
@@ -48,6 +49,8 @@ def measures(records: Records, baseline: Records, late: int) -> dict[str, Any]:
         "gain": target - losses[-1],
         "diverged": summary.divergences > 0 or losses[-1] > DIVERGED * min(losses),
         "target_tokens": reached(validated, target),
+        "seconds": records[-1]["seconds"],
+        "target_seconds": reached(validations(records, "seconds"), target),
         "above": {f"{limit:g}": count for limit, count in summary.steps_above.items()},
         "above_late": {f"{limit:g}": sum(ratio > limit for ratio in late_ratios) for limit in THRESHOLDS},
         "ratio_max": summary.max_ratio.value if summary.max_ratio else None,
@@ -61,20 +64,20 @@ def measures(records: Records, baseline: Records, late: int) -> dict[str, Any]:
     }
 
 
-def validations(records: Records) -> list[tuple[float, float]]:
-    """(tokens, loss) of each validation."""
+def validations(records: Records, spent: str = "tokens") -> list[tuple[float, float]]:
+    """(tokens or seconds, loss) of each validation."""
     return [
-        (record["tokens"], record["validation_loss"]) for record in records if record.get("validation_loss") is not None
+        (record[spent], record["validation_loss"]) for record in records if record.get("validation_loss") is not None
     ]
 
 
 def reached(validated: Sequence[tuple[float, float]], target: float) -> float | None:
-    """Tokens at which the loss first was `target` or lower."""
+    """What was spent when the loss first was `target` or lower."""
     before = None
-    for tokens, loss in validated:
+    for spent, loss in validated:
         if loss <= target:
             if before is None or before[1] == loss:
-                return tokens
-            return before[0] + (before[1] - target) / (before[1] - loss) * (tokens - before[0])
-        before = (tokens, loss)
+                return spent
+            return before[0] + (before[1] - target) / (before[1] - loss) * (spent - before[0])
+        before = (spent, loss)
     return None

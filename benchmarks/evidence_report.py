@@ -28,6 +28,7 @@ SHORT = (
     "largest loss ratio",
     "M tokens to the baseline's final loss",
     "CPU seconds",
+    "wall seconds to the baseline's final loss",
 )
 Number = Callable[[dict[str, Any]], float | None]
 
@@ -119,6 +120,8 @@ def rows(late: int) -> list[tuple[str, Number, str]]:
         ("correlation of loss ratio and norm of the square root", of("correlation_variance_sqrt_l1"), ".2f"),
         ("M tokens to the baseline's final loss", scaled("target_tokens", 1e-6), "reached.2f"),
         ("CPU seconds", of("cpu_seconds"), ".0f"),
+        ("wall seconds", of("seconds"), ".0f"),
+        ("wall seconds to the baseline's final loss", of("target_seconds"), "reached.0f"),
     ]
 
 

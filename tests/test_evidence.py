@@ -58,6 +58,8 @@ def test_a_log_gives_the_numbers_of_the_page() -> None:
         "gain": 0.0,
         "diverged": False,
         "target_tokens": 500,
+        "seconds": 10.0,
+        "target_seconds": 10.0,
         "above": {"1.1": 2, "1.2": 2, "1.5": 1},
         "above_late": {"1.1": 1, "1.2": 1, "1.5": 0},
         "ratio_max": 1.6,
@@ -82,6 +84,7 @@ def test_when_the_baseline_is_reached_is_interpolated() -> None:
     better, worse = measures(BETTER, BASELINE, 200), measures(BASELINE, BETTER, 200)
     assert (better["gain"], worse["gain"]) == (1.0, -1.0)
     assert (better["target_tokens"], worse["target_tokens"]) == (300, None)
+    assert (better["target_seconds"], worse["target_seconds"]) == (6.0, None)
 
 
 @pytest.mark.parametrize(

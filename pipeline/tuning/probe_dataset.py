@@ -33,7 +33,8 @@ from pipeline.tuning.when_free import when_store_is_free
 from pipeline.windows import split_windows, window_size
 
 VALIDATION_ROWS = 64
-"""Rows of the full length that a probe is validated on at most, and those that are held out where nobody says how much.
+"""Rows of the full length that a probe is validated on, and those that are held out where nobody says how much; more by
+the rest of the last document, as documents are held out whole.
 The same rows each time tell a fluctuation of 1.3 times without more, and 1 % of a large corpus would be gigabytes,
 copied for each probe; a trainer that goes through all of it would validate for longer than it trains."""
 MAX_TOKENS = 40 << 20
@@ -71,8 +72,8 @@ def tunable(options: Options, say: Callable[[str], None]) -> Options:
         seq_len = DEFAULT_MAX_LENGTH if options.max_length is None else options.max_length
         options = replace(options, validation_tokens=VALIDATION_ROWS * seq_len + 1)
         say(
-            f"Nothing says how much text is held out for validation: {options.validation_tokens:,} tokens are, "
-            f"{VALIDATION_ROWS} rows of {seq_len:,}. --validation-tokens or --validation-frac say otherwise."
+            f"Nothing says how much text is held out for validation: at least "
+            f"{options.validation_tokens:,} tokens are, {VALIDATION_ROWS} rows of {seq_len:,}. --validation-tokens or --validation-frac say otherwise."
         )
     return replace(options, store=options.store_address(), keep_store=True)
 

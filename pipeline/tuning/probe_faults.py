@@ -85,7 +85,10 @@ def require_whole(name: str, code: int, reader: ProbeLog, log: Path, output: Pat
     elif not log.is_file():
         reason = f"{name} ended without an error and without a log: there is no {log}. Write into {{log}} {WANTED}."
     elif not reader.num_lines:
-        reason = f"{name} ended without an error, and {log} has no whole line. Write into {{log}} {WANTED}."
+        reason = (
+            f"{name} ended without an error, and {log} has no whole line. Write into {{log}} {WANTED}. If it went on "
+            f"from a checkpoint of an earlier try, let it keep its checkpoints in {{out}}, which is empty."
+        )
     elif not reader.is_complete:
         reason = f"{name} ended without an error, but with {so_far}. Let it train {{steps}} steps of {{dataset}}."
     else:

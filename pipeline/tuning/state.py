@@ -138,7 +138,7 @@ def _read(path: Path) -> tuple[dict[str, Any], tuple[FinishedProbe, ...]]:
             raise DataError(f"{path}: a candidate stands in it twice.")
         return top.object("request").raw, probes
     except DataError as error:
-        raise damaged(str(error)) from None
+        raise damaged(str(error).removesuffix(" Copy the file again.")) from None  # there is no other
     except OSError as error:
         raise BuildError(
             f"{path}: cannot be read: {error.strerror or error}. Fix the permissions, or give another --out."

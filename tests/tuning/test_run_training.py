@@ -56,7 +56,7 @@ time.sleep(60)
          'code 1, with 1 of 10 steps in its log. If it ends itself where training diverges, let it write that step'),
         ("os.kill(os.getpid(), 11)", "failed with exit code 139 (SIGSEGV), with 0 of 10 steps in its log. It"),
         ("os.remove(sys.argv[3]); print('hi')", "without an error and without a log: there is no "),
-        ("pass", "log.jsonl has no whole line"),
+        ("pass", "checkpoint of an earlier try, let it keep its checkpoints in {out}, which is empty."),
         (TEN_STEPS.replace("validation_loss", "val"), "log.jsonl has 10 lines with step, loss, val, and no validation"),
         (TEN_STEPS.replace("range(int(sys.argv[2]))", "range(7)"), "ended without an error, but with 7 of 10 steps"),
         ("log.write('step 0, loss 5\\n')", "log.jsonl, line 1: not JSON (Expecting value: line 1 column 1"),

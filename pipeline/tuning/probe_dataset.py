@@ -72,8 +72,8 @@ def tunable(options: Options, say: Callable[[str], None]) -> Options:
         seq_len = DEFAULT_MAX_LENGTH if options.max_length is None else options.max_length
         options = replace(options, validation_tokens=VALIDATION_ROWS * seq_len + 1)
         say(
-            f"Nothing says how much text is held out for validation: at least {options.validation_tokens:,} tokens are, "
-            f"{VALIDATION_ROWS} rows of {seq_len:,}. --validation-tokens or --validation-frac say otherwise."
+            f"Nothing says how much text is held out for validation: at least {options.validation_tokens:,} tokens "
+            f"are, {VALIDATION_ROWS} rows of {seq_len:,}. --validation-tokens or --validation-frac say otherwise."
         )
     return replace(options, store=options.store_address(), keep_store=True)
 

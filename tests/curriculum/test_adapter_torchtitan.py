@@ -191,7 +191,9 @@ def test_the_trainer_trains_the_plan_and_resumes_on_two_ranks_or_one(
     begin = [of_rank[0] for of_rank in first[1]]
     for record in begin:
         assert record["loss"] == pytest.approx(record["cross_entropy"], rel=1e-4)
-        assert record["loss"] != pytest.approx(record["cross_entropy_of_shifted"], rel=1e-3)
+        # Before any training the two may be near each other by chance; the loss is the one and not the other.
+        error, of_shifted = (abs(record["loss"] - record[f"cross_entropy{of}"]) for of in ("", "_of_shifted"))
+        assert of_shifted > 10 * error, (error, of_shifted)
     targets = [int((reader[0].labels[rows] >= 0).sum()) for rows in (slice(0, 2), slice(2, 4))]
     mean = sum(record["loss"] * count for record, count in zip(begin, targets, strict=True)) / sum(targets)
     assert losses[0][0] == pytest.approx(mean, rel=1e-4)

@@ -98,6 +98,9 @@ def test_a_secret_in_an_error_is_concealed() -> None:
     assert "hunter2" not in f"{options!r}"
 
 
+OTHER = orjson.dumps({"owner": "other", "pid": 1, "host": "n"})
+
+
 class Place:
     """A place in a store that is a dictionary."""
 
@@ -149,7 +152,7 @@ def test_an_owner_who_finds_another_name_stops() -> None:
     owner = acquire(place, StillClock().pace())
     renew(place, owner, 1)
     assert orjson.loads(place.objects[LEASE_NAME])["count"] == 1
-    place.write_small(LEASE_NAME, orjson.dumps({"owner": "other", "pid": 1, "host": "n"}), Patience(seconds=1))
+    place.write_small(LEASE_NAME, OTHER, Patience(seconds=1))
     with pytest.raises(
         BuildError, match=r"another build or push has taken this place \(process 1 on n\).* Nothing is committed"
     ):
@@ -205,6 +208,20 @@ def test_who_slept_while_he_renewed_stops(monkeypatch: pytest.MonkeyPatch) -> No
         sleep()
 
 
+@pytest.mark.parametrize(("successor", "left"), [(None, {}), (OTHER, {LEASE_NAME: OTHER})])
+def test_who_slept_while_he_renewed_leaves_no_lease(successor: bytes | None, left: dict[str, bytes]) -> None:
+    """Another may be done by now: nobody waits for a process that has stopped, and nothing lies in a dataset of others.
+
+    He waits until one whose lease he replaced has found that out: then whoever comes next is alone.
+    """
+    time = StillClock(lambda: successor is not None and place.objects.update({LEASE_NAME: successor}))
+    place = SlowToWrite(time, 31, owner="ours", count=1)
+    with pytest.raises(BuildError, match="another build or push has taken this place"):
+        renew(place, "ours", 2, time.pace(renew=5))
+    assert place.objects == left
+    assert time.pauses == [6.0]
+
+
 @pytest.mark.parametrize(("seconds", "waited"), [(0.9, 1.0), (1.1, 6.0)])
 def test_who_was_slow_to_begin_waits_until_another_would_have_stopped(seconds: float, waited: float) -> None:
     """He may have replaced the lease of one who came between his look and his writing, and who renews every 5 s."""
@@ -232,16 +249,15 @@ def test_a_build_that_lost_its_place_is_interrupted_with_a_sentence(monkeypatch:
     """Wherever its main thread is; and the lease of the other one stays."""
     monkeypatch.setattr(lease, "PACE", Pace(renew=0.05, watch=1.0, settle=0.0))
     place = Place()
-    other = orjson.dumps({"owner": "other", "pid": 1, "host": "n"})
 
     def work() -> None:
         with leased(place):
-            place.objects[LEASE_NAME] = other
+            place.objects[LEASE_NAME] = OTHER
             threading.Event().wait(10)
 
     with pytest.raises(BuildError, match="another build or push has taken this place"):
         work()
-    assert place.objects == {LEASE_NAME: other}
+    assert place.objects == {LEASE_NAME: OTHER}
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -254,9 +270,6 @@ def test_a_lease_is_gone_after_the_block_however_it_ends(monkeypatch: pytest.Mon
     with pytest.raises(BuildError, match="the disk is full"), leased(place):
         raise BuildError("the disk is full")
     assert place.objects == {}
-
-
-OTHER = orjson.dumps({"owner": "other", "pid": 1, "host": "n"})
 
 
 def test_who_slept_looks_before_he_writes(monkeypatch: pytest.MonkeyPatch) -> None:

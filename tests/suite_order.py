@@ -1,4 +1,4 @@
-"""Which tests share a process, and in which order: both workers of `-n 2` end at about one time.
+"""Which tests share a process, and in which order: the workers of xdist end at about one time.
 
 In:  the collected tests.   Out: groups of them; xdist gives the next group to a worker that is about to be idle.
 Guarantee: a group runs in one worker, so what its tests share (a server, a tokenized corpus, an imported trainer) is

@@ -2,7 +2,7 @@
 
 In:  the environment that torchrun sets, and the device that was asked for.   Out: rank, number, device, and sums.
 Guarantees: without torchrun nothing of torch.distributed is touched; what one process refuses, all refuse, so that none
-waits for it or ends in an error of the network.
+waits for it or ends in an error of the network; a process may train one run after another.
 
     torchrun --standalone --nproc-per-node 2 --no-python curriculum train DATASET --out run
 """
@@ -13,15 +13,20 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from curriculum.errors import ConfigError, CurriculumError
 
 Value = TypeVar("Value")
+_JOINED = count()
+"""One for each run of this process."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,9 +100,12 @@ def processes(device: str) -> Iterator[Processes]:
     if rank_of_torchrun() is None:
         yield Processes(rank=0, world_size=1, device=chosen)
         return
-    dist.init_process_group("nccl" if on_gpu else "gloo", device_id=chosen if on_gpu else None)
+    store, rank, world_size = next(rendezvous("env://"))  # type: ignore[no-untyped-call, unused-ignore]
+    of_run = PrefixStore(f"curriculum-{next(_JOINED)}", store)  # torchrun's keeps the addresses of earlier runs
+    backend, bound = ("nccl", chosen) if on_gpu else ("gloo", None)
+    dist.init_process_group(backend, store=of_run, rank=rank, world_size=world_size, device_id=bound)
     try:
-        yield Processes(rank=dist.get_rank(), world_size=dist.get_world_size(), device=chosen)
+        yield Processes(rank=rank, world_size=world_size, device=chosen)
         dist.barrier()  # a thread of gloo frees its last tensor meanwhile; in an interpreter that ends, that aborts
     finally:
         dist.destroy_process_group()

@@ -11,11 +11,8 @@ import json
 import os
 import resource
 import sys
-from itertools import count
 from pathlib import Path
 from typing import Any
-
-import torch.distributed as dist
 
 from curriculum.errors import CurriculumError
 from curriculum.training import Settings, train
@@ -31,22 +28,9 @@ def refusal(dataset: str, **values: Any) -> str:
     return "nothing"
 
 
-def with_a_store_each() -> None:
-    """Let a process join a group again and again: the store of torchrun still has the addresses of the last one."""
-    torchrun = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    join, group = dist.init_process_group, count()
-
-    def join_anew(backend: str, device_id: None) -> None:
-        join(backend, store=dist.PrefixStore(str(next(group)), torchrun), rank=rank, world_size=size)
-
-    dist.init_process_group = join_anew
-
-
 def main(folder: str, dataset: str, *command: str) -> None:
     """Run the command, then what is refused."""
     rank = os.environ["RANK"]
-    with_a_store_each()
     command_line.main(list(command), standalone_mode=False)
     heard = [
         refusal(dataset, out=f"{folder}/machine-{rank}"),  # as of machines that share no disk

@@ -82,6 +82,22 @@ def test_a_probe_trains_the_first_steps_and_leaves_its_log(prober: DatasetProber
     assert f'"decay_tokens": {plan.total_tokens}' in (folder / "log.jsonl").read_text()
 
 
+def test_a_probe_that_was_stopped_costs_what_it_trained(prober: DatasetProber) -> None:
+    """Not all that it was asked for: the share of the full training that a tune cost is made of these."""
+    five = """
+import sys, time
+with open(sys.argv[1], "w") as log:
+    log.writelines('{"step": %d, "validation_loss": %d}\\n' % (step, 4 + step) for step in range(5))
+time.sleep(60)
+"""
+    training = training_command(shlex.join([sys.executable, "-S", "-c", five, "{log}", "{dataset}", "{steps}"]))
+    candidate = Candidate(start_length=8, length_warmup_steps=14)
+    run = replace(prober, training=training)(candidate, 9, lambda evaluation: evaluation.step == 1)
+    plan = full_plan(prober.options, candidate, Silent()).plan
+    assert ([one.step for one in run.evaluations], run.stopped_early) == ([0, 1], True)
+    assert (run.num_steps, run.num_tokens) == (5, plan.tokens_at(5))
+
+
 def test_a_probe_that_fails_can_be_tried_again(prober: DatasetProber, tmp_path: Path) -> None:
     """Its dataset is gone, what it printed is there; a next one in the same place does not read its log."""
     candidate = Candidate(start_length=8, length_warmup_steps=14)

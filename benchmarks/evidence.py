@@ -22,6 +22,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
@@ -69,7 +70,7 @@ def main() -> None:
         from evidence_plots import draw
 
         draw(matrix, folder, arguments.plots)
-    print(json.dumps(found) if arguments.json else markdown(found))
+    print(json.dumps(found, allow_nan=False) if arguments.json else markdown(found))
 
 
 def seeds_in(folder: Path) -> int:
@@ -88,7 +89,7 @@ def refuse_others(matrix: list[Run], folder: Path) -> None:
     finished = [run for run in matrix if (folder / "runs" / run.name / "cost.json").exists()]
     if not finished:
         raise SystemExit(f"{folder} holds no finished run: leave --report away to train them.")
-    text = json.loads((folder / "runs" / finished[0].name / "cost.json").read_bytes())["text"]
+    text = cost_of(folder / "runs" / finished[0].name / "cost.json")["text"]
     for run in finished:
         refuse_other(run, folder, text)
 
@@ -100,13 +101,29 @@ def refuse_other(run: Run, folder: Path, text: str) -> None:
         SystemExit: it was.
     """
     note = folder / "runs" / run.name / "cost.json"
-    found = json.loads(note.read_bytes())
-    for trained, asked in ((found.get("run"), run.identity), (found.get("text"), text)):
+    found = cost_of(note)
+    for trained, asked in ((found["run"], run.identity), (found["text"], text)):
         if trained != asked:
             raise SystemExit(
                 f"{note} is of another run: {trained}. Asked for: {asked}. Give the --scale, --tokens, --corpus and "
                 f"--epochs that this folder was trained with, or another folder."
             )
+
+
+def cost_of(note: Path) -> dict[str, Any]:
+    """What the `cost.json` of a finished run says.
+
+    Raises:
+        SystemExit: it is damaged, or of a version that did not note the text.
+    """
+    try:
+        found = json.loads(note.read_bytes())
+        return {key: found[key] for key in ("cpu_seconds", "run", "text")}
+    except (ValueError, KeyError, TypeError):
+        raise SystemExit(
+            f"{note} does not say what the run was trained on and what it took: it is damaged, or of an older version. "
+            f"Remove it and give the same command without --report: what is trained is kept, and noted anew."
+        ) from None
 
 
 def text_of(run: Run, folder: Path, epochs: int) -> str:

@@ -6,10 +6,11 @@
 In:  the folder of `evidence.py`: the datasets, their token store, and the models of the finished runs.
 Out: the loss of each run, and by how much each curriculum is lower than the baseline of its seed: a table (Markdown) on
 stdout, or one object.
-Guarantee: a document counts if it is in the stream of every dataset (so it is not held out) and begins behind the last
-row of each. Of each that was drawn one window is evaluated, at most 256 targets, at a place drawn once: the same for
-all models. The loss of a run is the mean over documents of the mean over the targets of a window. Errors are standard
-errors over documents, those of a gain of the differences document by document: they say nothing of other seeds.
+Guarantee: runs that diverged have no model; they are left out, and named. A document counts if it is in the stream of
+every dataset (so it is not held out) and begins behind the last row of each. Of each that was drawn one window is
+evaluated, at most 256 targets, at a place drawn once: the same for all models. The loss of a run is the mean over
+documents of the mean over the targets of a window. Errors are standard errors over documents, those of a gain of the
+differences document by document: they say nothing of other seeds.
 
     losses of three documents: baseline 5 4 3, curriculum 4.5 4 2.5      gain 0.333, standard error 0.167
 """
@@ -65,9 +66,9 @@ def main() -> None:
     from transformers import GPT2LMHeadModel
 
     torch.set_num_threads(arguments.threads)
-    names = sorted(path.parent.name for path in arguments.folder.glob("runs/*/cost.json"))
+    names, left_out = models_of(arguments.folder)
     if not names:
-        raise SystemExit(f"{arguments.folder}/runs holds no finished run: train some with benchmarks/evidence.py.")
+        raise SystemExit(f"{arguments.folder}/runs holds no model of a run: train some with benchmarks/evidence.py.")
     store = store_files(arguments.folder / "store")
     datasets = sorted(path.parent for path in arguments.folder.glob("data/*/manifest.json"))
     if not datasets:
@@ -80,8 +81,15 @@ def main() -> None:
         model = GPT2LMHeadModel.from_pretrained(arguments.folder / "runs" / name / "model").eval()
         losses[name] = evaluate(model, windows)
         print(f"{name}: {losses[name].mean():.4f}", file=sys.stderr, flush=True)
-    found = {"targets": sum(len(each) - 1 for each in windows), **compare(losses)}
+    found = {"targets": sum(len(each) - 1 for each in windows), "left_out": left_out, **compare(losses)}
     print(json.dumps(found) if arguments.json else markdown(found))
+
+
+def models_of(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the finished runs that have a model, and of those that have none, as one that diverged."""
+    finished = sorted(path.parent.name for path in folder.glob("runs/*/cost.json"))
+    names = [name for name in finished if (folder / "runs" / name / "model").is_dir()]
+    return names, [name for name in finished if name not in names]
 
 
 def unread(dataset: Path, store: Files) -> set[Document]:
@@ -185,6 +193,8 @@ def markdown(found: dict[str, Any]) -> str:
                 ]
             )
         )
+    if found["left_out"]:
+        lines += ["", f"Left out, without a model as they diverged: {', '.join(found['left_out'])}."]
     return "\n".join(lines)
 
 
@@ -194,7 +204,7 @@ def line(cells: Iterable[str]) -> str:
 
 
 def shown(value: tuple[float, float] | None, form: str) -> str:
-    """A mean with its standard error; nothing of a run that is not finished."""
+    """A mean with its standard error; nothing of a run that is not finished, or diverged."""
     return "" if value is None else f"{value[0]:{form}} ± {value[1]:.3f}"
 
 

@@ -1,7 +1,8 @@
 """The pictures of docs/evidence.md: validation loss, and what is unstable, by trained tokens.
 
 In:  the finished runs' logs.   Out: `evidence-loss.png` and `evidence-stability.png` in a folder.
-One colour for each arm, a solid, dashed or dotted line for a seed; a panel for each setting.
+One colour for each arm, a solid, dashed or dotted line for a seed; a panel for each setting. Of a run that diverged
+what was finite is drawn.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence_matrix import ARMS, Run
-from evidence_measures import Records, validations
+from evidence_measures import Records, finite
 from evidence_report import read_logs
 
 DASHES = ("-", "--", ":")
@@ -38,10 +39,9 @@ def draw(matrix: list[Run], folder: Path, into: Path) -> None:
     figure, axes = plt.subplots(1, len(settings), figsize=(8, 3), squeeze=False, layout="constrained")
     for axis, setting in zip(axes[0], settings, strict=True):
         for run, records in of_setting(logs, setting):
-            points = [(tokens / 1e6, loss) for tokens, loss in validations(records)]
-            axis.plot(*zip(*points, strict=True), **look(run))
+            axis.plot(*curve(records, "validation_loss"), **look(run))
         axis.set(title=setting, xlabel="M trained tokens", ylabel="validation loss, nats")
-    axes[0][0].legend(frameon=False)
+    name_arms(axes[0][0], logs)
     figure.savefig(into / "evidence-loss.png")
 
     figure, axes = plt.subplots(
@@ -50,12 +50,11 @@ def draw(matrix: list[Run], folder: Path, into: Path) -> None:
     for column, setting in enumerate(settings):
         for axis, (key, name) in zip(axes[:, column], STABILITY, strict=True):
             for run, records in of_setting(logs, setting):
-                points = [(record["tokens"] / 1e6, record[key]) for record in records if record[key] is not None]
-                axis.plot(*zip(*points, strict=True), **look(run))
+                axis.plot(*curve(records, key), **look(run))
             axis.set(ylabel=name, **({"yscale": "log"} if key == "variance_max" else {}))
         axes[0][column].set(title=setting)
         axes[-1][column].set(xlabel="M trained tokens")
-    axes[0][0].legend(frameon=False)
+    name_arms(axes[0][0], logs)
     figure.savefig(into / "evidence-stability.png")
 
 
@@ -64,7 +63,21 @@ def of_setting(logs: dict[Run, Records], setting: str) -> list[tuple[Run, Record
     return [(run, records) for run, records in logs.items() if run.setting.name == setting]
 
 
+def curve(records: Records, key: str) -> tuple[list[float], list[float]]:
+    """M trained tokens, and the values there that are finite."""
+    known = [record for record in records if finite([record], key)]
+    return [record["tokens"] / 1e6 for record in known], [record[key] for record in known]
+
+
 def look(run: Run) -> dict[str, Any]:
-    """Colour, dashes and, once for each arm, a name."""
-    style = {"color": COLOURS[run.arm], "linestyle": DASHES[run.seed % len(DASHES)], "linewidth": 0.8}
-    return {**style, "label": run.arm if run.seed == 0 else None}
+    """Colour of the arm, dashes of the seed."""
+    return {"color": COLOURS[run.arm], "linestyle": DASHES[run.seed % len(DASHES)], "linewidth": 0.8}
+
+
+def name_arms(axis: Any, logs: dict[Run, Records]) -> None:
+    """A legend of the arms that there are, whichever setting and seed they are of."""
+    from matplotlib.lines import Line2D
+
+    arms = dict.fromkeys(run.arm for run in logs)
+    lines = [Line2D([], [], color=COLOURS[arm], linewidth=0.8, label=arm) for arm in arms]
+    axis.legend(handles=lines, frameon=False)

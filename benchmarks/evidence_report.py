@@ -2,6 +2,7 @@
 
 In:  runs and the folder that holds their logs.   Out: one object; the same as Markdown.
 Guarantee: only finished runs count, each where the baseline of its seed is finished; a table says how many there are.
+A mean of fewer, as of those that did not diverge, says of how many; "-" is what cannot be said of any.
 
     |                             | constant             | truncation           |
     | final validation loss, nats | 3.50 (3.40, 3.60)    | 2.50                 |    mean (lowest, highest seed)
@@ -26,6 +27,7 @@ SHORT = (
     "diverged",
     "steps with loss ratio > 1.2",
     "largest loss ratio",
+    "largest gradient norm",
     "M tokens to the baseline's final loss",
     "CPU seconds",
     "wall seconds to the baseline's final loss",
@@ -40,7 +42,8 @@ def results(matrix: list[Run], folder: Path, say: Callable[[str], None] = lambda
     for setting in dict.fromkeys(run.setting.name for run in logs):
         own = {run: records for run, records in logs.items() if run.setting.name == setting}
         baselines = {run.seed: records for run, records in own.items() if run.arm == "constant"}
-        late = max(growth_tokens(records) for records in own.values())
+        full = max(record["seq_len"] for records in own.values() for record in records)
+        late = max(growth_tokens(records, full) for records in own.values())
         arms: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
         for run, records in own.items():
             if run.seed not in baselines:
@@ -62,9 +65,8 @@ def read_logs(matrix: list[Run], folder: Path) -> dict[Run, Records]:
     return {run: read_log(folder / "runs" / run.name / "stability.jsonl") for run in finished}
 
 
-def growth_tokens(records: Records) -> int:
-    """Tokens trained before the rows had full length."""
-    full = max(record["seq_len"] for record in records)
+def growth_tokens(records: Records, full: int) -> int:
+    """Tokens trained before the rows had full length, which one that diverges may never have."""
     return max((record["tokens"] for record in records if record["seq_len"] < full), default=0)
 
 
@@ -82,7 +84,7 @@ def table(setting: str, arms: dict[str, list[dict[str, Any]]], late: int, only: 
     for name, number, form in rows(late):
         if only and name not in only:
             continue
-        cells = [spread([number(run) for run in of_seeds], form) for of_seeds in arms.values()]
+        cells = [cell(of_seeds, number, form) for of_seeds in arms.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -125,15 +127,25 @@ def rows(late: int) -> list[tuple[str, Number, str]]:
     ]
 
 
+def cell(runs: list[dict[str, Any]], number: Number, form: str) -> str:
+    """What the runs of an arm have; after "reached" only those count whose baseline has a final loss to reach."""
+    if not form.startswith("reached"):
+        return spread([number(run) for run in runs], form)
+    comparable = [number(run) for run in runs if not run["baseline_diverged"]]
+    apart = len(runs) - len(comparable)
+    return spread(comparable, form) + (f", {apart} baseline{'s' * (apart > 1)} diverged" if apart else "")
+
+
 def spread(values: list[float | None], form: str) -> str:
-    """Mean, lowest and highest of the runs that have the value; after "reached", how many these are."""
+    """Mean, lowest and highest of the runs that have the value; how many these are, if not all or after "reached"."""
     if form == "count":
         return f"{sum(map(bool, values))} of {len(values)}"
     known = [value for value in values if value is not None]
-    note = f", {len(known)} of {len(values)}" if form.startswith("reached") else ""
+    is_reached = form.startswith("reached")
+    note = f", {len(known)} of {len(values)}" if is_reached or len(known) < len(values) else ""
     form = form.removeprefix("reached")
     if not known:
-        return f"0 of {len(values)}"
+        return f"0 of {len(values)}" if values and is_reached else "-"
     if min(known) == max(known):
         return f"{known[0]:{form}}{note}"
     return f"{fmean(known):{form}} ({min(known):{form}}, {max(known):{form}}){note}"

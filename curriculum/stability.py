@@ -1,8 +1,8 @@
 """How unstable a training run is, in the measures of the sequence length warmup paper and of OLMo-core.
 
 In:  the records of a run's log.   Out: ratios of losses; and a `Summary`, plain numbers with their steps.
-Guarantees: standard library only; a run that resumes has the ratios of one that never stopped; a step whose loss or
-validation loss is NaN or infinite is a divergence, for all who count or draw them (`diverged`); such a value is counted
+Guarantees: standard library only; a run that resumes has the ratios of one that never stopped; a value that is NaN or
+infinite is told apart, as a divergence (`curriculum.divergence`) or a gradient norm that is not finite, and counted
 nowhere else; what cannot be told is None, with a sentence that says why.
 
     loss                4.0   5.0   3.0   3.45   NaN       steps above 1.1: 2, above 1.2: 1; highest 1.25 in step 1
@@ -22,6 +22,7 @@ from operator import itemgetter
 from typing import Any
 
 from curriculum.correlation import Correlation, correlation
+from curriculum.divergence import VARIANCES, diverged, loss_of
 from curriculum.loss_ratio import LossRatio, peaks
 from curriculum.spike_score import SpikeScore, spike_scores
 
@@ -38,8 +39,6 @@ __all__ = [
 ]
 
 THRESHOLDS = (1.1, 1.2, 1.5, 2.0)
-VARIANCES = ("variance_l1", "variance_max", "variance_sqrt_l1", "variance_sqrt_max")
-"""Keys of a log: L1 norm and largest element of Adam's second moment, and of its square root."""
 WORST = 5
 """Spikes that a summary names."""
 _NEEDED = ("seq_len", "loss", "grad_norm", *VARIANCES, "validation_loss")
@@ -76,12 +75,16 @@ class Summary:
     max_ratio: At | None
     steps_above: dict[float, int]
     """threshold -> steps whose loss ratio is above it"""
+    steps_without_ratio: int
+    """that have a loss, after one that was 0 or less"""
     worst: tuple[At, ...]
     """peaks of the highest spikes of the loss ratio, highest first"""
     loss_spikes: SpikeScore
     grad_norm_spikes: SpikeScore
     any_spikes: SpikeScore
     """steps with a spike in either: OLMo-core's SpikeScore"""
+    first_grad_norm_not_finite: int | None
+    """the step; `grad_norm_spikes` has how many"""
     variances: dict[str, At]
     """of `VARIANCES` that the log has, the highest"""
     correlations: dict[str, Correlation]
@@ -110,23 +113,20 @@ def loss_ratios(records: Sequence[Mapping[str, Any]]) -> list[float | None]:
     if all(record.get("loss") is None for record in records):
         return [record.get("loss_ratio") for record in records]
     ratio = LossRatio()
-    return [ratio.of(record.get("loss")) for record in records]
-
-
-def diverged(record: Mapping[str, Any]) -> bool:
-    """Whether its loss or its validation loss is NaN or infinite; where it has no loss, its loss ratio."""
-    loss = record.get("loss_ratio") if record.get("loss") is None else record["loss"]
-    return any(value is not None and not math.isfinite(value) for value in (loss, record.get("validation_loss")))
+    return [ratio.of(loss_of(record)) for record in records]
 
 
 def summarize(records: Sequence[Mapping[str, Any]], thresholds: Iterable[float] = THRESHOLDS) -> Summary:
     """Of the records of a log, at least one, in the order of their steps (`curriculum.stability_log.read_log`)."""
     columns = {key: [record.get(key) for record in records] for key in ("tokens", *_NEEDED)}
-    losses, validations = columns["loss"], columns["validation_loss"]
+    losses, validations = [loss_of(record) for record in records], columns["validation_loss"]
     ratios = loss_ratios(records)
     finite = [ratio for ratio, _ in _finite(ratios)]
     spikes = sorted(peaks(ratios), key=lambda peak: -peak[0])
+    not_above_0 = next((place for loss, place in _finite(losses) if loss <= 0), len(losses))
     broken = [record["step"] for record in records if diverged(record)]
+    norms = zip(records, columns["grad_norm"], strict=True)
+    bad_norms = [record["step"] for record, norm in norms if norm is not None and not math.isfinite(norm)]
     validated = [(loss, place) for place, loss in enumerate(validations) if loss is not None]
     of_losses, of_norms, of_either = spike_scores(losses, columns["grad_norm"])
     return Summary(
@@ -140,10 +140,12 @@ def summarize(records: Sequence[Mapping[str, Any]], thresholds: Iterable[float] 
         first_divergence=broken[0] if broken else None,
         max_ratio=_chosen(records, ratios, _highest),
         steps_above={threshold: sum(ratio > threshold for ratio in finite) for threshold in thresholds},
+        steps_without_ratio=sum(loss is not None for loss in losses[not_above_0 + 1 :]),
         worst=tuple(_at(records, peak) for peak in spikes[:WORST]),
         loss_spikes=of_losses,
         grad_norm_spikes=of_norms,
         any_spikes=of_either,
+        first_grad_norm_not_finite=bad_norms[0] if bad_norms else None,
         variances={key: at for key in VARIANCES if (at := _chosen(records, columns[key], _highest))},
         correlations={key: correlation(ratios, columns[key]) for key in VARIANCES},
         best_validation=_chosen(records, validations, min),

@@ -116,14 +116,16 @@ class StabilityLog:
         return record
 
     def add(self, **values: SupportsFloat | None) -> Record:
-        """Add values to the line that was written last.
+        """Add values to the line that was written last, but no loss, whose ratio is told when it is written.
 
         Raises:
-            ConfigError: none was written since the log was opened, or a value is no number.
+            ConfigError: none was written since the log was opened, a loss is among them, or a value is no number.
             CurriculumError: the file cannot be written.
         """
         if self._last is None:
             raise ConfigError(f"{self.path}: add(...) has no line to add to; write(step, ...) one first.")
+        if "loss" in values:
+            raise ConfigError(f"{self.path}: add(...) takes no loss: a step has its ratio from write(step, loss=...).")
         record = self._checked({**self._last, **values})
         self._put(record)
         return record

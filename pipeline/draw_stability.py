@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from curriculum.divergence import VARIANCES
 from curriculum.errors import ConfigError, DataError
-from curriculum.stability import VARIANCES
 from pipeline.page.inline_svg import short, thousands
 from pipeline.page.theme import PALETTE, RC, SERIES, STAND_INS
 from pipeline.stability_curves import Points, alone, divergences, finite, names, points, thinned

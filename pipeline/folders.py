@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum.errors import ConfigError
+from curriculum.manifest import FILE_NAME, FORMAT
 from pipeline.files.address import is_url
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
 
@@ -145,6 +146,15 @@ def is_dataset(folder: Path) -> bool:
             f"pass the splits to train on instead, out of: {choices}."
         )
     return (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file()
+
+
+def is_compiled(folder: Path) -> bool:
+    """Whether `curriculum build` wrote this folder."""
+    try:
+        with open(folder / FILE_NAME, "rb") as file:
+            return FORMAT.encode() in file.read(len(FORMAT) + 32)  # the first entry
+    except OSError:
+        return False
 
 
 def measure(path: str, kind: str) -> tuple[int, int]:

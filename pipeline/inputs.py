@@ -24,7 +24,7 @@ from curriculum.errors import ConfigError
 from pipeline.endings import TEXTS, Endings
 from pipeline.files.address import is_url
 from pipeline.files.storage_options import NO_OPTIONS, StorageOptions
-from pipeline.folders import InputFile, expand_glob, input_file, is_dataset, printable, walk
+from pipeline.folders import InputFile, expand_glob, input_file, is_compiled, is_dataset, printable, walk
 from pipeline.hub.names import is_hub_name
 from pipeline.units import Unit, split_units
 
@@ -139,6 +139,11 @@ def _find_remote(argument: str, read: Endings, options: StorageOptions, ignored:
 
 def _find_below(folder: Path, prefix: str, read: Endings, ignored: set[Path | str]) -> list[InputFile]:
     """Everything readable in a folder; a folder that is itself a `datasets` folder is one input."""
+    if is_compiled(folder):
+        raise ConfigError(
+            f"{printable(folder)} is a dataset that `curriculum build` made, and its rows are in training order "
+            f"already; give the corpus it was made from (`curriculum inspect {printable(folder)}` tells which)."
+        )
     if read.datasets and is_dataset(folder):
         return [input_file(folder, prefix.rstrip("/") or folder.resolve().name, "datasets")]
     found: list[InputFile] = []

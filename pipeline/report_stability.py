@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, groupby
 
+from curriculum.divergence import stands_for_nan
 from curriculum.printable import printable_text
 from curriculum.spike_score import SpikeScore
 from curriculum.stability import VARIANCES, At, Correlation, Summary, as_typed
@@ -42,10 +43,15 @@ def _block(run: Run) -> list[str]:
     if run.num_dropped:
         dropped = counted(run.num_dropped, "record")
         lines += _fact("dropped", f"{dropped}: a later line goes back, as of a run that resumed, or of another one")
+    if run.caution is not None:
+        lines += _fact("caution", run.caution)
     lines += _fact("loss", "; ".join(_losses(found)) or "none in the log")
     if found.divergences:
         steps = f"{counted(found.divergences, 'step')}, first in step {found.first_divergence:,}"
-        lines += _fact("diverged", f"loss or validation loss is NaN or infinite in {steps}")
+        lines += _fact("diverged", f"loss, validation loss or variance is NaN or infinite in {steps}{_zeros(run)}")
+    if found.first_grad_norm_not_finite is not None:
+        norms = counted(found.grad_norm_spikes.num_not_finite, "step")
+        lines += _fact("not finite", f"gradient norm in {norms}, first in step {found.first_grad_norm_not_finite:,}")
     lines += _fact("loss ratio", _ratio(found))
     for at in found.worst[1:]:
         if at.value > min(found.steps_above):
@@ -71,6 +77,15 @@ def _steps(found: Summary) -> str:
     return span if found.tokens is None else f"{span}; {counted(found.tokens, 'token')} trained"
 
 
+def _zeros(run: Run) -> str:
+    zeros = sum(map(stands_for_nan, run.records))
+    return (
+        f"; in {zeros:,} of them the loss is a 0 beside such a gradient norm, as Trainer makes it of NaN"
+        if zeros
+        else ""
+    )
+
+
 def _losses(found: Summary) -> Iterator[str]:
     if found.lowest_loss is not None:
         yield f"lowest {found.lowest_loss.value:.4f} in step {found.lowest_loss.step:,}"
@@ -92,7 +107,10 @@ def _ratio(found: Summary) -> str:
         return "none: no step has a loss, finite and with one before it"
     steps = ((as_typed(threshold), counted(count, "step")) for threshold, count in found.steps_above.items())
     counts = [f"above {threshold} in {count}" for threshold, count in steps]
-    return f"highest {_at(found.max_ratio)}; {', '.join(counts)}"
+    text = f"highest {_at(found.max_ratio)}; {', '.join(counts)}"
+    if not found.steps_without_ratio:
+        return text
+    return f"{text}; none in {counted(found.steps_without_ratio, 'step')}, as a loss before was 0 or less"
 
 
 def _at(at: At) -> str:

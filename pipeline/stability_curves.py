@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from curriculum.divergence import VARIANCES, diverged, loss_of
 from curriculum.printable import printable_text
-from curriculum.stability import VARIANCES, diverged, loss_ratios
+from curriculum.stability import loss_ratios
+from curriculum.stability_line import Record
 from pipeline.stability_logs import Run
 
 COLUMNS = 600
@@ -33,7 +35,7 @@ Points = list[tuple[int, float]]
 
 def points(run: Run, key: str) -> Points:
     """The curve of a measure; empty if there is nothing of it to draw."""
-    values = loss_ratios(run.records) if key == "loss_ratio" else [record.get(key) for record in run.records]
+    values = loss_ratios(run.records) if key == "loss_ratio" else [_of(record, key) for record in run.records]
     curve = [
         (record["step"], value if _is_drawn(value, key) else math.nan)
         for record, value in zip(run.records, values, strict=True)
@@ -80,6 +82,10 @@ def names(logs: Sequence[str]) -> list[str]:
     shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
     cut = [printable_text(str(Path(*one[shared:]))) for one in parts]
     return [name if len(name) <= _NAME else f"...{name[3 - _NAME :]}" for name in cut]
+
+
+def _of(record: Record, key: str) -> float | None:
+    return loss_of(record) if key == "loss" else record.get(key)
 
 
 def _is_drawn(value: float, key: str) -> bool:

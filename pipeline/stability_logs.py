@@ -10,7 +10,6 @@ a sentence that says what it has instead. A picture appears whole or not at all.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from typing import Any
 from curriculum.errors import BuildError, ConfigError, DataError
 from curriculum.printable import one_line, shown
 from curriculum.stability import THRESHOLDS, VARIANCES, Summary, summarize
-from curriculum.stability_line import Record, checked
+from curriculum.stability_line import Record
 from curriculum.stability_records import Records, read_records
 from pipeline.publish import Aside
+from pipeline.trainer_history import read_history
 
 USED = ("loss", "loss_ratio", "grad_norm", *VARIANCES, "validation_loss")
 """Keys of which one at least is needed."""
@@ -40,6 +40,8 @@ class Run:
     """records that count no more: the log went back, as of a run that resumed, or of two runs in one file"""
     not_taken: tuple[str, ...] = ()
     """keys of a trainer_state.json: losses of several evaluation sets, none of which is *the* validation loss"""
+    caution: str | None = None
+    """what a trainer_state.json does not show"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +54,13 @@ class StabilityReport:
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
         logs = [
-            {"log": run.log, "num_dropped": run.num_dropped, "not_taken": run.not_taken, **run.summary.to_json()}
+            {
+                "log": run.log,
+                "num_dropped": run.num_dropped,
+                "not_taken": run.not_taken,
+                "caution": run.caution,
+                **run.summary.to_json(),
+            }
             for run in self.runs
         ]
         return {"logs": logs, "plot": self.plot}
@@ -85,7 +93,8 @@ def read_run(log: str, thresholds: Sequence[float] = THRESHOLDS) -> Run:
     Raises:
         DataError: see `report_stability`.
     """
-    read, not_taken = _history(Path(log)) if Path(log).suffix == ".json" else (read_records(log), ())
+    history = read_history(Path(log)) if Path(log).suffix == ".json" else None
+    read = read_records(log) if history is None else Records(records=history.records)
     records = read.records
     if not any(record.get(key) is not None for record in records for key in USED):
         keys = list(dict.fromkeys(key for record in records for key in record))
@@ -98,55 +107,9 @@ def read_run(log: str, thresholds: Sequence[float] = THRESHOLDS) -> Run:
         records=records,
         summary=summarize(records, thresholds),
         num_dropped=read.num_dropped,
-        not_taken=not_taken,
+        not_taken=() if history is None else history.not_taken,
+        caution=None if history is None else history.caution,
     )
-
-
-def _history(path: Path) -> tuple[Records, tuple[str, ...]]:
-    """Of a trainer_state.json, and `Run.not_taken`: Trainer counts steps from 1, and logs an evaluation on its own.
-
-    What is no one JSON value, or has a step, is lines after all.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give the log of a training run.") from None
-    try:
-        state = json.loads(content)  # which writes NaN bare
-    except (ValueError, RecursionError):
-        return read_records(path), ()
-    if isinstance(state, dict) and "step" in state and "log_history" not in state:
-        return read_records(path), ()
-    history = state.get("log_history") if isinstance(state, dict) else None
-    if not isinstance(history, list):
-        raise DataError(f"{path}: there is no log_history in it; give a log, or a trainer_state.json of Trainer.")
-    entries = [checked(entry, f"{path}, log_history[{number}]") for number, entry in enumerate(history)]
-    validation, not_taken = _validation(entries)
-    by_step: dict[int, Record] = {}
-    for number, record in enumerate(entries):
-        if "loss" in record or validation in record:
-            step = max(0, record["step"] - 1)
-            own: Record = {
-                key: record[key] for key in ("loss", "grad_norm", "learning_rate", "seq_len") if key in record
-            }
-            if validation in record:
-                own |= checked({"step": step, "validation_loss": record[validation]}, f"{path}, log_history[{number}]")
-            by_step.setdefault(step, {"step": step}).update(own)
-    if not by_step:
-        why = f"{shown(list(not_taken))} are of several evaluation sets" if not_taken else "the run ended before one"
-        raise DataError(f"{path}: its log_history has no loss to take; {why}.")
-    return Records(records=[by_step[step] for step in sorted(by_step)]), not_taken
-
-
-def _validation(entries: Sequence[Record]) -> tuple[str, tuple[str, ...]]:
-    """The key of the validation loss, and those of which none can be it: Trainer calls it after its evaluation set."""
-    found = dict.fromkeys(
-        key for entry in entries for key in entry if key.startswith("eval_") and key.endswith("_loss")
-    )
-    if "eval_loss" in found or not found:
-        return "eval_loss", ()
-    first, *others = found
-    return ("eval_loss", (first, *others)) if others else (first, ())
 
 
 def _draw(plot: Path, runs: tuple[Run, ...]) -> None:

@@ -57,6 +57,7 @@ def test_a_log_gives_the_numbers_of_the_page() -> None:
         "final": 3.5,
         "gain": 0.0,
         "diverged": False,
+        "baseline_diverged": False,
         "target_tokens": 500,
         "seconds": 10.0,
         "target_seconds": 10.0,
@@ -87,6 +88,12 @@ def test_when_the_baseline_is_reached_is_interpolated() -> None:
     assert (better["target_seconds"], worse["target_seconds"]) == (6.0, None)
 
 
+def broken(records: list[dict[str, Any]], num_steps: int) -> list[dict[str, Any]]:
+    """The log of a run that diverges after so many steps, as `curriculum train` writes it."""
+    values = dict.fromkeys(record := records[num_steps], math.nan)
+    return [*records[:num_steps], {**values, **{key: record[key] for key in ("step", "seq_len", "tokens", "seconds")}}]
+
+
 @pytest.mark.parametrize(
     ("losses", "validation", "diverged"),
     [
@@ -101,6 +108,20 @@ def test_what_counts_as_a_divergence(losses: list[float], validation: dict[int, 
     from evidence_measures import measures
 
     assert measures(log(losses, [None, 1.0], validation), BASELINE, 0)["diverged"] is diverged
+
+
+def test_a_divergence_leaves_the_numbers_of_its_steps_and_none_that_is_not_one() -> None:
+    """It is what these runs look for. A NaN would take all means, and a peak after it, into the tables with it."""
+    from evidence_measures import measures
+
+    found = measures(broken(BETTER, 2), BASELINE, 200)
+    assert (found["final"], found["gain"], found["diverged"], found["baseline_diverged"]) == (None, None, True, False)
+    assert (found["steps"], found["above_late"]["1.1"], found["ratio_max"]) == (3, None, 0.75)
+    assert (found["grad_norm_max"], found["variance_l1_peak"], found["variance_l1_mean"]) == (2.0, 1.0, 0.75)
+    found = measures(BETTER, broken(BASELINE, 2), 200)
+    assert (found["final"], found["gain"], found["diverged"], found["baseline_diverged"]) == (2.5, None, False, True)
+    assert (found["target_tokens"], found["target_seconds"]) == (None, None)
+    json.dumps(measures(broken(BASELINE, 0), broken(BASELINE, 0), 200), allow_nan=False)  # in its first step
 
 
 def finish(folder: Path, name: str, records: list[dict[str, Any]], **cost: Any) -> None:
@@ -141,17 +162,62 @@ def test_the_table_holds_finished_runs_with_their_spread(tmp_path: Path) -> None
     ]
 
 
+def test_a_divergence_is_counted_apart(tmp_path: Path) -> None:
+    """A baseline that diverges is the best that a curriculum can show: it is no seed in which it did not reach it. Nor
+    does a curriculum that diverged while its rows grew make shorter rows the full ones."""
+    from evidence_matrix import SCALES, runs
+    from evidence_report import markdown, results
+
+    full = [{**record, "seq_len": 16} for record in BASELINE]
+    for seed, (baseline, curriculum) in enumerate(
+        ((full, BETTER), (broken(full, 2), BETTER), (full, broken(BETTER, 2)))
+    ):
+        finish(tmp_path, f"aggressive-constant-seed{seed}", baseline, cpu_seconds=9.0)
+        finish(tmp_path, f"aggressive-truncation-seed{seed}", curriculum, cpu_seconds=9.0)
+    finish(tmp_path, "normal-constant-seed0", broken(full, 2), cpu_seconds=9.0)
+    finish(tmp_path, "normal-truncation-seed0", broken(BETTER, 1), cpu_seconds=9.0)
+    found = results(runs(SCALES["cpu"], 3), tmp_path)
+    assert (found["aggressive"]["late"], found["normal"]["late"]) == (200, 200)
+    json.dumps(found, allow_nan=False)
+    lines = markdown(found).splitlines()
+    for line in (
+        "| final validation loss, nats | 3.500, 2 of 3 | 2.500, 2 of 3 |",
+        "| lower than the baseline of the same seed by | +0.000, 2 of 3 | +1.000, 1 of 3 |",
+        "| diverged | 1 of 3 | 1 of 3 |",
+        "| M tokens to the baseline's final loss"
+        " | 0.00, 2 of 2, 1 baseline diverged | 0.00, 1 of 2, 1 baseline diverged |",
+        "| final validation loss, nats | - | - |",
+        "| M tokens to the baseline's final loss | -, 1 baseline diverged | -, 1 baseline diverged |",
+    ):
+        assert line in lines
+
+
 def test_pictures_are_drawn_of_what_is_finished(tmp_path: Path) -> None:
-    """Both, with a run of each arm that there is."""
+    """By trained tokens, with a name for each arm, whichever seed and setting of it is finished, and finite."""
     pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'seqlen-curriculum[report]'")
+    import matplotlib.pyplot as plt
     from evidence_matrix import SCALES, runs
     from evidence_plots import draw  # type: ignore[import-not-found]
 
-    finish(tmp_path, "normal-constant-seed0", BASELINE)
-    finish(tmp_path, "normal-truncation-seed0", BETTER)
-    draw(runs(SCALES["cpu"], 1), tmp_path, tmp_path / "plots")
+    finish(tmp_path, "aggressive-constant-seed1", broken(BASELINE, 1))
+    finish(tmp_path, "normal-constant-seed1", BASELINE)
+    finish(tmp_path, "normal-truncation-seed1", BETTER)
+    draw(runs(SCALES["cpu"], 2), tmp_path, tmp_path / "plots")
     for name in ("evidence-loss.png", "evidence-stability.png"):
         assert (tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG")
+    curves, measured = (plt.figure(number) for number in plt.get_fignums()[-2:])
+    assert curves.axes[0].lines[0].get_xydata().size == 0, "its only validation is NaN"
+    assert curves.axes[1].lines[0].get_xydata().tolist() == [[0.0002, 5.0], [0.0004, 4.0], [0.0005, 3.5]]
+    assert measured.axes[1].lines[1].get_xydata().tolist() == [
+        [0.0002, 0.75],
+        [0.0003, 0.8],
+        [0.0004, 0.8],
+        [0.0005, 1],
+    ]
+    for figure in (curves, measured):
+        legend = figure.axes[0].get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == ["constant", "truncation"]
+        plt.close(figure)
 
 
 GROWTH = ["--start-length", "8", "--frac", "0.4"]
@@ -261,5 +327,11 @@ def test_the_same_command_goes_on_where_it_failed(tmp_path: Path, monkeypatch: p
     (tmp_path / "runs" / fails / "cost.json").write_text(json.dumps({**cost, "text": "other"}))
     with pytest.raises(SystemExit, match=r"cost\.json is of another run"):
         evidence.refuse_others(matrix, tmp_path)
+    for damaged in ("", "[]", json.dumps({"run": cost["run"], "cpu_seconds": 1.0})):
+        (tmp_path / "runs" / fails / "cost.json").write_text(damaged)
+        with pytest.raises(
+            SystemExit, match=r"cost\.json does not say what the run was trained on .* Remove it and giv"
+        ):
+            evidence.refuse_others(matrix, tmp_path)
     with pytest.raises(SystemExit, match="holds no finished run: leave --report away to train them"):
         evidence.refuse_others(matrix, tmp_path / "elsewhere")

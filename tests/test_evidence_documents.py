@@ -80,7 +80,7 @@ def test_gains_are_paired_document_by_document() -> None:
     }
     found = measured.compare(losses)
     assert found["runs"][1]["gain"] == pytest.approx((1 / 3, 1 / 6))
-    assert measured.markdown({**found, "targets": 1234}).splitlines() == [
+    assert measured.markdown({**found, "targets": 1234, "left_out": []}).splitlines() == [
         "3 documents, 1,234 targets; loss in nats ± standard error.",
         "",
         "| setting, seed | constant | truncation | truncation lower by |",
@@ -88,3 +88,19 @@ def test_gains_are_paired_document_by_document() -> None:
         "| normal, 1 | 4.000 ± 0.577 | 3.667 ± 0.601 | +0.333 ± 0.167 |",
         "| normal, 2 |  | 3.667 ± 0.601 |  |",
     ]
+
+
+def test_a_run_without_a_model_is_left_out_and_named(tmp_path: Path) -> None:
+    """As of a baseline that diverged, the event that the large setting is there for: the others are still compared."""
+    import evidence_documents as measured
+
+    for name in ("aggressive-constant-seed0", "aggressive-truncation-seed0"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "cost.json").touch()
+    (tmp_path / "runs" / "aggressive-truncation-seed0" / "model").mkdir()
+    names, left_out = measured.models_of(tmp_path)
+    assert names == ["aggressive-truncation-seed0"]
+    found = measured.compare({name: np.array([4.5, 4.0, 2.5]) for name in names})
+    lines = measured.markdown({**found, "targets": 1234, "left_out": left_out}).splitlines()
+    assert "| aggressive, 0 |  | 3.667 ± 0.601 |  |" in lines
+    assert lines[-1] == "Left out, without a model as they diverged: aggressive-constant-seed0."

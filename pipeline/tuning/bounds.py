@@ -20,6 +20,7 @@ from curriculum.plan import Plan
 from pipeline.option_fields import DEFAULT_MAX_LENGTH
 from pipeline.options import Options
 from pipeline.progress import Progress
+from pipeline.requested_plan import compile_requested
 from pipeline.tokenized_corpus import TokenizedCorpus
 from pipeline.tuning.candidate import Candidate
 from pipeline.tuning.probe_dataset import full_plan, plan_and_corpus, require_steps
@@ -76,21 +77,44 @@ class _Planned:
 
 
 def _planned(options: Options, settings: TuneSettings, length: int, progress: Progress) -> _Planned:
-    longest, tokenized = _with_longest(replace(options, start_length=length), settings, progress)
+    first = Candidate(start_length=length, length_warmup_steps=settings.least)
+    options = replace(options, start_length=length)
+    try:
+        longest, tokenized = _with_longest(options, settings, progress)
+    except PlanError as error:
+        full_plan(options, first, progress)  # refused, too, where it is not for the length of the warmup
+        raise _too_long(options, settings, error) from None
     start = Start(length=length, most_length_warmup_steps=int(longest.schedule["length_warmup_steps"]))
     _space(settings, start)  # refuses a start without a warmup
-    shortest = full_plan(options, Candidate(start_length=length, length_warmup_steps=settings.least), progress).plan
+    shortest = full_plan(options, first, progress).plan
     require_steps(shortest, settings.rule.probe_steps)
     return _Planned(start=start, shortest=shortest, longest=longest, tokenized=tokenized)
 
 
 def _with_longest(options: Options, settings: TuneSettings, progress: Progress) -> tuple[Plan, TokenizedCorpus]:
     """With the longest warmup that is allowed; where the training has no room for it, with the longest by default."""
-    steps = settings.most_length_warmup_steps
-    if steps is not None:
+    steps, by_default = settings.most_length_warmup_steps, replace(options, frac=MOST_FRAC)
+    if steps is None:
+        return plan_and_corpus(by_default, progress)
+    try:
+        return plan_and_corpus(replace(options, length_warmup_steps=steps), progress)
+    except PlanError:
         with suppress(PlanError):
-            return plan_and_corpus(replace(options, length_warmup_steps=steps), progress)
-    return plan_and_corpus(replace(options, frac=MOST_FRAC), progress)
+            return plan_and_corpus(by_default, progress)
+        raise
+
+
+def _too_long(options: Options, settings: TuneSettings, error: PlanError) -> PlanError:
+    """Nobody has asked for the warmup that is refused; truncation reads the more text the longer it is."""
+    steps, longest = settings.most_length_warmup_steps, f"{MOST_FRAC} of all steps"
+    with suppress(PlanError):
+        steps = steps or int(compile_requested(replace(options, frac=MOST_FRAC), None).schedule["length_warmup_steps"])
+    if steps is not None:
+        longest = f"{steps:,} steps" + f", {MOST_FRAC} of all" * (settings.most_length_warmup_steps is None)
+    return PlanError(
+        f"The longest length warmup that the search may try from a start of {options.start_length} takes {longest}, "
+        f"and only shorter ones can be planned. Allow less with --most-length-warmup-steps; as it is, {error}"
+    )
 
 
 def _space(settings: TuneSettings, *starts: Start) -> SearchSpace:

@@ -62,12 +62,11 @@ def tunable(options: Options, say: Callable[[str], None]) -> Options:
     Raises:
         ConfigError: their schedule has no start length and duration that could be searched.
     """
-    where = next((what for what, is_it in _not_tunable(options).items() if is_it), None)
-    if where is not None:
-        raise ConfigError(
-            f"{where}: a tune looks for the start length and the length warmup of a growing schedule. Give --schedule "
-            f"linear, root or step, or leave it out."
-        )
+    for what, (is_it, instead) in _not_tunable(options).items():
+        if is_it:
+            raise ConfigError(
+                f"{what}: a tune looks for the start length and the length warmup of a growing schedule. {instead}"
+            )
     if options.validation_tokens is None and options.validation_frac is None:
         seq_len = DEFAULT_MAX_LENGTH if options.max_length is None else options.max_length
         options = replace(options, validation_tokens=VALIDATION_ROWS * seq_len + 1)
@@ -78,11 +77,20 @@ def tunable(options: Options, say: Callable[[str], None]) -> Options:
     return replace(options, store=options.store_address(), keep_store=True)
 
 
-def _not_tunable(options: Options) -> dict[str, bool]:
+def _not_tunable(options: Options) -> dict[str, tuple[bool, str]]:
     return {
-        "phases is given, which says the length of every step": options.phases is not None,
-        "mode is 'document', where documents decide the lengths": options.mode == "document",
-        "schedule is 'constant', which has one length": options.schedule_name == "constant",
+        "phases is given, which says the length of every step": (
+            options.phases is not None,
+            "Leave it out, also of the file that --config names.",
+        ),
+        "mode is 'document', where documents decide the lengths": (
+            options.mode == "document",
+            "Give --mode segment, truncate or best-fit, or leave it out.",
+        ),
+        "schedule is 'constant', which has one length": (
+            options.schedule_name == "constant",
+            "Give --schedule linear, root or step, or leave it out.",
+        ),
     }
 
 

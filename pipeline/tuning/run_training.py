@@ -7,7 +7,7 @@ or killed, they end soon after it (`guard.py`). A training that fails, hangs, en
 be judged is a `BuildError` (`probe_faults.py`); one that has done all and does not end is ended. All that it prints
 stays in a file.
 
-    a spike at step 40 of 300: stop_now says True     SIGTERM, Trained(evaluations=(...), num_steps=42, ...)
+    a spike at step 40 of 300: stop_now says True     SIGTERM, Trained(evaluations=(... 40), num_steps=42, ...)
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class Trained:
     """How a training went."""
 
     evaluations: tuple[Evaluation, ...]
+    """up to the one at which it was ended"""
     num_steps: int
+    """trained in all: those until it had ended, too"""
     stopped_early: bool
 
 
@@ -78,16 +80,19 @@ def train(
     Raises:
         BuildError: it failed, hung, ended too early, or its log cannot be judged.
     """
-    reader, told = ProbeLog(where=str(log), num_steps=num_steps), _Told(stop_now)
+    reader, followed, told = ProbeLog(where=str(log), num_steps=num_steps), FollowedLog(path=log), _Told(stop_now)
     with (
         _running(training.filled(values), output, held) as process,
         progress.stage("train", total=num_steps, unit="") as advance,
     ):
         try:
-            is_stopped = _follow(process, log, reader, limits, told, advance)
+            is_stopped = _follow(process, followed, reader, limits, told, advance)
         except BuildError as error:
             raise BuildError(f"{error} {printed(output)}") from None
         code = process.poll() or 0
+    if is_stopped:  # it has trained on until it ended, which it may take its time for
+        with suppress(BuildError):  # of a line that nothing rests on
+            reader.take(followed.look(at_end=True))
     if not (is_stopped or reader.is_beyond or told.has_diverged):
         require_whole(training.name, code if code >= 0 else 128 - code, reader, log, output)
     return Trained(
@@ -150,7 +155,7 @@ class _Told:
 
 def _follow(
     process: subprocess.Popen[bytes],
-    log: Path,
+    followed: FollowedLog,
     reader: ProbeLog,
     limits: Limits,
     told: _Told,
@@ -158,7 +163,7 @@ def _follow(
 ) -> bool:
     """Read the log until the process has ended or need not be waited for; whether `stop_now` said True before."""
     began = changed = time.monotonic()
-    followed, rest, num_shown, has_ended = FollowedLog(path=log), b"", 0, False
+    rest, num_shown, has_ended = b"", 0, False
     while not has_ended and not reader.is_beyond:
         has_ended = process.poll() is not None  # first: what it has written before is read below
         news = followed.look(at_end=has_ended)

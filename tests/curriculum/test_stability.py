@@ -159,14 +159,29 @@ def test_a_ratio_that_is_nan_is_a_divergence_without_a_loss() -> None:
         ({"validation_loss": math.inf}, True),
         ({"loss": -math.inf, "validation_loss": 3.0}, True),
         ({"loss": None, "loss_ratio": math.inf}, True),
+        ({"loss": 3.0, "variance_sqrt_max": math.nan}, True),
+        ({"loss": 0.0, "grad_norm": math.nan}, True),
+        ({"loss": 0.0, "grad_norm": 1.0}, False),
         ({"loss": 3.0, "loss_ratio": math.nan, "validation_loss": None, "grad_norm": math.nan}, False),
         ({}, False),
     ],
 )
 def test_what_a_divergence_is(record: dict[str, Any], expected: bool) -> None:
-    """A finite loss before an update that broke the weights is followed by a validation that is NaN."""
+    """A finite loss before an update that broke the weights is followed by a validation or a variance that is NaN; one
+    that is NaN itself, Trainer calls 0 by default. A gradient norm alone is what fp16 skips."""
     assert diverged(record) is expected
     assert summarize([{"step": 0, "loss": 4.0}, {"step": 7, **record}]).first_divergence == (7 if expected else None)
+
+
+def test_the_zeros_of_trainer_are_no_lowest_loss() -> None:
+    """The best of all runs was the one that broke, and nothing after such a 0 had a ratio. A true 0 has that effect."""
+    losses: list[float | None] = [4.0, 0.0, 5.0, 0.0, 4.5]
+    found = summarize(records(losses, grad_norm=[1.0, math.nan, 1.0, math.inf, 1.0]))
+    assert found.lowest_loss == At(value=4.0, step=0, seq_len=None)
+    assert (found.max_ratio, found.steps_above[1.1]) == (At(value=1.25, step=2, seq_len=None), 2)
+    assert (found.divergences, found.first_grad_norm_not_finite, found.steps_without_ratio) == (2, 1, 0)
+    zeros = summarize(records(losses, grad_norm=[1.0] * 5))
+    assert (zeros.divergences, zeros.first_grad_norm_not_finite, zeros.steps_without_ratio) == (0, None, 3)
 
 
 def test_the_last_validation_is_no_earlier_one() -> None:

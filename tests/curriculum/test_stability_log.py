@@ -50,6 +50,8 @@ def test_add_keeps_one_line_per_step_and_needs_a_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no line to add to"):
         log.add(validation_loss=1.0)
     log.write(0, loss=1.0)
+    with pytest.raises(ConfigError, match=r"takes no loss: a step has its ratio from write\(step, loss="):
+        log.add(loss=0.5)  # the next ratio would be another one after a resume
     log.add(validation_loss=2.0)
     log.add(validation_loss=3.0)
     log.write(1, loss=0.5)

@@ -132,6 +132,15 @@ def test_what_cannot_be_read_is_refused_with_what_can(tmp_path: Path, argument: 
     assert message.format(root=tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize("argument", ["", "*"])
+def test_a_dataset_of_ours_is_no_corpus(tiny: Path, argument: str) -> None:
+    """The natural slip after `build` and `train`: its rows would be read as records without a text."""
+    with pytest.raises(
+        ConfigError, match=r"tiny\d/dataset is a dataset that `curriculum build` made.* inspect .*dataset`"
+    ):
+        find_inputs([str(tiny if not argument else tiny.parent / argument)])
+
+
 @pytest.mark.parametrize("corpus", [[], [""]])
 def test_no_corpus_is_refused(corpus: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"No corpus was given|There is no file or folder ''"):

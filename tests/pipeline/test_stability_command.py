@@ -135,7 +135,8 @@ def test_diverged_and_short_runs_are_reported(tmp_path: Path) -> None:
     nothing = [{"step": step, "loss": "NaN", "grad_norm": "Infinity"} for step in range(3)]
     broken = [{"step": step, "loss": 4.0, "validation_loss": loss} for step, loss in enumerate((3.0, "NaN"))]
     for records, said in (
-        (nothing, "diverged loss or validation loss is NaN or infinite in 3 steps, first in step 0"),
+        (nothing, "diverged loss, validation loss or variance is NaN or infinite in 3 steps, first in step 0"),
+        (nothing, "not finite gradient norm in 3 steps, first in step 0"),
         (broken, "NaN or infinite in 1 step, first in step 1 loss ratio"),
         (broken, "validation best 3.0000 in step 0; last nan"),
         (broken[1:], "validation last nan"),
@@ -192,11 +193,11 @@ def test_names_reach_no_terminal_raw(tmp_path: Path) -> None:
 
 
 def test_the_history_of_a_hugging_face_trainer(tmp_path: Path) -> None:
-    """It counts from 1, and its evaluations are entries of their own."""
+    """It counts from 1, its evaluations are entries of their own, and by default it says 0 for NaN."""
     history = [
         {"loss": 3.0, "grad_norm": 1.0, "learning_rate": 0.1, "epoch": 0.1, "step": 10},
         {"eval_loss": 3.5, "epoch": 0.1, "step": 10},
-        {"loss": math.nan, "grad_norm": math.nan, "epoch": 0.2, "step": 20},
+        {"loss": 0.0, "grad_norm": math.nan, "seq_len": 16, "tokens_seen": 640, "epoch": 0.2, "step": 20},
         {"train_runtime": 1.0, "train_loss": 3.0, "step": 20},
     ]
     path = tmp_path / "trainer_state.json"
@@ -204,7 +205,11 @@ def test_the_history_of_a_hugging_face_trainer(tmp_path: Path) -> None:
     found = read_run(str(path))
     assert [record["step"] for record in found.records] == [9, 19]
     assert found.records[0]["validation_loss"] == 3.5
-    assert found.summary.divergences == 1
+    assert (found.summary.divergences, found.summary.tokens) == (1, 640)
+    said = " ".join(run(str(path)).output.split())
+    assert "infinite in 1 step, first in step 19; in 1 of them the loss is a 0 beside such a gradient norm" in said
+    assert "caution Trainer reports another loss in place of NaN unless logging_nan_inf_filter is off; a loss" in said
+    assert "is the mean of up to 10 steps" in said
     path.write_text("{}", "utf-8")
     assert "there is no log_history in it" in run(str(path)).output
     path.write_text('{"log_history": [{"step": 1, "loss": "x"}]}', "utf-8")
@@ -244,6 +249,13 @@ def test_json_lines_may_be_called_json(tmp_path: Path) -> None:
 def test_why_there_is_no_ratio_of_losses_below_zero(tmp_path: Path) -> None:
     path = write(tmp_path / "log.jsonl", [{"step": step, "loss": -1.0 - step} for step in range(3)])
     assert "none: the lowest loss is -3.0000, and a ratio is one of losses" in " ".join(run(path).output.split())
+
+
+def test_steps_without_a_ratio_are_not_passed_over(tmp_path: Path) -> None:
+    """A single loss of 0 silences all that follows: "above 2 in 0 steps" is no praise then."""
+    losses = [4.0, 3.0, 0.0, 9.0, 9.0]
+    path = write(tmp_path / "log.jsonl", [{"step": step, "loss": loss} for step, loss in enumerate(losses)])
+    assert "above 2 in 0 steps; none in 2 steps, as a loss before was 0 or less" in " ".join(run(path).output.split())
 
 
 def test_a_picture_that_cannot_be_written_is_a_sentence_about_it(tmp_path: Path) -> None:

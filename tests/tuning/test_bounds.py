@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,9 +22,9 @@ from tune_world import Said
 
 @pytest.fixture
 def with_budget(options: dict[str, Any]) -> Callable[..., Options]:
-    """The options with other steps or tokens."""
+    """The options with other steps, tokens or mode."""
 
-    def changed(**budget: int | None) -> Options:
+    def changed(**budget: int | str | None) -> Options:
         said = {**options, "steps": None, **budget}
         return load_options(None, {name: value for name, value in said.items() if value is not None})
 
@@ -81,3 +82,19 @@ def test_a_longest_warmup_beyond_the_training_is_refused_with_one_that_fits(
     assert starts[0] == (8, most)
     assert [length for length, _ in starts] == [8, 16, 32]
     assert 10 < starts[2][1] < most
+
+
+def test_where_only_the_longest_warmup_lacks_the_text_the_refusal_names_it(with_budget: Callable[..., Options]) -> None:
+    """Nobody has asked for it, and truncation reads the more text the longer it is: "use fewer steps" led away."""
+    tokens = training(with_budget(), 8, 30).total_tokens * 8 // 10
+    options = with_budget(mode="truncate", tokens=tokens)
+    warmup = round(0.8 * training(replace(options, epochs=2), 8, 30).total_steps)
+    longest = r"The longest length warmup that the search may try from a start of 8 takes {}, and only shorter ones"
+    cure = r" can be planned\. Allow less with --most-length-warmup-steps; as it is, the plan of [0-9,]+ steps consumes"
+    with pytest.raises(PlanError, match=longest.format(r"[0-9,]+ steps, 0\.8 of all") + cure):
+        searched(options)
+    with pytest.raises(PlanError, match=longest.format(f"{warmup:,} steps") + cure):
+        searched(options, most_length_warmup_steps=warmup)
+    assert searched(options, most_length_warmup_steps=30)[0][0] == (8, 30)
+    with pytest.raises(PlanError, match=r"^the plan of"):  # nor is it the warmup where every one lacks the text
+        searched(with_budget(mode="truncate", tokens=2 * tokens))

@@ -177,9 +177,9 @@ def test_without_a_word_about_validation_some_is_held_out(corpus: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"phases": "8:10,64:10"}, "phases is given"),
-        ({"schedule": "constant"}, "schedule is 'constant'"),
-        ({"mode": "document"}, "mode is 'document'"),
+        ({"phases": "8:10,64:10"}, r"phases is given.* growing schedule\. Leave it out, also of the file"),
+        ({"schedule": "constant"}, r"schedule is 'constant'.* growing schedule\. Give --schedule linear, root or step"),
+        ({"mode": "document", "schedule": "linear"}, r"mode is 'document'.*\. Give --mode segment, truncate or best-"),
     ],
 )
 def test_without_a_growing_schedule_there_is_nothing_to_tune(given: dict[str, Any], sentence: str) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import subprocess
 import sys
+import textwrap
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.cli import main
+from pipeline.commands.tune import tune
 from pipeline.report_tune import tune_report
+from pipeline.tuning.train_command import training_command
 from tune_world import Tune, World
 
 TRAINER = """
@@ -55,6 +60,23 @@ def test_the_command_tunes_with_a_train_command(options: dict[str, Any], tmp_pat
     assert 0 < found["cost_share"] < 0.5
     assert found["config"] == str(tmp_path / "tune" / "tuned.toml")
     assert not list((tmp_path / "tune").rglob("*.arrow")), "datasets of probes are gone"
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(("page", "num_shown"), [("README.md", 1), ("docs/tuning.md", 2)])
+def test_the_commands_of_the_documentation_can_be_pasted(page: str, num_shown: int) -> None:
+    """They take hours, so that no other test runs them; a shell must read each as one command, with all it needs."""
+    blocks = re.findall(r"^    curriculum tune .*\n(?:    .*\n)*", (ROOT / page).read_text("utf-8"), re.MULTILINE)
+    assert len(blocks) == num_shown
+    for block in blocks:
+        shell = f'curriculum() {{ printf "%s\\0" "$@"; }}\n{textwrap.dedent(block)}'
+        read = subprocess.run(["bash", "-ec", shell], capture_output=True, text=True, check=False)
+        assert (read.returncode, read.stderr) == (0, "")
+        words = read.stdout.split("\0")[1:-1]
+        words = words[: words.index("build")] if "build" in words else words  # the command after it
+        training_command(tune.make_context("tune", words).params["train_cmd"].replace("curriculum", sys.executable, 1))
 
 
 def test_the_command_exits_with_1_where_nothing_works(

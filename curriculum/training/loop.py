@@ -37,7 +37,7 @@ from curriculum.training.settings import Settings
 from curriculum.training.validation import validation_loss
 
 Watch = Callable[[Record], None]
-"""Called with each line of the log, on the first process."""
+"""Called with each line of the log, on the first process, once the step is saved if it is to be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,10 +171,11 @@ class _Run:
                 values["validation_loss"] = math.nan
             elif self.dataset.reader.validation and (at_end or step % self.settings.validate_every == 0):
                 values["validation_loss"] = self._validate()
-            if log:
-                watch(log.write(step - 1, **values))
+            record = log.write(step - 1, **values) if log else None
             if to_save and is_finite:
                 self._save()
+            if record:
+                watch(record)
             if at_end or not is_finite:
                 break
         with self.among.together():

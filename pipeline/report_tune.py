@@ -28,7 +28,10 @@ def tune_report(result: TuneResult) -> str:
     if result.other_probes:
         lines += ["Trained for other bounds, and of no use for these:"]
         lines += [_row(number, probe) for number, probe in enumerate(result.other_probes, start=len(result.probes) + 1)]
-    lines += ["", *_wrapped(result.sentence()), *_wrapped(_cost(result))]
+    lines += [
+        "",
+        *(line for text in (result.sentence(), result.steady_with(), _cost(result)) for line in _wrapped(text)),
+    ]
     if result.config is not None:
         config = printable_text(shlex.quote(str(result.config)))
         lines.append(f"Build it: curriculum build --config {config} --out DATASET")

@@ -44,7 +44,7 @@ def _settings_options(command: Any) -> Any:
     "--train-cmd",
     required=True,
     help="What trains a probe: a command line with {dataset}, {steps} and {log}; {lr_warmup_steps}, {decay_tokens}, "
-    "{validate_every} and {out} stand for more. No shell reads it.",
+    "{validate_every}, {out}, {start_length} and {length_warmup_steps} stand for more. No shell reads it.",
 )
 @click.option("--lr-warmup-steps", type=int, required=True, help="Steps of the learning-rate warmup of the training.")
 @_settings_options

@@ -26,6 +26,13 @@ MARKERS = {Verdict.STEADY: "o", Verdict.AT_THE_BEGINNING: "X", Verdict.LATER: "s
 SETTINGS: Any = {"svg.hashsalt": "curriculum-tune", "svg.fonttype": "none", "text.parse_math": False}
 
 
+class _Plain(LogFormatter):
+    """Numbers as in the table; between powers of ten only where there are few of these."""
+
+    def __call__(self, value: float, position: int | None = None) -> str:
+        return f"{value:,.5g}" if super().__call__(value, position) else ""
+
+
 def draw_tune(result: TuneResult) -> str:
     """The picture as the text of a file."""
     with rc_context():
@@ -67,8 +74,8 @@ def _perplexities(axes: Axes, result: TuneResult) -> None:
             fontsize=8,
         )
     axes.axvline(result.rule.beginning_steps, color="#83878f", linewidth=1, linestyle=":")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.5g}")
-    axes.yaxis.set_minor_formatter(LogFormatter())  # as plain text, and only where one decade is not all
+    axes.yaxis.set_major_formatter(_Plain())
+    axes.yaxis.set_minor_formatter(_Plain())
     axes.set_xlim(0, result.rule.probe_steps)
     axes.set_xlabel("step (left of the line: the very beginning)")
     what = "validation perplexity at full length, of each probe; at the upper edge: it diverged"

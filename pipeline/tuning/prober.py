@@ -40,7 +40,7 @@ WILDCARD = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetProber:
-    """Trains the first steps of a candidate's full plan on a dataset that holds nothing else."""
+    """Trains the first steps of a candidate's full plan, on a dataset of the plan's first window: it has more steps."""
 
     options: Options
     """as `probe_dataset.tunable` returned them"""
@@ -97,6 +97,8 @@ class DatasetProber:
                 "decay_tokens": probe.decay_tokens,
                 "lr_warmup_steps": self.lr_warmup_steps,
                 "validate_every": self.validate_every,
+                "start_length": candidate.start_length,
+                "length_warmup_steps": candidate.length_warmup_steps,
             }
             trained = train(
                 self.training,

@@ -38,6 +38,8 @@ class TuneResult:
     """that the search goes by, in the order in which they were trained"""
     other_probes: tuple[JudgedProbe, ...] = ()
     """that the same tune trained when it was given other bounds, and that it has no use for now"""
+    lr_warmup_steps: int
+    """of the learning rate that the probes were trained with"""
     rule: Rule
     space: SearchSpace
     full_plan: Plan
@@ -72,7 +74,7 @@ class TuneResult:
         """The answer in words, and what to do with it."""
         answer = self.answer
         if isinstance(answer, Found):
-            return _found(answer, self.space)
+            return _found(answer, self.full_plan)
         if isinstance(answer, NoDuration):
             return (
                 f"From a start of {answer.candidate.start_length} perplexity is steady at the very beginning, but "
@@ -88,6 +90,16 @@ class TuneResult:
             f"learning rate and its warmup, or at the loss of a run without a curriculum."
         )
 
+    def steady_with(self) -> str:
+        """What the answer holds for; empty without one."""
+        ratio = next((probe.judgement.ratio for probe in self.probes if probe.candidate == self.found), None)
+        if ratio is None:
+            return ""
+        return (
+            f"Its probe of {self.rule.probe_steps:,} steps is steady with an LR warmup of {self.lr_warmup_steps:,} "
+            f"steps, perplexity at most {ratio:.2f} times its best so far."
+        )
+
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
         found = self.found
@@ -96,9 +108,11 @@ class TuneResult:
             "length_warmup_steps": found.length_warmup_steps if found else None,
             "fluctuates_with": self.answer.fluctuates_with if isinstance(self.answer, Found) else None,
             "sentence": self.sentence(),
+            "steady_with": self.steady_with(),
             "probes": [_probe_json(probe) for probe in self.probes],
             "other_probes": [_probe_json(probe) for probe in self.other_probes],
             "most_probes": self.space.most_probes,
+            "lr_warmup_steps": self.lr_warmup_steps,
             "beginning_steps": self.rule.beginning_steps,
             "probe_steps": self.rule.probe_steps,
             "validate_every": self.rule.validate_every,
@@ -115,13 +129,13 @@ class TuneResult:
         }
 
 
-def _found(answer: Found, space: SearchSpace) -> str:
+def _found(answer: Found, full_plan: Plan) -> str:
     start, duration = answer.candidate.start_length, answer.candidate.length_warmup_steps
     head = f"Start at {start} and warm up for {duration:,} steps"
     if answer.fluctuates_with is None:
         return (
-            f"{head}: the longest that was allowed, and no probe of it fluctuated. Longer ones are untried; "
-            f"--most-length-warmup-steps allows them."
+            f"{head}: the longest that was allowed, {duration / full_plan.total_steps:.0%} of all steps, and no probe "
+            f"of it fluctuated. Longer ones are untried; --most-length-warmup-steps allows them."
         )
     return f"{head}: with {answer.fluctuates_with:,} perplexity fluctuates, and between the two nothing was tried."
 

@@ -41,8 +41,9 @@ def training_function(function: Callable[..., object]) -> Training:
     where = _where(module_name)
     if name is None or where is None or not _is_found(sys.modules[module_name], name, function):
         raise ConfigError(
-            f"The training function is {function!r}; it is called in another process, which finds it by its name: give "
-            f"a function that is defined at the top of a module or of a script, no lambda, method or partial."
+            f"The training function is {function!r}; it is called in another process, which finds it by its name: "
+            f"define it in a file, at the top of a module or of a script; nothing from a notebook, an interpreter or "
+            f"standard input is found there, nor is a lambda, a method or a partial."
         )
     takes = _taken(function, name)
     call = {"path": sys.path, **where, "name": name, "takes": takes}
@@ -60,7 +61,7 @@ def _where(module_name: str) -> dict[str, str] | None:
     if module.__spec__ is not None and module.__spec__.name != "__main__":  # by `python -m`
         return {"program": module.__spec__.name}
     file = getattr(module, "__file__", None)
-    return None if file is None else {"script": str(Path(file).absolute())}
+    return {"script": str(Path(file).absolute())} if file is not None and Path(file).is_file() else None
 
 
 def _taken(function: Callable[..., object], name: str) -> list[str]:

@@ -27,6 +27,8 @@ PLACEHOLDERS = {
     "decay_tokens": "tokens of the full training, over which the learning rate decays",
     "lr_warmup_steps": "steps of the warmup of the learning rate",
     "validate_every": "steps from one validation to the next, at most",
+    "start_length": "length that the candidate starts at",
+    "length_warmup_steps": "steps of the candidate's length warmup",
 }
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 

@@ -82,6 +82,7 @@ def run_tune(request: TuneRequest, progress: Progress) -> TuneResult:
             answer=answer,
             probes=tuple(probe for candidate, probe in probes.items() if candidate in used),
             other_probes=tuple(probe for candidate, probe in probes.items() if candidate not in used),
+            lr_warmup_steps=request.settings.lr_warmup_steps,
             rule=rule,
             space=space,
             full_plan=full_plan(options, answer.candidate, progress).plan,

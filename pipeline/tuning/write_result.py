@@ -50,3 +50,4 @@ def write_result(result: TuneResult, options: Options) -> TuneResult:
 def _comments(result: TuneResult) -> Iterator[str]:
     yield "Found by `curriculum tune`."
     yield from result.sentence().split(": ", 1)
+    yield result.steady_with()

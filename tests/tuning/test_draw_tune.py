@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import inf, nan
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from pipeline.tuning import Candidate, Evaluation, ProbeRun
 from pipeline.tuning.draw_tune import draw_tune, tune_figure
@@ -61,3 +62,12 @@ def test_where_every_probe_diverged_at_once_there_is_a_picture(finished: TuneRes
     """Its logarithmic axis has nothing to be chosen by; the answer of the tune must not be lost for that."""
     probes = (a_probe(Verdict.AT_THE_BEGINNING, nan), a_probe(Verdict.AT_THE_BEGINNING, inf))
     assert "<svg" in draw_tune(replace(finished, probes=probes))
+
+
+def test_numbers_of_an_axis_are_written_alike(finished: TuneResult) -> None:
+    """ "2000" stood above "1,000"."""
+    figure = tune_figure(replace(finished, probes=(a_probe(Verdict.STEADY, 4_000, 900),)))
+    FigureCanvasAgg(figure).draw()
+    axis = figure.axes[0].yaxis
+    shown = {text for minor in (False, True) for one in axis.get_ticklabels(minor=minor) if (text := one.get_text())}
+    assert {"1,000", "2,000"} <= shown

@@ -33,6 +33,7 @@ TRAINER = """
 import json, sys
 import curriculum
 dataset, steps, log, out, decay_tokens = sys.argv[1:6]
+start_length, length_warmup_steps = map(int, sys.argv[6:])
 reader = curriculum.open(dataset)
 open(out + "/checkpoint", "w").close()
 with open(log, "w") as file:
@@ -40,6 +41,7 @@ with open(log, "w") as file:
         if batch.step == int(steps):
             break
         line = {"step": batch.step, "seq_len": batch.seq_len, "decay_tokens": int(decay_tokens)}
+        line |= {"name": f"{start_length} in {length_warmup_steps}"}
         if batch.step % 3 == 2:
             rows = sum(len(held_out.tokens) for held_out in reader.validation.batches(16))
             line["validation_loss"] = batch.tokens.size / rows
@@ -53,7 +55,8 @@ def prober(corpus: Path, tmp_path: Path) -> DatasetProber:
     """Of a full training of 60 steps over the small corpus."""
     given = {"tokenizer": "bytes", "max_length": 64, "batch_rows": 8, "workers": 1, "steps": 60}
     options = load_options(None, {**given, "corpus": (str(corpus),), "out": str(tmp_path / "full")})
-    words = shlex.join([sys.executable, "-c", TRAINER, "{dataset}", "{steps}", "{log}", "{out}", "{decay_tokens}"])
+    names = ("dataset", "steps", "log", "out", "decay_tokens", "start_length", "length_warmup_steps")
+    words = shlex.join([sys.executable, "-c", TRAINER, *(f"{{{name}}}" for name in names)])
     return DatasetProber(
         options=tunable(options, lambda message: None),
         training=training_command(words),
@@ -79,7 +82,7 @@ def test_a_probe_trains_the_first_steps_and_leaves_its_log(prober: DatasetProber
     (folder,) = (tmp_path / "probes").iterdir()
     assert folder.name == "start00008-warmup00000014-steps00000009"
     assert sorted(path.name for path in folder.iterdir()) == ["log.jsonl", "output.txt"]
-    assert f'"decay_tokens": {plan.total_tokens}' in (folder / "log.jsonl").read_text()
+    assert f'"decay_tokens": {plan.total_tokens}, "name": "8 in 14"' in (folder / "log.jsonl").read_text()
 
 
 def test_a_probe_that_was_stopped_costs_what_it_trained(prober: DatasetProber) -> None:

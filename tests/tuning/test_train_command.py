@@ -68,7 +68,7 @@ def test_a_function_is_a_training(probe: Callable[..., Trained], tmp_path: Path)
         ConfigError, match=r"has a parameter model that nothing is known for.*decay_tokens, lr_warmup_s"
     ):
         training_function(of_more)
-    with pytest.raises(ConfigError, match="finds it by its name: give a function that is defined at the top of"):
+    with pytest.raises(ConfigError, match="finds it by its name: define it in a file, at the top of a module"):
         training_function(lambda dataset, steps, log: None)
 
 
@@ -107,6 +107,16 @@ def test_a_function_of_the_program_itself_is_a_training(tmp_path: Path, name: st
     (tmp_path / name).write_text(code)
     shown = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (shown.stdout, shown.stderr) == ("{log} 3 L [] [2]\n", "")
+
+
+def test_a_function_from_standard_input_is_refused() -> None:
+    """Each probe failed with "no such file: <stdin>"; in a notebook it looks as if it stood at the top of a script."""
+    code = (
+        "def mine(dataset, steps, log): ...\nfrom pipeline.tuning.run_callable import training_function as t\nt(mine)"
+    )
+    shown = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, check=False)
+    assert "ConfigError: The training function is <function mine" in shown.stderr
+    assert "nothing from a notebook, an interpreter or standard input is found there" in shown.stderr
 
 
 def test_a_program_without_a_guard_is_told_to_have_one(tmp_path: Path) -> None:

@@ -49,11 +49,19 @@ def test_the_known_answer_is_found_and_what_it_cost_is_said(options: dict[str, A
         "",
         "Start at 16 and warm up for 90 steps: with 100 perplexity fluctuates, and",
         "between the two nothing was tried.",
+        "Its probe of 30 steps is steady with an LR warmup of 10 steps, perplexity at",
+        "most 1.00 times its best so far.",
         f"7 probes trained {tokens:,} tokens, {tokens / total:.2%} of the full training's {total:,}, in 0:00:07.",
         f"Build it: curriculum build --config {tmp_path}/tune/tuned.toml --out DATASET",
         f"Picture: {tmp_path}/tune/tune.svg",
     ]
     assert "<svg" in (tmp_path / "tune" / "tune.svg").read_text()
+    assert (tmp_path / "tune" / "tuned.toml").read_text().splitlines()[:4] == [
+        "# Found by `curriculum tune`.",
+        "# Start at 16 and warm up for 90 steps",
+        "# with 100 perplexity fluctuates, and between the two nothing was tried.",
+        f"# {result.steady_with()}",
+    ]
 
 
 def test_the_toml_builds_what_was_tuned(run: Tune, tmp_path: Path) -> None:
@@ -98,12 +106,15 @@ def test_trainings_of_unlike_numbers_of_tokens_are_compared_only_with_a_warning(
 
 
 def test_where_every_duration_works_the_longest_is_the_answer_and_says_so(run: Tune) -> None:
-    """0.8 of 400 steps, or the bound that was given, which need not be on the grid."""
+    """0.8 of 400 steps, or the bound that was given, which need not be on the grid: how much of the run, is said."""
     result = run(World(8, inf))
     assert result.found == Candidate(start_length=8, length_warmup_steps=320)
-    assert "the longest that was allowed, and no probe of it fluctuated. Longer ones are untried" in result.sentence()
+    longest = "the longest that was allowed, {} of all steps, and no probe of it fluctuated. Longer ones are untried"
+    assert longest.format("80%") in result.sentence()
+    assert longest.format("80%") in (result.folder / "tuned.toml").read_text()
     bounded = run(World(8, inf), most_length_warmup_steps=77, overwrite=True)
     assert bounded.found == Candidate(start_length=8, length_warmup_steps=77)
+    assert longest.format("19%") in bounded.sentence()
     assert max(probe.candidate.length_warmup_steps for probe in bounded.probes) == 77
 
 
@@ -131,6 +142,7 @@ def test_where_nothing_works_the_probes_are_kept_and_there_is_no_answer(run: Tun
     )
     json.dumps(no_start.to_json(), allow_nan=False)
     assert no_start.found is no_start.config is None
+    assert no_start.steady_with() == ""
     assert "at the very beginning from every start from 8 to 32, so a longer start is no cure" in no_start.sentence()
     assert no_start.plot is not None
     no_duration = run(World(16, 29), overwrite=True)

@@ -5,9 +5,9 @@ Guarantee: no clocks of two machines are compared and no conditional write is ne
 watches whether its counter moves: if it does, he is refused, if it stands still, he takes over. An owner who finds
 another's name in the lease stops, and commits nothing; one who could not renew for so long that another may have taken
 over, because the machine slept, looks before it writes anything; if it slept in the middle of a renewal, which may
-have replaced the lease of another, it stops, and leaves no lease. Two who begin at the same instant both look again a
-little later: at most one of them finds its own name. What was on its way when a machine fell asleep may still arrive:
-no store takes that back.
+have replaced the lease of another, it stops, and its lease stays as that of a killed one. Two who begin at the same
+instant both look again a little later: at most one of them finds its own name. What was on its way when a machine fell
+asleep may still arrive: no store takes that back.
 
     {"count": 41, "host": "node3", "owner": "9f0c...", "pid": 4711}       41, 42, ...: alive
 
@@ -146,14 +146,14 @@ def leased(place: Place) -> Iterator[None]:
         if lost is not None:
             raise lost from None  # the interrupt was ours: say why
         with suppress(CurriculumError):  # what went wrong first is what people need to know
-            _release(place, held.owner, FIRST_CONTACT)
+            _release(held, FIRST_CONTACT)
         raise
     stop.set()
     _HELD.pop(place.where, None)
     renewing.join()
     if place.where in _LOST:
         raise _LOST.pop(place.where)
-    _release(place, held.owner, PATIENT)
+    _release(held, PATIENT)
 
 
 def acquire(place: Place, pace: Pace) -> str:
@@ -208,21 +208,16 @@ def renew(place: Place, owner: str, count: int, pace: Pace = PACE) -> None:
             raise _taken_by(place, found)
     place.write_small(LEASE_NAME, _lease(owner, count), PATIENT)
     if pace.clock() - asked > pace.watch:  # what it replaced may have been the lease of another
-        pace.sleep(pace.renew + pace.settle)  # until that one has found our name and stopped
-        _release(place, owner, PATIENT)
         raise _taken_by(place, None)
 
 
-def _release(place: Place, owner: str, patience: Patience) -> None:
-    """Remove the lease, unless another process has taken it.
-
-    Raises:
-        BuildError: one has, or it is gone.
-    """
-    now = _read(place, patience)
-    if now is None or now.get("owner") != owner:
-        raise _taken_by(place, now)
-    place.remove_object(LEASE_NAME, patience)
+def _release(held: _Held, patience: Patience) -> None:
+    """Remove the lease, unless another process has taken it."""
+    now = _read(held.place, patience)
+    if now is None or now.get("owner") != held.owner:
+        raise _taken_by(held.place, now)
+    if held.failed is None:  # else it may have replaced that of another, who has to find our name before it goes
+        held.place.remove_object(LEASE_NAME, patience)
 
 
 def _renew(held: _Held, stop: threading.Event) -> None:

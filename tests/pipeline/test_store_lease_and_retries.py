@@ -189,7 +189,10 @@ class SlowToWrite(Place):
 
 
 def test_who_slept_while_he_renewed_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another may have come and gone, and only our own name is left to be found: no later look is believed."""
+    """Another may have come and gone, and only our own name is left to be found: no later look is believed.
+
+    The lease stays: who comes next watches it, and by then one whose lease was replaced has found another name.
+    """
     time = StillClock()
     place = SlowToWrite(time, 0)
     monkeypatch.setattr(lease, "PACE", time.pace(renew=1_000))
@@ -206,20 +209,27 @@ def test_who_slept_while_he_renewed_stops(monkeypatch: pytest.MonkeyPatch) -> No
 
     with pytest.raises(BuildError, match="another build or push has taken this place"):
         sleep()
+    time.pauses.clear()
+    acquire(place, Pace(clock=time.clock, sleep=time.sleep))
+    assert sum(time.pauses) >= 30
 
 
-@pytest.mark.parametrize(("successor", "left"), [(None, {}), (OTHER, {LEASE_NAME: OTHER})])
-def test_who_slept_while_he_renewed_leaves_no_lease(successor: bytes | None, left: dict[str, bytes]) -> None:
-    """Another may be done by now: nobody waits for a process that has stopped, and nothing lies in a dataset of others.
+def test_who_committed_while_a_renewal_took_long_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is wrong with what lies there: no sentence that nothing is committed."""
+    time = StillClock()
+    place = SlowToWrite(time, 0)
+    monkeypatch.setattr(lease, "PACE", time.pace(renew=0.01))
+    renewing = threading.Event()
 
-    He waits until one whose lease he replaced has found that out: then whoever comes next is alone.
-    """
-    time = StillClock(lambda: successor is not None and place.objects.update({LEASE_NAME: successor}))
-    place = SlowToWrite(time, 31, owner="ours", count=1)
-    with pytest.raises(BuildError, match="another build or push has taken this place"):
-        renew(place, "ours", 2, time.pace(renew=5))
-    assert place.objects == left
-    assert time.pauses == [6.0]
+    def write_late(name: str, data: bytes, patience: Patience) -> None:
+        renewing.set()
+        while place.where in lease._HELD:
+            threading.Event().wait(0.001)
+        time.now += 31
+
+    with leased(place):
+        monkeypatch.setattr(place, "write_small", write_late)
+        assert renewing.wait(10)
 
 
 @pytest.mark.parametrize(("seconds", "waited"), [(0.9, 1.0), (1.1, 6.0)])

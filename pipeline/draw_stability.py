@@ -1,9 +1,10 @@
 """A picture of how stable runs were: loss, loss ratio, Adam's variance, gradient norm, and under them the row length.
 
 In:  runs whose logs were read.   Out: the bytes of an SVG or PNG file.
-Guarantees: all panels share the steps; a measure that no log has gets no panel; a run has one colour and one kind of
-line and sign in all panels, and no other run has both. One spike makes no panel flat: the axis is logarithmic
-then. Equal logs are equal pictures with the same matplotlib. Logs are called by what their paths do not share.
+Guarantees: all panels share the steps, or the tokens trained; a measure that no log has gets no panel; a run has one
+colour and one kind of line and sign in all panels, and no other run has both. What has no place on a panel's axis
+(`stability_axes.py`) its title says. Equal logs are equal pictures with the same matplotlib. Logs are called by what
+their paths do not share.
 """
 
 from __future__ import annotations
@@ -15,13 +16,11 @@ from typing import Any
 from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from curriculum.divergence import VARIANCES
 from curriculum.errors import ConfigError, DataError
-from pipeline.page.inline_svg import short, thousands
 from pipeline.page.theme import PALETTE, RC, SERIES, STAND_INS
-from pipeline.stability_curves import Points, alone, divergences, finite, names, points, thinned
+from pipeline.stability_axes import along, scale, set_along
+from pipeline.stability_curves import Points, above_0, alone, divergences, finite, names, points, thinned
 from pipeline.stability_logs import Run
 
 _DAY = {STAND_INS[name]: day for name, (day, _) in PALETTE.items()}
@@ -36,21 +35,20 @@ _TITLES = {
     "grad_norm": "gradient norm, before clipping",
     "seq_len": "tokens in a row",
 }
-_LOGARITHMIC = dict.fromkeys(("loss", "loss_ratio", "grad_norm"), 10) | dict.fromkeys(VARIANCES, 100)
-"""From which largest / smallest value on. The spikes of the first leave a linear axis no room for all else; variances
-begin near 0, and most of what they do is seen best on it."""
 _LINES = (("-", "o", "x"), ("--", "s", "+"), (":", "^", "X"), ("-.", "D", "P"))
 """Of the first runs, as many as there are colours; of those after them; and so on: line, signs of validation and
 divergence."""
+_SHORT = 40
+"""Characters of names of which two fit side by side."""
 MOST_RUNS = len(SERIES) * len(_LINES)
 
 
-def draw_stability(runs: Sequence[Run], kind: str) -> bytes:
-    """The picture, `kind` "svg" or "png".
+def draw_stability(runs: Sequence[Run], kind: str, over: str | None = None) -> bytes:
+    """The picture, `kind` "svg" or "png", `over` "steps" or "tokens", None for what suits the runs.
 
     Raises:
         ConfigError: there are more logs than can be told apart.
-        DataError: there is nothing to draw.
+        DataError: there is nothing to draw, or no tokens to draw it over.
     """
     settings: Any = {name: _DAY.get(value, value) if isinstance(value, str) else value for name, value in RC.items()}
     settings |= {"figure.facecolor": PALETTE["paper"][0], "savefig.facecolor": PALETTE["paper"][0]}
@@ -61,11 +59,11 @@ def draw_stability(runs: Sequence[Run], kind: str) -> bytes:
         rcParams.update(settings)
         file = BytesIO()
         metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-        stability_figure(runs).savefig(file, format=kind, metadata=metadata, dpi=150)
+        stability_figure(runs, over).savefig(file, format=kind, metadata=metadata, dpi=150)
     return file.getvalue()
 
 
-def stability_figure(runs: Sequence[Run]) -> Figure:
+def stability_figure(runs: Sequence[Run], over: str | None = None) -> Figure:
     """A panel for each measure that a log has.
 
     Raises:
@@ -75,31 +73,36 @@ def stability_figure(runs: Sequence[Run]) -> Figure:
         raise ConfigError(
             f"--plot: {len(runs)} logs, of which a picture tells {MOST_RUNS} apart; draw fewer at a time."
         )
-    curves = {key: [points(run, key) for run in runs] for key in _TITLES}
-    validations = [points(run, "validation_loss") for run in runs]
-    diverged = [divergences(run) for run in runs]
+    place = along(runs, over)
+    curves = {key: [points(run, key, place) for run in runs] for key in _TITLES}
+    validations = [points(run, "validation_loss", place) for run in runs]
+    diverged = [divergences(run, place) for run in runs]
     keys = [key for key, of_runs in curves.items() if any(of_runs)]
     if "loss" not in keys and (any(validations) or any(diverged)):
         keys.insert(0, "loss")
     if not keys:
         raise DataError(f"{runs[0].log}: no value in it is finite and could be drawn; leave --plot away.")
     heights = [1.3 if key == "loss" else 1.0 for key in keys]
-    columns = 1 if len(runs) < 5 else 2
+    labels = names([run.log for run in runs])
+    columns = 2 if len(runs) >= 5 and max(map(len, labels)) <= _SHORT else 1
     legend_height = 0.2 * -(-len(runs) // columns)
     figure = Figure(figsize=(_WIDTH, 1.0 + 1.25 * sum(heights) + legend_height), layout="constrained")
     all_axes = figure.subplots(len(keys), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     for key, axes in zip(keys, all_axes, strict=True):
-        axes.set_title(_TITLES[key])
-        _lines(axes, curves[key], "steps-post" if key == "seq_len" else "default")
+        drawn, marked = curves[key], validations if key == "loss" else []
+        title, signs = _loss_title(drawn, marked, diverged) if key == "loss" else (_TITLES[key], [])
+        if scale(axes, key, [value for curve in drawn + marked for value in finite(curve)]):
+            drawn, marked = ([above_0(curve) for curve in some] for some in (drawn, marked))
+            signs.append("0 and less: left out")
+        axes.set_title(f"{title} ({', '.join(signs)})" if signs else title)
+        _lines(axes, drawn, _stairs(place) if key == "seq_len" else "default")
         if key == "loss":
-            _marks(axes, validations, diverged)
-            axes.set_title(_loss_title(curves[key], validations, diverged))
-        drawn = curves[key] + validations if key == "loss" else curves[key]
-        _scale(axes, key, [value for curve in drawn for value in finite(curve)])
-    _steps(all_axes[-1], runs)
+            _marks(axes, marked, diverged)
+        if key == "loss_ratio":
+            axes.axhline(1.0, color=PALETTE["soft"][0], linewidth=1, linestyle=":")
+    set_along(all_axes[-1], runs, place)
     if len(runs) > 1:
         handles = [all_axes[0].plot([], [], **_look(number))[0] for number in range(len(runs))]
-        labels = names([run.log for run in runs])
         figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=3)
     return figure
 
@@ -116,6 +119,11 @@ def _lines(axes: Axes, of_runs: list[Points], drawstyle: str) -> None:
             markevery=alone(few),  # a line needs two
             **_look(number),
         )
+
+
+def _stairs(place: str) -> str:
+    """A step is counted as it begins, its tokens as it ends."""
+    return "steps-pre" if place == "tokens" else "steps-post"
 
 
 def _marks(axes: Axes, validations: list[Points], diverged: list[list[int]]) -> None:
@@ -147,42 +155,12 @@ def _marks(axes: Axes, validations: list[Points], diverged: list[list[int]]) -> 
             )
 
 
-def _loss_title(curves: list[Points], validations: list[Points], diverged: list[list[int]]) -> str:
+def _loss_title(curves: list[Points], validations: list[Points], diverged: list[list[int]]) -> tuple[str, list[str]]:
+    """Of the panel, and what its signs are."""
     no_curve = any(validations) and not any(curves)
     signs = ["marks: validation"] if any(validations) and not no_curve else []
     signs += ["crosses: NaN or infinite"] if any(diverged) else []
-    title = "validation loss" if no_curve else _TITLES["loss"]
-    return f"{title} ({', '.join(signs)})" if signs else title
-
-
-def _scale(axes: Axes, key: str, values: list[float]) -> None:
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    if not values:
-        axes.set_yticks([])  # crosses alone
-    elif key == "seq_len":
-        top = max(1, *values)
-        axes.set_ylim(0, top * 1.08)
-        if top % 4 == 0:
-            axes.set_yticks([0, top / 4, top / 2, 3 * top / 4, top])
-        thousands(axes)
-    else:
-        if min(values) > 0 and max(values) > _LOGARITHMIC[key] * min(values):
-            axes.set_yscale("log")
-            narrow = max(values) < 100 * min(values)  # powers of 10 would be a number or two
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=5))
-            axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.4g}")
-    if key == "loss_ratio":
-        axes.axhline(1.0, color=PALETTE["soft"][0], linewidth=1, linestyle=":")
-
-
-def _steps(axes: Axes, runs: Sequence[Run]) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short(step)))
-    axes.set_xlabel("step")
-    first = min(run.summary.first_step for run in runs)
-    last = max(run.summary.last_step for run in runs)
-    axes.set_xlim(first - 0.5, last + 0.5) if first == last else axes.set_xlim(first, last)
+    return "validation loss" if no_curve else _TITLES["loss"], signs
 
 
 def _look(number: int) -> dict[str, Any]:

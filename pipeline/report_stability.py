@@ -153,30 +153,32 @@ def _number(value: float) -> str:
 def _side_by_side(runs: tuple[Run, ...]) -> list[str]:
     """Numbers to compare; of the variances a table of their own."""
     found = [run.summary for run in runs]
-    head = ["steps", "diverged", "max ratio", *(f"> {as_typed(threshold)}" for threshold in found[0].steps_above)]
-    lines, starts = _table([*head, "spikes", "validation"], map(_cells, found))
+    above = [f">{as_typed(threshold)}" for threshold in found[0].steps_above]
+    head = ["steps", "tokens", "diverged", "ratio", *above, "score", "validation"]
+    lines, starts = _table([[*[""] * 3, "max", *[""] * len(above), "spike", ""], head], map(_cells, found))
     if any(summary.variances for summary in found):
-        table, starts = _table([*_NAMES.values()] * 2, map(_variance_cells, found))
+        table, starts = _table([[*_NAMES.values()] * 2], map(_variance_cells, found))
         titles = f"{'highest variance':{starts[4] - starts[0]}}correlation with the loss ratio"
         lines += ["", " " * starts[0] + titles, *table]
     names = (_fact(f"{number:>{starts[0] - 2}}", run.log) for number, run in enumerate(runs, 1))
     return [*lines, "", *(line for name in names for line in name)]
 
 
-def _table(head: list[str], rows: Iterable[list[str]]) -> tuple[list[str], list[int]]:
+def _table(heads: list[list[str]], rows: Iterable[list[str]]) -> tuple[list[str], list[int]]:
     """The lines, rows numbered and columns as wide as they need, and where columns begin."""
-    cells = [["", *head], *([str(number), *row] for number, row in enumerate(rows, 1))]
+    cells = [*(["", *head] for head in heads), *([str(number), *row] for number, row in enumerate(rows, 1))]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+    lines = ["  ".join(map(str.rjust, row, widths)).rstrip() for row in cells]
     return lines, list(accumulate(width + 2 for width in widths))
 
 
 def _cells(found: Summary) -> list[str]:
-    score = found.any_spikes.score
+    ratio, score = found.max_ratio, found.any_spikes.score
     return [
         f"{found.num_steps:,}",
+        "-" if found.tokens is None else f"{found.tokens:,}",
         f"{found.divergences:,}",
-        "-" if found.max_ratio is None else f"{found.max_ratio.value:.3f}",
+        "-" if ratio is None else f"{ratio.value:.3f}" if ratio.value < 1000 else _number(ratio.value),
         *(f"{count:,}" for count in found.steps_above.values()),
         "-" if score is None else f"{100 * score:.2f} %",
         "-" if found.last_validation is None else f"{found.last_validation.value:.4f}",

@@ -1,6 +1,6 @@
 """The curves in a picture of stability: what of a log is drawn, and what it is called.
 
-In:  runs whose logs were read.   Out: points of (step, value), NaN where a curve breaks; names.
+In:  runs whose logs were read.   Out: points of (step or tokens, value), NaN where a curve breaks; names.
 Guarantees: a curve joins steps between which nothing was logged, and breaks at a value that cannot be drawn, which
 is NaN, infinite, or more than a float32. Of long runs as many steps are kept as can be seen, the highest and the lowest
 of neighbouring ones, so that no spike is lost.
@@ -33,11 +33,11 @@ _NAME = 60
 Points = list[tuple[int, float]]
 
 
-def points(run: Run, key: str) -> Points:
-    """The curve of a measure; empty if there is nothing of it to draw."""
+def points(run: Run, key: str, place: str = "step") -> Points:
+    """The curve of a measure, over the key `place`; empty if there is nothing of it to draw."""
     values = loss_ratios(run.records) if key == "loss_ratio" else [_of(record, key) for record in run.records]
     curve = [
-        (record["step"], value if _is_drawn(value, key) else math.nan)
+        (record[place], value if _is_drawn(value, key) else math.nan)
         for record, value in zip(run.records, values, strict=True)
         if value is not None
     ]
@@ -47,6 +47,11 @@ def points(run: Run, key: str) -> Points:
 def finite(curve: Points) -> list[float]:
     """The values of a curve."""
     return [value for _, value in curve if not math.isnan(value)]
+
+
+def above_0(curve: Points) -> Points:
+    """What has a place on a logarithmic axis; the curve breaks at all else."""
+    return [(place, value if value > 0 else math.nan) for place, value in curve]
 
 
 def alone(curve: Points) -> list[int]:
@@ -70,9 +75,9 @@ def thinned(curve: Points, columns: int = COLUMNS) -> Points:
     return kept
 
 
-def divergences(run: Run) -> list[int]:
-    """Steps that diverged."""
-    return [record["step"] for record in run.records if diverged(record)]
+def divergences(run: Run, place: str = "step") -> list[int]:
+    """Steps that diverged, each by the key `place`."""
+    return [record[place] for record in run.records if diverged(record)]
 
 
 def names(logs: Sequence[str]) -> list[str]:

@@ -67,12 +67,15 @@ class StabilityReport:
 
 
 def report_stability(
-    logs: Sequence[str], plot: Path | None = None, thresholds: Sequence[float] = THRESHOLDS
+    logs: Sequence[str],
+    plot: Path | None = None,
+    thresholds: Sequence[float] = THRESHOLDS,
+    over: str | None = None,
 ) -> StabilityReport:
-    """Read, summarize, draw.
+    """Read, summarize, draw over "steps" or "tokens", None for what suits the logs.
 
     Raises:
-        ConfigError: a threshold is no ratio, or the picture has no known format.
+        ConfigError: a threshold is no ratio, or the picture has no known format, or is not wanted and to be over it.
         DataError: a log cannot be read, is no log, or has no measure of stability.
         BuildError: the picture cannot be written.
     """
@@ -81,9 +84,11 @@ def report_stability(
             raise ConfigError(f"--threshold is {threshold:g}; a loss ratio is high from 1 on, so give at least 1.")
     if plot is not None and plot.suffix.lower() not in PICTURES:
         raise ConfigError(f"--plot {plot.name}: a picture is one of {', '.join(PICTURES)}, so end the name like that.")
+    if over is not None and plot is None:
+        raise ConfigError(f"--over {over} says what a picture goes along; say with --plot where to draw it.")
     runs = tuple(read_run(log, thresholds) for log in logs)
     if plot is not None:
-        _draw(plot, runs)
+        _draw(plot, runs, over)
     return StabilityReport(runs=runs, plot=None if plot is None else str(plot))
 
 
@@ -112,7 +117,7 @@ def read_run(log: str, thresholds: Sequence[float] = THRESHOLDS) -> Run:
     )
 
 
-def _draw(plot: Path, runs: tuple[Run, ...]) -> None:
+def _draw(plot: Path, runs: tuple[Run, ...], over: str | None) -> None:
     try:
         from pipeline.draw_stability import draw_stability
     except ModuleNotFoundError as error:
@@ -120,7 +125,7 @@ def _draw(plot: Path, runs: tuple[Run, ...]) -> None:
         raise ConfigError(
             f"--plot needs {package}, which is not installed: pip install 'seqlen-curriculum[report]'."
         ) from error
-    content = draw_stability(runs, plot.suffix.lower()[1:])
+    content = draw_stability(runs, plot.suffix.lower()[1:], over)
     try:
         with Aside(plot.parent, plot) as file:
             file.write(content)

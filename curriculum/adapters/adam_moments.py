@@ -11,15 +11,15 @@ part would pass for those of the model; no copy of all moments; the host waits o
 
 Elements are never negative, so that the L1 norm is their sum. On a CPU sums are taken a piece at a time, in cache:
 `torch._foreach_norm` adds float32 one after the other there. On the 124 million parameters of GPT-2 that is 3 % off
-and 1.1 s, this 1e-9 and 0.10 s, an AdamW step 0.08 s (`benchmarks/adam_moments_cost.py`, one thread). On a GPU it is
-one launch for many tensors, and sums as a tree; the sum of roots is the root of the norm of order 1/2, by its formula
-(sum of x ** p) ** (1 / p).
+and 1.1 s, this 1e-9 and 0.10 s, an AdamW step 0.08 s (`benchmarks/adam_moments_cost.py`, one thread). On a GPU sums
+are taken as a tree, and that of all elements and the largest of them in one launch for many tensors; the sum of roots,
+a launch for each tensor, is the root of the norm of order 1/2, by its formula (sum of x ** p) ** (1 / p).
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import pad
@@ -40,12 +40,12 @@ _unmeasured: set[str] = set()
 
 
 def measure(
-    optimizer: torch.optim.Optimizer, *, group: ProcessGroup | None = None, **scalars: torch.Tensor | float
+    optimizer: torch.optim.Optimizer, *, group: ProcessGroup | None = None, **scalars: torch.Tensor | float | None
 ) -> dict[str, float]:
     """The four numbers; and `scalars`, tensors of one element on any device or floats, as floats beside them.
 
-    Before the optimizer's first step there are no moments: the four are left out. Where moments are sharded, all
-    processes must call it, as often as each other: the numbers of the shards are exchanged.
+    Before the optimizer's first step there are no moments: the four are left out. Where moments or `scalars` are
+    sharded, all processes must call it, as often as each other: the numbers of the shards are exchanged.
 
     Args:
         optimizer: of torch, or a wrapper of DeepSpeed, Accelerate or Lightning around one.
@@ -53,12 +53,14 @@ def measure(
             not say so itself. Of FSDP version 1: that hold one copy of the parameters, which are all processes for
             FULL_SHARD, the shard group for HYBRID_SHARD, each process alone for NO_SHARD; what FSDP ignores is not
             added. None: as the optimizer says; else each process has all of them.
-        **scalars: taken to the host in the same copy.
+        **scalars: taken to the host in the same copy; of a DTensor, as `clip_grad_norm_` returns it for FSDP 2 and
+            tensor parallelism, the whole; None, as DeepSpeed has for a norm that it did not take, is left out.
 
     Raises:
         ConfigError: this process is not in the group.
     """
-    found = {name: value.detach() for name, value in scalars.items() if isinstance(value, torch.Tensor)}
+    known = {name: value for name, value in scalars.items() if value is not None}
+    found = {name: _whole(value.detach()) for name, value in known.items() if isinstance(value, torch.Tensor)}
     parts, lacking = parts_of(optimizer, group)
     if lacking:
         _say_once(lacking)
@@ -68,7 +70,7 @@ def measure(
         found |= dict(zip(_NUMBERS, numbers, strict=True))
     values = _on_host(found)
     of_adam = {name: values.pop(name) for name in _NUMBERS if name in values}
-    given = {name: values[name] if name in values else float(value) for name, value in scalars.items()}
+    given = {name: values[name] if name in values else float(value) for name, value in known.items()}
     if of_adam.pop("_is_repeated", 0.0):
         _say_once(REPEATED)
         return given
@@ -76,6 +78,11 @@ def measure(
         return given
     # The root is taken here: a root of float32 on the device would be another number than the largest root.
     return {**given, **of_adam, "variance_sqrt_max": of_adam["variance_max"] ** 0.5}
+
+
+def _whole(value: Any) -> torch.Tensor:
+    """A norm of shards may be a part on each process, that is to be reduced, not read."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value  # type: ignore[no-any-return]
 
 
 def _numbers(moments: list[torch.Tensor]) -> torch.Tensor:

@@ -88,8 +88,7 @@ class StabilityCallback(Callback):  # type: ignore[misc, unused-ignore]
         self._before = {"learning_rate": optimizer.param_groups[0]["lr"]}
         if self._grad_norm is None and type(trainer.strategy).__name__ not in _KEEP_GRADIENTS:
             found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            norm = torch.nn.utils.get_total_norm(found)
-            self._before["grad_norm"] = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+            self._before["grad_norm"] = torch.nn.utils.get_total_norm(found)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Add the micro-batch; after the last one of a step write its line.
@@ -99,9 +98,8 @@ class StabilityCallback(Callback):  # type: ignore[misc, unused-ignore]
         """
         returned = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if self._loss is None and returned is not None:
-            # Lightning has divided it already where it steps by itself, so that gradients add up to a mean.
-            divided_by = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
-            self._returned.append(returned.detach().float() * divided_by)
+            # Lightning has divided it already, so that gradients add up to a mean.
+            self._returned.append(returned.detach().float() * trainer.accumulate_grad_batches)
         if trainer.global_step == self._step:
             return
         values = dict(self._before)
@@ -119,7 +117,7 @@ class StabilityCallback(Callback):  # type: ignore[misc, unused-ignore]
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Add the validation to the line of the step that it followed; say once that there is none of that name."""
-        if self._log is None or not self._is_written or trainer.sanity_checking:
+        if self._log is None or not self._is_written:
             return
         if self._validation in trainer.callback_metrics:
             self._log.add(validation_loss=trainer.callback_metrics[self._validation])

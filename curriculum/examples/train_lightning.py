@@ -40,6 +40,7 @@ class Model(LightningModule):
         for parameter in self.parameters():
             parameter.grad /= num_labels
         self.log("loss", loss / num_labels, batch_size=1)
+        self.log("grad_norm", torch.nn.utils.get_total_norm([p.grad for p in self.parameters()]), batch_size=1)
         if self.global_rank == 0:
             record = {"step": self.global_step, "seq_len": self.seq_len, "loss": (loss / num_labels).item()}
             print(json.dumps(record), flush=True)

@@ -21,7 +21,14 @@ from pipeline.commands.results import show
     help="Count steps whose loss ratio is above; again for more.",
 )
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw the runs into this .svg or .png.")
-def stability(logs: tuple[str, ...], as_json: bool, thresholds: tuple[float, ...], plot: Path | None) -> None:
+@click.option(
+    "--over",
+    type=click.Choice(["steps", "tokens"]),
+    help="What the picture goes along.  [default: tokens for several logs that all have them, else steps]",
+)
+def stability(
+    logs: tuple[str, ...], as_json: bool, thresholds: tuple[float, ...], plot: Path | None, over: str | None
+) -> None:
     """How stable was each run: loss ratio, spikes, Adam's variance, and how they go together?
 
     LOG is what `curriculum train` and the StabilityCallback of Trainer and Lightning write, or JSON lines with a step
@@ -36,4 +43,4 @@ def stability(logs: tuple[str, ...], as_json: bool, thresholds: tuple[float, ...
     from pipeline.report_stability import stability_report
     from pipeline.stability_logs import report_stability
 
-    show(report_stability(logs, plot, thresholds or THRESHOLDS), stability_report, as_json)
+    show(report_stability(logs, plot, thresholds or THRESHOLDS, over), stability_report, as_json)

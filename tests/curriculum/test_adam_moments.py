@@ -98,6 +98,11 @@ def test_floats_are_left_as_they_are() -> None:
     assert measure(adam_with([torch.tensor([0.25])]), learning_rate=0.05)["learning_rate"] == 0.05
 
 
+def test_a_norm_that_was_not_taken_is_left_out() -> None:
+    """DeepSpeed's is None before its first step: the loop of docs/stability.md broke there."""
+    assert measure(adam_with([torch.tensor([0.25])]), grad_norm=None).keys() == set(NAMES)
+
+
 def test_nan_and_infinity_are_seen() -> None:
     """A run that breaks must show it."""
     found = measure(adam_with([torch.tensor([1.0, math.nan]), torch.tensor([1.0])]))

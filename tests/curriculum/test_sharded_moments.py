@@ -46,6 +46,7 @@ def found() -> dict[str, list[dict[str, float]]]:
 def test_sharded_equals_unsharded_on_every_process(found: dict[str, list[dict[str, float]]], way: str) -> None:
     alone = found["alone"][0]
     assert alone["variance_l1"] > alone["variance_max"] > 0
+    assert alone["grad_norm"] > 0
     for of_process in found[way]:
         assert of_process == pytest.approx(alone, rel=1e-5)
     assert found[way][0] == found[way][1], "to the bit: whoever writes the log writes the same"
@@ -53,13 +54,14 @@ def test_sharded_equals_unsharded_on_every_process(found: dict[str, list[dict[st
 
 def test_numbers_of_a_part_are_not_given_on_any_process(found: dict[str, list[dict[str, float]]]) -> None:
     """Shards of FSDP 1 look whole; and where one process lacks moments, the others once waited for it for ever."""
-    assert found["fsdp 1, no group"] == [{}, {}]
-    assert found["one process lacks a moment"] == [{}, {}]
+    for way in ("fsdp 1, no group", "one process lacks a moment"):
+        assert [of_process.keys() for of_process in found[way]] == [{"grad_norm"}] * 2
 
 
 def test_replicas_are_not_added(found: dict[str, list[dict[str, float]]]) -> None:
     """All processes for `group`, as is right for most, made the variance of FSDP 1 without shards twice as large."""
-    assert found["fsdp 1, no shards, too large a group"] == [{}, {}]
+    assert [of_process.keys() for of_process in found["fsdp 1, no shards, too large a group"]] == [{"grad_norm"}] * 2
+    assert found["plain shards of zeros"][0]["variance_l1"] == 0, "shards of zeros are alike, and no replicas"
 
 
 def test_an_expert_without_a_token_does_not_stop_the_run(found: dict[str, list[dict[str, float]]]) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
 
 pytest.importorskip("transformers", reason="the extra 'trainers' is not installed")
 pytest.importorskip("lightning")
@@ -39,6 +41,7 @@ pytestmark = [
 OPTIONS: dict[str, Any] = {
     "optim": "adamw_torch",
     "learning_rate": 0.01,
+    "lr_scheduler_type": "linear",
     "max_grad_norm": 0.5,
     "logging_nan_inf_filter": False,
     "eval_strategy": "steps",
@@ -55,11 +58,16 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     return curriculum.open(root)
 
 
+def decay(step: int) -> float:
+    """Of the learning rate, in each of the eight steps."""
+    return 1 - step / 8
+
+
 def expected(
     reader: Reader, model: torch.nn.Module, optimizer: torch.optim.Optimizer, logits_of: Callable[..., Any], clip: float
 ) -> list[dict[str, Any]]:
     """The loop of a few lines."""
-    lines = []
+    lines, scheduler = [], LambdaLR(optimizer, decay)
     for step, batch in enumerate(CurriculumDataset(reader)):
         loss = F.cross_entropy(logits_of(model, batch["input_ids"]).flatten(0, 1), batch["labels"].flatten())
         loss.backward()
@@ -75,6 +83,7 @@ def expected(
                 **measure(optimizer, loss=loss, grad_norm=norm),
             }
         )
+        scheduler.step()
     return lines
 
 
@@ -83,6 +92,9 @@ def assert_same(log: Path, lines: list[dict[str, Any]]) -> None:
     assert [record["step"] for record in found] == list(range(len(lines)))
     for record, line in zip(found, lines, strict=True):
         assert {key: record[key] for key in line} == pytest.approx(line, rel=2e-3)
+    losses = [record["loss"] for record in found]
+    ratios = [losses[step] / min(losses[:step]) for step in range(1, len(losses))]
+    assert [record["loss_ratio"] for record in found][1:] == pytest.approx(ratios), "also across a resume"
 
 
 class LogsItsOwn(Trainer):  # type: ignore[misc, unused-ignore]
@@ -117,9 +129,6 @@ def test_trainer_writes_what_a_plain_loop_measures(reader: Reader, tmp_path: Pat
     for name in ("whole", "split"):
         found = read_log(tmp_path / name / "log.jsonl")
         assert [record["step"] for record in found if "validation_loss" in record] == [2, 5, 7]
-        ratios = [record.get("loss_ratio") for record in found]
-        losses = [record["loss"] for record in found]
-        assert ratios[1:] == pytest.approx([losses[step] / min(losses[:step]) for step in range(1, 8)])
 
 
 def test_a_divergence_of_trainer_is_in_the_log(reader: Reader, tmp_path: Path) -> None:
@@ -164,7 +173,16 @@ def test_one_of_several_evaluation_sets_is_logged(
     assert caplog.text.count("found eval_a_loss, eval_b_loss") == (validated is None)
 
 
-class MeanOfMicroBatch(Model):  # type: ignore[misc, unused-ignore]
+class Decayed(Model):  # type: ignore[misc, unused-ignore]
+    """The example's module, which logs loss and gradient norm of a step by itself, at a falling learning rate."""
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = super().configure_optimizers()
+        scheduler = LambdaLR(optimizer, decay)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class MeanOfMicroBatch(Decayed):
     """Returns a mean, as most modules do; validates by name."""
 
     def training_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -177,27 +195,20 @@ class MeanOfMicroBatch(Model):  # type: ignore[misc, unused-ignore]
 class Validated(MeanOfMicroBatch):
     """Its validation loss is the number of steps trained, the check before training included."""
 
-    def validation_step(self, batch: torch.Tensor) -> None:
-        self.log("val_loss", float(self.global_step))
+    def validation_step(self, batch: dict[str, torch.Tensor]) -> None:
+        assert batch["labels"].shape == batch["input_ids"].shape
+        self.log("val_loss", float(self.global_step), batch_size=len(batch["labels"]))
 
 
 class WithHeldOut(CurriculumDataModule):  # type: ignore[misc, unused-ignore]
-    """One batch to validate with."""
+    """As docs/trainers.md has it: a list alone would be several validation sets."""
 
-    def val_dataloader(self) -> list[torch.Tensor]:
-        return [torch.zeros(1)]
-
-
-class Named(Model):  # type: ignore[misc, unused-ignore]
-    """The example's module, which divides its gradients by the labels of the step, and logs their norm."""
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        super().on_before_optimizer_step(optimizer)
-        self.log("norm", torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters()]))
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(list(CurriculumDataset(self.reader).validation(4)), batch_size=None)
 
 
 def fitted(reader: Reader, folder: Path, kind: type[Any], *, ckpt: Path | None = None, **options: Any) -> Any:
-    names = options.pop("names", {"loss": "loss", "grad_norm": "norm"} if kind is Named else {})
+    names = options.pop("names", {"loss": "loss", "grad_norm": "grad_norm"} if kind is Decayed else {})
     data = (WithHeldOut if kind is Validated else CurriculumDataModule)(reader)
     torch.manual_seed(0)
     trainer = LightningTrainer(
@@ -216,15 +227,17 @@ def fitted(reader: Reader, folder: Path, kind: type[Any], *, ckpt: Path | None =
 
 @pytest.mark.filterwarnings("ignore:The `srun` command is available")
 def test_lightning_writes_what_a_plain_loop_measures(reader: Reader, tmp_path: Path) -> None:
-    """A module that returns means, and one that logs sums of its own, with micro-batches and a resume."""
+    """A module that returns means, and one that divides sums and logs, with micro-batches and a resume."""
     torch.manual_seed(0)
     model = Model(reader.manifest.tokenizer.vocab_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     lines = expected(reader, model, optimizer, lambda model, ids: model.layers(ids), 0.5)
     fitted(reader, tmp_path / "means", MeanOfMicroBatch)
     assert_same(tmp_path / "means" / "log.jsonl", lines)
-    fitted(reader, tmp_path / "named", Named, max_steps=5, accumulate_grad_batches=2).save_checkpoint(tmp_path / "at 5")
-    fitted(reader, tmp_path / "named", Named, ckpt=tmp_path / "at 5", accumulate_grad_batches=4)
+    fitted(reader, tmp_path / "named", Decayed, max_steps=5, accumulate_grad_batches=2).save_checkpoint(
+        tmp_path / "at 5"
+    )
+    fitted(reader, tmp_path / "named", Decayed, ckpt=tmp_path / "at 5", accumulate_grad_batches=4)
     assert_same(tmp_path / "named" / "log.jsonl", lines)
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
+from curriculum.errors import DataError
 from curriculum.stability import summarize
 from pipeline.draw_stability import MOST_RUNS, stability_figure
 from pipeline.stability_curves import alone, names, points, thinned
 from pipeline.stability_logs import Run
 
 
-def run_of(records: list[dict[str, Any]]) -> Run:
-    return Run(log="log.jsonl", records=records, summary=summarize(records))
+def run_of(records: list[dict[str, Any]], log: str = "log.jsonl") -> Run:
+    return Run(log=log, records=records, summary=summarize(records))
 
 
 def losses(values: list[float | None]) -> list[dict[str, Any]]:
@@ -87,14 +89,48 @@ def test_a_curve_breaks_at_a_divergence() -> None:
 
 
 def test_one_spike_leaves_room_for_all_else() -> None:
-    """Beside a loss of 900 all others would be one flat line; that of a validation counts as well."""
+    """Beside a loss of 900 all others would be one flat line; that of a validation counts as well. A loss of 0 or less,
+    as of another run that broke, does not bring the flat line back; where it has no place, the title says so."""
     calm = panels(losses([8.0, 4.0, 2.0, 2.0]))
     spiked = panels(losses([8.0, 4.0, 2.0, 900.0]))
     validated = panels([{"step": 0, "loss": 2.0, "validation_loss": 40.0}, {"step": 1, "loss": 2.0}])
-    negative = panels(losses([8.0, -4.0, 900.0]))
-    scales = [found["loss of the step"].get_yscale() for found in (calm, spiked, validated, negative)]
-    assert scales == ["linear", "log", "log", "linear"]
+    negative, zero = panels(losses([8.0, -4.0, 900.0])), panels(losses([8.0, 0.0, 4.0]))
+    scales = [found["loss of the step"].get_yscale() for found in (calm, spiked, validated, negative, zero)]
+    assert scales == ["linear", "log", "log", "log", "linear"]
+    titles = [found["loss of the step"].get_title() for found in (spiked, negative, zero)]
+    assert titles == ["loss of the step", "loss of the step (0 and less: left out)", "loss of the step"]
+    assert negative["loss of the step"].get_lines()[0].get_markevery() == [0, 2], "dots, as no line joins them"
     assert [found["loss ratio"].get_yscale() for found in (calm, spiked, validated)] == ["linear", "log", "linear"]
+
+
+def test_several_runs_are_drawn_over_the_tokens_they_trained() -> None:
+    """At equal steps a warmup has seen less text, and looks worse than it is; marks are where the losses are."""
+    warmup = [
+        {"step": 0, "seq_len": 8, "tokens": 8, "loss": 4.0},
+        {"step": 1, "seq_len": 16, "tokens": 24, "loss": math.nan, "validation_loss": 3.0},
+    ]
+    baseline = [{"step": step, "seq_len": 16, "tokens": 16 * (step + 1), "loss": 4.0} for step in (0, 1)]
+    figure = stability_figure([run_of(warmup), run_of(baseline)])
+    assert [list(line.get_xdata()) for line in figure.axes[0].get_lines()[:2]] == [[8, 24], [16, 32]]  # type: ignore[arg-type]
+    assert marks(figure.axes[0]) == [("o", [24]), ("x", [24])]
+    assert (figure.axes[-1].get_xlabel(), figure.axes[-1].get_xlim()) == ("tokens trained", (8, 32))
+    assert figure.axes[-1].get_lines()[0].get_drawstyle() == "steps-pre", "a row's tokens are counted at its end"
+    of_the_step = [{**record, "tokens": 16} for record in baseline]
+    for runs, over in (([warmup], None), ([warmup, baseline], "steps"), ([warmup, of_the_step], None)):
+        axes = stability_figure([run_of(records) for records in runs], over).axes[-1]
+        assert (axes.get_xlabel(), axes.get_xlim()) == ("step", (0, 1))
+    with pytest.raises(DataError, match=r"--over tokens: log.jsonl has, in step 1, no tokens trained so far"):
+        stability_figure([run_of(warmup), run_of(of_the_step)], "tokens")
+
+
+def test_long_names_are_not_cut_off_by_the_edge() -> None:
+    """Those of the logs of tune's own probes are."""
+
+    def columns(name: str) -> int:
+        runs = [run_of(losses([4.0]), f"{number}{name}") for number in range(5)]
+        return stability_figure(runs).legends[0]._ncols  # type: ignore[attr-defined, no-any-return]
+
+    assert (columns("x" * 30), columns("x" * 50)) == (2, 1)
 
 
 def test_each_run_has_a_look_of_its_own() -> None:

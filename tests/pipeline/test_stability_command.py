@@ -85,9 +85,9 @@ def test_several_runs_are_set_side_by_side(tmp_path: Path) -> None:
     lines = run(whole, bare).output.splitlines()
     tables = lines[lines.index(next(line for line in lines if "diverged" in line)) :]
     assert [" ".join(line.split()) for line in tables[:8]] == [
-        "steps diverged max ratio > 1.1 > 1.2 > 1.5 > 2 spikes validation",
-        "1 300 0 1.420 1 1 0 0 0.33 % 2.5083",
-        "2 1 0 - 0 0 0 0 - -",
+        "steps tokens diverged ratio >1.1 >1.2 >1.5 >2 score validation",
+        "1 300 19,200 0 1.420 1 1 0 0 0.33 % 2.5083",
+        "2 1 - 0 - 0 0 0 0 - -",
         "",
         "highest variance correlation with the loss ratio",
         "norm max root norm root max norm max root norm root max",
@@ -174,6 +174,7 @@ def test_wrong_usage(tmp_path: Path) -> None:
         ((path, "--threshold", "0.5"), "--threshold is 0.5; a loss ratio is high from 1 on, so give at least 1"),
         ((*[path] * 33, "--plot", str(tmp_path / "a.png")), "33 logs, of which a picture tells 32 apart"),
         ((path, "--plot", path), "a picture is one of .svg, .png"),
+        ((path, "--over", "tokens"), "--over tokens says what a picture goes along; say with --plot where"),
         ((), "Missing argument"),
     ):
         result = run(*arguments)

@@ -18,7 +18,7 @@ dataset), `train_command.py`, `called.py`, `run_callable.py`, `guard.py`, `follo
 `probe_faults.py`, `run_training.py` and `prober.py` (training on it in a process that is watched), `train_with.py`;
 `bounds.py` (where to search), `state.py` (what a killed tune goes on with), `result.py`, `tuned_config.py` (the TOML
 of the answer), `draw_tune.py`, `write_result.py`, and `tuner.py`, the wiring.
-`pipeline/report_tune.py` is the table for a terminal.
+`pipeline/report_tune.py` is the table for a terminal: `print(tune_report(result))`.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def tune(
         lr_warmup_steps: of the learning rate, which the windows of a probe are multiples of.
         out: folder of the tune.
         train: what trains a probe: a command line with `{dataset}`, `{steps}` and `{log}`, or a function with
-            these parameters, and more of the placeholders of a command where it names them, at the top of a module;
-            either is run in a process of its own.
+            these parameters, and more of the placeholders of a command where it names them, at the top of a module or
+            script that is a file; either is run in a process of its own.
         prober: instead of `train`: called in this process, as `pipeline.tuning.candidate.Prober` says.
         overwrite: begin anew: finished probes in the folder are dropped, also those of the same tune.
         limits: how long a probe may take.
-        progress: where it is shown; nowhere unless given.
+        progress: where it is shown, such as `pipeline.progress.Terminal()`; nowhere unless given.
         settings: `fluctuation`, `beginning_steps`, `probe_steps`, `validations`, `least_length_warmup_steps`,
             `most_length_warmup_steps`, `resolution_steps`, `params`, as the flags.
 

@@ -3,10 +3,10 @@
 In:  `python guard.py SECONDS COMMAND ...`, and a pipe on standard input that nothing is written to.
 Out: the exit code of the command, 128 and the number of the signal that ended it, or 127 if it cannot be started.
 Guarantee: when the pipe closes (the tune has closed it, or was killed in whatever way), or at SIGTERM, the command and
-all that it has started get SIGTERM, then, those that live after `SECONDS`, SIGKILL; so does what a command that has
-ended leaves behind. On Linux that is all of its descendants, whatever session they are in; elsewhere its process group.
-If the guard is killed by SIGKILL, the tune kills its session (`kill_session`); if both are, the command goes on.
-Nothing but the standard library is loaded.
+all that it has started get SIGTERM, then, those that live after `SECONDS`, and what they start meanwhile, SIGKILL; so
+does what a command that has ended leaves behind. On Linux that is all of its descendants, whatever session they are in;
+elsewhere its process group. If the guard is killed by SIGKILL, the tune kills its session (`kill_session`); if both
+are, the command goes on. Nothing but the standard library is loaded.
 
     tune -- pipe --> guard (a session of its own) --> command (a process group of its own) --> its workers
 """
@@ -23,6 +23,8 @@ import time
 from contextlib import suppress
 
 POLL_SECONDS = 0.05
+KILL_SECONDS = 3.0
+"""For what begins others as fast as they are killed, or cannot be killed where it waits."""
 CANNOT_START = 127
 """As shells say it."""
 SET_CHILD_SUBREAPER = 36
@@ -73,6 +75,10 @@ def _end_rest(family: dict[int, bytes], deadline: float) -> None:
     while _living(family) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     _send(signal.SIGKILL, family)
+    deadline = time.monotonic() + KILL_SECONDS
+    while (born := _alive(_descendants(os.getpid()))) and time.monotonic() < deadline:
+        _send(signal.SIGKILL, born)
+        time.sleep(POLL_SECONDS)
 
 
 def kill_session(session: int) -> None:

@@ -108,9 +108,12 @@ def _signal(code: int) -> str:
 
 def printed(output: Path) -> str:
     """The end of what it has printed, as a sentence and lines below it."""
-    with output.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - SHOWN_BYTES))
-        lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    try:
+        with output.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - SHOWN_BYTES))
+            lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    except OSError as error:
+        return f"What it printed is gone: it has removed or replaced {output} ({error.strerror})."
     if not lines:
         return "It printed nothing."
     last = [printable_text(line) for line in lines[-SHOWN_LINES:]]

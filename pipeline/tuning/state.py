@@ -58,7 +58,8 @@ def open_state(
         say: where it is said how many probes that are.
 
     Raises:
-        BuildError: the folder holds the probes of another tune, or the state cannot be read or written there.
+        BuildError: the folder holds the probes of another tune or of a newer release, or the state cannot be read or
+            written there.
         DataError: its state is damaged.
     """
     remove(folder / ASIDE)
@@ -132,7 +133,10 @@ def _read(path: Path) -> tuple[dict[str, Any], tuple[FinishedProbe, ...]]:
     try:
         top = JsonObject.parse(path.read_bytes(), str(path))
         top.one_of("format", (FORMAT,))
-        top.integer("version", least=VERSION, most=VERSION)
+        if top.integer("version", least=VERSION) > VERSION:
+            raise BuildError(
+                f"{path}: a newer curriculum has written this state. Install it to go on, or give another --out."
+            )
         probes = tuple(map(_probe, top.objects("probes")))
         if len({probe.candidate for probe in probes}) < len(probes):
             raise DataError(f"{path}: a candidate stands in it twice.")

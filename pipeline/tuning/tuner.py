@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from curriculum.errors import BuildError
+from curriculum.errors import BuildError, ConfigError
+from curriculum.manifest import FILE_NAME
 from pipeline.build_identity import build_identity
 from pipeline.counted import counted
+from pipeline.files.address import is_url
 from pipeline.interruption import continued_by
 from pipeline.lock import locked
 from pipeline.options import Options
@@ -60,6 +62,7 @@ def run_tune(request: TuneRequest, progress: Progress) -> TuneResult:
     options = tunable(request.options, progress.say)
     starts = starts_of(options, request.settings)
     tuned_config(options, Candidate(start_length=starts[0], length_warmup_steps=1), ())  # can it be written?
+    _require_free(request.folder, options.store_address())
     prober = request.trains.prober_of(options)
     rule = request.settings.rule
     with locked(request.folder, others="--out"):
@@ -88,6 +91,18 @@ def run_tune(request: TuneRequest, progress: Progress) -> TuneResult:
             full_plan=full_plan(options, answer.candidate, progress).plan,
         )
         return write_result(result, options)
+
+
+def _require_free(folder: Path, store: str) -> None:
+    """Refuse a folder of something else, before it is waited for until it is free: the store is, for an hour.
+
+    Raises:
+        ConfigError: it is the token store, lies in it, or holds a dataset.
+    """
+    if not is_url(store) and folder.resolve().is_relative_to(Path(store).resolve()):
+        raise ConfigError(f"out is {folder} and store is {store}: a tune has a folder of its own; give another --out.")
+    if (folder / FILE_NAME).exists():
+        raise ConfigError(f"{folder}: holds a dataset; give another folder to the tune with --out.")
 
 
 def _asked(request: TuneRequest, options: Options, corpus: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,6 +52,28 @@ print(apart.pid, flush=True)
     ended(tmp_path / "output.txt")
 
 
+def test_what_is_begun_again_when_it_is_killed_is_ended_too(
+    probe: Callable[..., Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a supervisor that ignores SIGTERM: who it began after that was on no list."""
+    monkeypatch.setattr(run_training, "GRACE_SECONDS", 0.3)
+    code = f"""{TEN_STEPS}
+import signal
+if not os.fork():
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        worker = subprocess.Popen(["sleep", "60"], preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+        print(worker.pid, flush=True)
+        worker.wait()
+while not open({str(tmp_path / "output.txt")!r}).read():
+    time.sleep(0.02)
+"""
+    assert probe(fake(code)).num_steps == 10
+    assert len((tmp_path / "output.txt").read_text().split()) > 1, "it has begun another one"
+    ended(tmp_path / "output.txt")
+
+
 def test_a_guard_that_is_killed_leaves_nothing_running(probe: Callable[..., Trained], tmp_path: Path) -> None:
     """Else the training goes on, its dataset removed, beside the next probe."""
     code = """

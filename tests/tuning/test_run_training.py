@@ -257,3 +257,12 @@ def test_more_steps_than_asked_for_are_not_waited_for(probe: Callable[..., Train
     trained = probe(fake(code))
     assert (trained.num_steps, trained.stopped_early) == (10, False)
     assert [one.step for one in trained.evaluations] == [1, 3, 5, 7, 9]
+
+
+def test_a_command_that_removes_what_it_printed_fails_with_its_exit_code(
+    probe: Callable[..., Trained], tmp_path: Path
+) -> None:
+    """A script that begins with an empty folder: all that was said was that there is no output.txt."""
+    said = failure(probe, f"os.remove({str(tmp_path / 'output.txt')!r}); sys.exit(7)")
+    assert "failed with exit code 7" in said
+    assert "What it printed is gone: it has removed or replaced " in said

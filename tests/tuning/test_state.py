@@ -81,7 +81,7 @@ def _set(path: list[Any], value: Any) -> Callable[[dict[str, Any]], None]:
     "damage",
     [
         _set(["format"], "else"),
-        _set(["version"], 2),
+        _set(["version"], 0),
         _set(["probes", 0, "start_length"], 0),
         _set(["probes", 0, "stopped_early"], 1),
         _set(["probes", 0, "seconds"], "1"),
@@ -104,6 +104,14 @@ def test_a_damaged_state_is_named_and_nothing_of_it_is_believed(
     damage(state)
     path.write_text(json.dumps(state))
     with pytest.raises(DataError, match=r"tune\.json.*--overwrite to begin anew"):
+        open_state(folder, REQUEST, overwrite=False, say=print)
+
+
+def test_a_state_of_a_newer_release_is_not_called_damaged(folder: Path) -> None:
+    """--overwrite, which was advised, would drop its probes."""
+    path = folder / "tune.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    with pytest.raises(BuildError, match=r"a newer curriculum has written this state\. Install it to go on, or give"):
         open_state(folder, REQUEST, overwrite=False, say=print)
 
 

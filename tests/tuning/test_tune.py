@@ -201,3 +201,18 @@ def test_what_cannot_be_tuned_is_refused_before_the_first_probe(
     own = {name: Decimal(value) if name == "frac" else value for name, value in said.items()}
     with pytest.raises(ConfigError, match=sentence):
         tuned_with({**options, **own}, World(8, 99), tmp_path / "t", **settings)
+
+
+def test_a_folder_of_something_else_is_refused_at_once(options: dict[str, Any], tmp_path: Path) -> None:
+    """The token store was waited for, for an hour, by the tune that held it; a dataset got files of the tune."""
+    (tmp_path / "manifest.json").touch()
+    store = Path(options["store"])
+    for folder, sentence in (
+        (store, "a tune has a folder of its own; give another --out"),
+        (store / "new", "a tune has a folder of its own; give another --out"),
+        (tmp_path, "holds a dataset; give another folder to the tune with --out"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            tuned_with(options, World(8, 99), folder)
+    assert not (store / "new").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]

@@ -5,7 +5,8 @@ Guarantees: a line is written whole or, by a run that was killed in it, not read
 it goes back to a step, lines before count no more from that step on, so the log reads as if the run had never stopped,
 and nothing that was written is lost. Lines of one step, one after the other, are one. Strict JSON: what is not finite
 is written as "NaN", "Infinity", "-Infinity". What is written can be read: numbers, of numpy and tensors too, or it is
-refused. What is read are numbers, whoever wrote the log. Standard library only.
+refused. What is read are numbers, whoever wrote the log. One process writes to a file at a time, where its file system
+has locks. Standard library only.
 
     log = StabilityLog("run/stability.jsonl")
     log.write(0, seq_len=8, loss=4.0)      {"step": 0, "seq_len": 8, "loss": 4.0, "loss_ratio": null, "seconds": 0.1}
@@ -30,6 +31,7 @@ Keys that this project writes, all of them optional but `step`:
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -64,34 +66,42 @@ class StabilityLog:
 
         Raises:
             DataError: what is there is no such log.
-            CurriculumError: it cannot be written.
+            CurriculumError: it cannot be written, or another process is writing there.
         """
         self.path = Path(path)
         with self._writing():
-            self._open(start_step)
+            self._open()
+            try:
+                self._go_on(start_step)
+            except BaseException:
+                self._file.close()
+                raise
 
-    def _open(self, start_step: int) -> None:
+    def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._ratio = LossRatio()
-        seconds = 0.0
-        whole_bytes = 0
-        lacks_end = False
-        if self.path.exists():
-            if not self.path.is_file():
-                raise DataError(f"{self.path}: is no file; give one, or a name that is free, to the log.")
-            content = self.path.read_bytes().rstrip(b"\0")  # of some file systems, after a power cut
-            whole_bytes = content.rfind(b"\n") + 1
-            lacks_end = is_object(content[whole_bytes:])
-            if lacks_end:
-                whole_bytes = len(content)
-            _require_cut_off(content[whole_bytes:], self.path)
-            for record in parse_records(content, str(self.path)).records:
-                if record["step"] < start_step:
-                    self._ratio.of(record.get("loss"))
-                    seconds = record.get("seconds") or seconds
-        self._began = monotonic() - seconds
+        if self.path.exists() and not self.path.is_file():
+            raise DataError(f"{self.path}: is no file; give one, or a name that is free, to the log.")
         # Not opened to append: `add` writes the last line anew.
         self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+
+    def _go_on(self, start_step: int) -> None:
+        self._hold()
+        self._ratio = LossRatio()
+        seconds = 0.0
+        self.next_step = 0
+        """the step after the last line that counts before `start_step`: less than that where the log lacks some"""
+        content = self._file.read().rstrip(b"\0")  # of some file systems, after a power cut
+        whole_bytes = content.rfind(b"\n") + 1
+        lacks_end = is_object(content[whole_bytes:])
+        if lacks_end:
+            whole_bytes = len(content)
+        _require_cut_off(content[whole_bytes:], self.path)
+        for record in parse_records(content, str(self.path)).records:
+            if record["step"] < start_step:
+                self._ratio.of(record.get("loss"))
+                seconds = record.get("seconds") or seconds
+                self.next_step = record["step"] + 1
+        self._began = monotonic() - seconds
         self._file.truncate(whole_bytes)
         if lacks_end:
             self._file.seek(whole_bytes)
@@ -99,6 +109,17 @@ class StabilityLog:
         self._start = self._stop = whole_bytes
         """bytes of the line that was written last"""
         self._last: Record | None = None
+
+    def _hold(self) -> None:
+        """The lock is the process's: a run that resumes in it is not refused, and workers it forks hold nothing."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CurriculumError(
+                f"{self.path}: another run is writing there; wait until it ends, or give another file to the log."
+            ) from None
+        except OSError:
+            pass  # a file system without locks: two runs in one log are then not told apart
 
     def write(self, step: int, **values: SupportsFloat | None) -> Record:
         """Append the line of a step; `loss_ratio` and `seconds` are added.

@@ -11,8 +11,8 @@ Guarantee: what could not be told is said, with the reason; nothing of a log rea
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
-from itertools import accumulate, groupby
+from collections.abc import Iterator
+from itertools import groupby
 
 from curriculum.divergence import stands_for_nan
 from curriculum.printable import printable_text
@@ -20,17 +20,20 @@ from curriculum.spike_score import SpikeScore
 from curriculum.stability import VARIANCES, At, Correlation, Summary, as_typed
 from pipeline.counted import counted
 from pipeline.stability_logs import Run, StabilityReport
+from pipeline.stability_table import NAMES, number, side_by_side
 
 COLUMNS = 80
 _LABEL_COLUMNS = 13
-_NAMES = dict(zip(VARIANCES, ("norm", "max", "root norm", "root max"), strict=True))
 
 
 def stability_report(report: StabilityReport) -> str:
     """A block for each log; then all of them side by side."""
     blocks = ["\n".join(_block(run)) for run in report.runs]
     if len(report.runs) > 1:
-        blocks.append("\n".join(_side_by_side(report.runs)))
+        blocks.append("\n".join(side_by_side([run.summary for run in report.runs])))
+        width = len(str(len(report.runs)))
+        names = (_fact(f"{place:>{width}}", run.log) for place, run in enumerate(report.runs, 1))
+        blocks.append("\n".join(line for name in names for line in name))
     if report.plot is not None:
         blocks.append("\n".join(_fact("plot", report.plot)))
     return "\n\n".join(blocks)
@@ -59,7 +62,7 @@ def _block(run: Run) -> list[str]:
     lines += _fact("spike score", "; ".join(_spikes(found)))
     for label, l1, largest in (("variance", *VARIANCES[:2]), ("its root", *VARIANCES[2:])):
         named = (("L1 norm", found.variances.get(l1)), ("largest element", found.variances.get(largest)))
-        highest = [f"{name} at most {_number(at.value)}, in step {at.step:,}" for name, at in named if at]
+        highest = [f"{name} at most {number(at.value)}, in step {at.step:,}" for name, at in named if at]
         lines += _fact(label, "; ".join(highest))
     lines += _fact("correlation", "; ".join(_correlations(found)))
     lines += _fact("validation", "; ".join(_validations(found)))
@@ -137,61 +140,13 @@ def _correlations(found: Summary) -> Iterator[str]:
     def over(named: tuple[str, Correlation]) -> tuple[str, int]:
         return named[1].why_none or "", named[1].num_steps
 
-    known = [(_NAMES[key], found.correlations[key]) for key in VARIANCES if key not in found.missing]
+    known = [(NAMES[key], found.correlations[key]) for key in VARIANCES if key not in found.missing]
     for (why, num_steps), group in groupby(sorted(known, key=over), key=over):
         if not why:
             values = ", ".join(f"{name} {correlation.pearson:+.3f}" for name, correlation in group)
             yield f"with the loss ratio over {counted(num_steps, 'step')}: {values}"
         else:
             yield f"{', '.join(name for name, _ in group)}: {why.removesuffix('.')}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if 1000 <= value < 1e9 else f"{value:.3g}"
-
-
-def _side_by_side(runs: tuple[Run, ...]) -> list[str]:
-    """Numbers to compare; of the variances a table of their own."""
-    found = [run.summary for run in runs]
-    above = [f">{as_typed(threshold)}" for threshold in found[0].steps_above]
-    head = ["steps", "tokens", "diverged", "ratio", *above, "score", "validation"]
-    lines, starts = _table([[*[""] * 3, "max", *[""] * len(above), "spike", ""], head], map(_cells, found))
-    if any(summary.variances for summary in found):
-        table, starts = _table([[*_NAMES.values()] * 2], map(_variance_cells, found))
-        titles = f"{'highest variance':{starts[4] - starts[0]}}correlation with the loss ratio"
-        lines += ["", " " * starts[0] + titles, *table]
-    names = (_fact(f"{number:>{starts[0] - 2}}", run.log) for number, run in enumerate(runs, 1))
-    return [*lines, "", *(line for name in names for line in name)]
-
-
-def _table(heads: list[list[str]], rows: Iterable[list[str]]) -> tuple[list[str], list[int]]:
-    """The lines, rows numbered and columns as wide as they need, and where columns begin."""
-    cells = [*(["", *head] for head in heads), *([str(number), *row] for number, row in enumerate(rows, 1))]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(map(str.rjust, row, widths)).rstrip() for row in cells]
-    return lines, list(accumulate(width + 2 for width in widths))
-
-
-def _cells(found: Summary) -> list[str]:
-    ratio, score = found.max_ratio, found.any_spikes.score
-    return [
-        f"{found.num_steps:,}",
-        "-" if found.tokens is None else f"{found.tokens:,}",
-        f"{found.divergences:,}",
-        "-" if ratio is None else f"{ratio.value:.3f}" if ratio.value < 1000 else _number(ratio.value),
-        *(f"{count:,}" for count in found.steps_above.values()),
-        "-" if score is None else f"{100 * score:.2f} %",
-        "-" if found.last_validation is None else f"{found.last_validation.value:.4f}",
-    ]
-
-
-def _variance_cells(found: Summary) -> list[str]:
-    highest = [found.variances.get(key) for key in VARIANCES]
-    pearson = [found.correlations[key].pearson for key in VARIANCES]
-    return [
-        *("-" if at is None else _number(at.value) for at in highest),
-        *("-" if value is None else f"{value:+.3f}" for value in pearson),
-    ]
 
 
 def _fact(label: str, text: str) -> list[str]:

@@ -1,8 +1,9 @@
 """`curriculum train`: the reference trainer with a progress bar, and what it says at the end.
 
 In:  settings by name.   Out: an `Outcome`, and its text.
-Guarantee: of the processes of torchrun, one speaks; what libraries print meanwhile goes to stderr (DeepSpeed, where it
-is installed, warns on stdout as transformers loads it).
+Guarantees: of the processes of torchrun, one speaks; what libraries print meanwhile goes to stderr (DeepSpeed, where it
+is installed, warns on stdout as transformers loads it); who interrupts a run is told whether the same command continues
+it, and who continues one, from which step.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import curriculum
 from curriculum.errors import ConfigError, CurriculumError
+from pipeline.interruption import AGAIN, continued_by
 from pipeline.progress import Advance, Progress, Silent
 
 if TYPE_CHECKING:
@@ -50,6 +52,12 @@ def _train(given: Mapping[str, Any], progress: Progress) -> Outcome:
     if reader.validation is None:
         _require_none_wanted(given, settings.dataset)
         watched.say(f"{settings.dataset}: no held-out rows, so nothing is validated; build with --validation-tokens N.")
+    stop = settings.steps or reader.plan.total_steps
+    if not is_first_process():
+        continued_by("The first process says how it continues.")
+    elif not settings.checkpoint_path.exists():
+        first_saved = min(settings.save_every, stop)
+        continued_by(f"Nothing is saved before step {first_saved:,} (--save-every), so the same command begins anew.")
     with ExitStack() as until_end:
         advance: Advance | None = None
         done = 0
@@ -57,10 +65,13 @@ def _train(given: Mapping[str, Any], progress: Progress) -> Outcome:
         def watch(record: Record) -> None:
             nonlocal advance, done
             if advance is None:  # not before: neither the loading of a model nor steps of an earlier call are a rate
-                total = settings.steps or reader.plan.total_steps
-                advance = until_end.enter_context(watched.stage("train", total=total, unit="steps"))
+                if record["step"]:
+                    watched.say(f"{settings.checkpoint_path}: goes on at step {record['step']:,}.")
+                advance = until_end.enter_context(watched.stage("train", total=stop, unit="steps"))
             advance(record["step"] + 1 - done)
             done = record["step"] + 1
+            if done == stop or done % settings.save_every == 0:
+                continued_by(AGAIN)
             if math.isfinite(record.get("validation_loss", math.nan)):
                 watched.say(
                     f"step {record['step']}: length {record['seq_len']}, loss {record['loss']:.4f}, "

@@ -133,6 +133,35 @@ def test_run_time_curricula_are_measured(folder: Path, monkeypatch: pytest.Monke
     assert same.pop("DeepSpeed-style, the loader begins anew") == 0
     assert set(same.values()) == {5}
     assert "| gpt2-1.5b | 1.567 |" in runtime_report.tables(measured)
+    by_composer = [each["trained_tokens"] for name, each in measured["tokens"].items() if "Composer" in name]
+    lengths = [length for length in range(8, 1024, 8) for _ in range(2)] + [1024] * (1000 - 2 * 127)
+    of_rows = [length - 1 for length in lengths]  # the last token of a row is no input: the model shifts inside it
+    assert by_composer[0] == 512 * sum(of_rows)
+    assert by_composer[1] == sum(
+        512 * 1024 // length * targets for length, targets in zip(lengths, of_rows, strict=True)
+    )
+
+
+def test_ways_that_cut_at_run_time_train_what_a_compiled_row_holds(small_dataset: Path, folder: Path) -> None:
+    """Else their times were of other work: with labels that are not shifted a model learns to copy."""
+    pytest.importorskip("torch")
+    import length_ways as ways  # type: ignore[import-not-found]
+    import torch
+    from length_data import Setting
+
+    reader = curriculum.open(small_dataset)
+    stored, seq_len = torch.from_numpy(reader[0].tokens.astype("int64")), reader[0].seq_len
+    loaded = torch.nn.functional.pad(stored, (0, 4 * seq_len - stored.shape[1] + 1))
+    setting = Setting(start_length=seq_len, max_length=4 * seq_len, multiple_of=seq_len, warmup_steps=3)
+    compiled = ways.compiled("", small_dataset)
+    inputs, targets = compiled.cut(next(compiled.loaded()), 0)
+    cut = ways.deepspeed_style(small_dataset, setting, lambda step: seq_len).cut(loaded, 0)
+    assert [each.tolist() for each in cut] == [inputs.tolist(), targets.tolist()]
+    cut = ways.composer_style(small_dataset, setting, is_segment=False).cut(loaded, 0)
+    assert [each.tolist() for each in cut] == [inputs.tolist(), targets[:, :-1].tolist()], "it shifts inside a row"
+    cut = ways.composer_style(small_dataset, setting, is_segment=True).cut(loaded, 0)
+    rows = loaded[:, :-1].reshape(-1, seq_len)
+    assert [each.tolist() for each in cut] == [rows.tolist(), rows[:, 1:].tolist()]
 
 
 def test_shapes_that_torch_does_not_compile_are_counted(folder: Path) -> None:

@@ -2,9 +2,10 @@
 
 In:  weights, Adam's state, the cursor of the data, and the settings they came from.   Out: the same, later.
 Guarantees: written aside and renamed, so that a job killed while it saves leaves the checkpoint before; it holds
-tensors and plain values, and is read as such (`weights_only`); another dataset, and other settings of the model than
-those it was trained with, are refused. No random state: nothing is drawn after the first weights. One cursor fits any
-number of processes.
+tensors and plain values, and is read as such (`weights_only`). Refused are a file whose values have changed, by the
+checksums in it (where nothing depends on a byte there is none), another dataset, and other settings of the model than
+those it was trained with. No random state: nothing is drawn after the first weights. One cursor fits any number of
+processes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
@@ -21,6 +23,9 @@ from curriculum.adapters.pytorch import CurriculumDataset
 from curriculum.errors import ConfigError, CurriculumError, CursorError, DataError
 from curriculum.printable import shown
 from curriculum.training.settings import Settings
+
+FOLDER = 0x10
+"""A bit in a zip that no checksum covers; all others were flipped in a small file, one by one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,12 +76,13 @@ class Checkpoint:
         """Put the dataset where it was; before all else, as what fits one dataset often does not fit another.
 
         Raises:
-            CursorError: the checkpoint belongs to another dataset.
+            CursorError: the checkpoint belongs to another dataset, or the processes cannot share its steps.
         """
         try:
-            dataset.load_state_dict(self.data)
+            CurriculumDataset(dataset.reader).load_state_dict(self.data)  # alone: how steps are shared is not in it
         except CursorError as error:
             raise CursorError(f"{path}: {error} Or give another --out to begin anew.") from None
+        dataset.load_state_dict(self.data)
 
     def restore_weights(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:
         """Put weights and Adam's state where they were.
@@ -104,6 +110,9 @@ def load(path: Path) -> Checkpoint | None:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); make it readable.") from None
     try:
+        with ZipFile(BytesIO(content)) as whole:  # torch looks at no checksum, and reads nothing of what is a folder
+            if whole.testzip() or any(entry.external_attr & FOLDER for entry in whole.infolist()):
+                raise BadZipFile
         saved = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
         states = {field.name: saved[field.name] for field in fields(Checkpoint)}
         if not all(isinstance(state, dict) for state in states.values()):
@@ -129,5 +138,5 @@ def _damaged(path: Path, error: Exception) -> DataError:
     # What torch says here may advise to load the file as code.
     return DataError(
         f"{path}: not a checkpoint of `curriculum train`, or damaged ({type(error).__name__}); move it away to begin "
-        f"anew, or give another --out."
+        f"anew, and model/ too if it is there, or give another --out."
     )

@@ -10,6 +10,7 @@ memory that does not suffice for the longest rows is known at once.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -36,8 +37,9 @@ from curriculum.training.run_folder import MODEL, run_folder
 from curriculum.training.settings import Settings
 from curriculum.training.validation import validation_loss
 
+_log = logging.getLogger(__name__)
 Watch = Callable[[Record], None]
-"""Called with each line of the log, on the first process."""
+"""Called with each line of the log, on the first process, once the step is saved if it is to be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +89,7 @@ def train(settings: Settings, watch: Watch = lambda record: None) -> Outcome:
                 if among.is_first:
                     log = StabilityLog(run.settings.log_path, start_step=run.dataset.cursor.step)
                     until_end.callback(log.close)
+                    _say_what_lacks(log, run.dataset.cursor.step)
             until_end.enter_context(run.among_others())
             return run.train(log, watch)
     except RuntimeError as error:
@@ -171,10 +174,11 @@ class _Run:
                 values["validation_loss"] = math.nan
             elif self.dataset.reader.validation and (at_end or step % self.settings.validate_every == 0):
                 values["validation_loss"] = self._validate()
-            if log:
-                watch(log.write(step - 1, **values))
+            record = log.write(step - 1, **values) if log else None
             if to_save and is_finite:
                 self._save()
+            if record:
+                watch(record)
             if at_end or not is_finite:
                 break
         with self.among.together():
@@ -245,6 +249,15 @@ class _Run:
             if self.among.is_first:
                 now = checkpoint.of(self.settings, self.model, self.optimizer, self.dataset)
                 now.save(self.settings.checkpoint_path)
+
+
+def _say_what_lacks(log: StabilityLog, step: int) -> None:
+    """A power cut can take lines from it, not being synced as the checkpoint is; so can who moves it."""
+    if log.next_step < step:
+        _log.warning(
+            "%s: has no lines of steps %d to %d, which the checkpoint has trained; loss ratios count without them.",
+            *(log.path, log.next_step, step - 1),
+        )
 
 
 def _learning_rate(settings: Settings, plan: Plan) -> LrLambda:

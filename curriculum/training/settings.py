@@ -19,6 +19,8 @@ from curriculum.plan import Plan
 from curriculum.training.run_folder import CHECKPOINT, LOG
 
 DEVICES = ("auto", "cpu", "cuda")
+MOST_THREADS = 1024
+"""With very many, torch is ended by the system, without a word."""
 _COUNTS = (
     *("layers", "width", "heads", "steps", "validate_every", "validation_rows", "save_every"),
     *("micro_tokens", "decay_tokens", "threads"),
@@ -84,6 +86,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; give at least 1.")
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise ConfigError(f"threads is {self.threads}; give at most {MOST_THREADS}, best the number of cores.")
         if self.width % self.heads:
             raise ConfigError(f"width {self.width} is no multiple of the {self.heads} heads; change one of them.")
         for name in ("lr", "clip"):

@@ -29,7 +29,9 @@ _TRAINERS = ("torch", "hf", "accelerate", "lightning", "deepspeed", "torchtitan"
 @click.option("--weight-decay", type=float, help="Of matrices and embeddings.  [default: 0.1]")
 @click.option("--clip", type=float, help="Most norm of the gradients.  [default: 1.0]")
 @click.option("--seed", type=int, help="Of the initial weights.  [default: 0]")
-@click.option("--steps", type=int, help="Stop after this step.  [default: all of the dataset's]")
+@click.option(
+    "--steps", type=int, help="Train up to so many, those before a resume included.  [default: all of the dataset's]"
+)
 @click.option("--validate-every", type=int, help="Steps.  [default: 100]")
 @click.option("--validation-rows", type=int, help="Held-out rows at once.  [default: 16]")
 @click.option("--save-every", type=int, help="Steps.  [default: 1000]")

@@ -41,6 +41,13 @@ def test_the_example_of_the_docstring() -> None:
     assert spike_score(values, "loss", window=3, deviations=2.0).score == 1 / 7
 
 
+def test_deviations_are_of_the_population_and_a_spike_is_above_them() -> None:
+    """As OLMo-core has it. 2 3 2 have a mean of 2.33 and a deviation of 0.47, a sample 0.58; 1 3 have 2 and 1."""
+    assert is_spike([2.0, 3.0, 2.0, 3.25], window=3, deviations=2.0)[-1] is False
+    assert is_spike([2.0, 3.0, 2.0, 3.30], window=3, deviations=2.0)[-1] is True
+    assert is_spike([1.0, 3.0, 4.0], window=2, deviations=2.0)[-1] is False
+
+
 def test_a_divergence_hides_no_later_spike() -> None:
     """A NaN in the window makes every mean NaN: OLMo-core is blind for 128 steps then."""
     calm = [1.0 + 0.01 * (step % 7) for step in range(200)]

@@ -67,6 +67,13 @@ def test_a_spike_of_several_steps_is_named_once() -> None:
     assert peaks([1.0, 1.1, *fading]) == [(5.8, 2)]
 
 
+def test_a_spike_begins_at_twice_what_the_ratio_had_fallen_to_and_ends_at_half_its_peak() -> None:
+    """Up to there it is the noise of a level above 1, or the spike before: `curriculum stability` names each once."""
+    assert peaks([1.5, 1.25, 1.5]) == [(1.5, 0)]
+    assert peaks([1.5, 1.25, 1.625]) == [(1.5, 0), (1.625, 2)]
+    assert peaks([1.5, 1.375, 1.625]) == [(1.625, 2)]
+
+
 def test_a_lucky_batch_hides_no_spike() -> None:
     """It sets the lowest loss, and all that follows is above 1: still each spike has a step to look at."""
     losses = [3.5 + 0.03 * (step % 3 - 1) for step in range(1000)]

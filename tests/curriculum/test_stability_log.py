@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +317,33 @@ def test_one_line_of_something_else_is_no_log_that_ended_early(tmp_path: Path, c
     (tmp_path / "log").write_text(content, "utf-8")
     with pytest.raises(DataError, match=said):
         read_log(tmp_path / "log")
+
+
+HOLDS = "import sys; from curriculum.stability_log import *; l = StabilityLog(sys.argv[1]); print(flush=True); input()"
+
+
+def test_a_log_that_another_run_writes_is_left_alone(tmp_path: Path) -> None:
+    """Each wrote over the lines of the other, and no reader took the log any more."""
+    path = tmp_path / "log"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(CurriculumError, match="log: another run is writing there; wait until it ends, or give"):
+            StabilityLog(path)
+        other.communicate(b"\n")
+    left = StabilityLog(path)  # by a run that an error has ended, of which a notebook has the traceback
+    left.write(0, loss=4.0)
+    write(path, [3.0], start_step=1)
+    assert [line["step"] for line in lines(path)] == [0, 1]
+    left.close()
+
+
+def test_a_file_system_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: Any, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("curriculum.stability_log.fcntl.lockf", refuse)
+    write(tmp_path / "log", [4.0])
+    assert len(lines(tmp_path / "log")) == 1

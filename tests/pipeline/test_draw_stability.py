@@ -86,6 +86,7 @@ def test_a_curve_breaks_at_a_divergence() -> None:
     ]
     assert panels(records)["loss of the step"].get_lines()[0].get_markevery() == alone(curve) == [3, 5]
     assert points(run_of(losses([math.nan, math.inf])), "loss") == []
+    assert points(run_of([{"step": 0, "loss": 0.0, "grad_norm": math.nan}]), "loss") == [], "Trainer's 0 for NaN"
 
 
 def test_one_spike_leaves_room_for_all_else() -> None:

@@ -211,6 +211,11 @@ def test_the_history_of_a_hugging_face_trainer(tmp_path: Path) -> None:
     assert "infinite in 1 step, first in step 19; in 1 of them the loss is a 0 beside such a gradient norm" in said
     assert "caution Trainer reports another loss in place of NaN unless logging_nan_inf_filter is off; a loss" in said
     assert "is the mean of up to 10 steps" in said
+    for step, said in ((1, "is off"), (7, "is off; a loss here is the mean of up to 7 steps, in which")):
+        path.write_text(json.dumps({"log_history": [{"loss": 3.0, "step": step, "tokens_seen": 0.5}]}), "utf-8")
+        found = read_run(str(path))
+        assert f"unless logging_nan_inf_filter {said}" in f"{found.caution}"
+        assert ("mean" in f"{found.caution}", found.summary.tokens) == (step > 1, None), "billions, of somebody else"
     path.write_text("{}", "utf-8")
     assert "there is no log_history in it" in run(str(path)).output
     path.write_text('{"log_history": [{"step": 1, "loss": "x"}]}', "utf-8")

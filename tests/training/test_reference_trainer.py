@@ -53,7 +53,9 @@ def test_a_run_trains_the_plan_and_learns(settings: Settings) -> None:
     assert outcome.loss < 4.5 < lines[0]["loss"]
 
 
-def test_a_run_that_stopped_continues_as_if_it_had_not(settings: Settings, tmp_path: Path) -> None:
+def test_a_run_that_stopped_continues_as_if_it_had_not(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The same weights, bit for bit, and the same log, also after steps that no checkpoint knew of."""
     whole = replace(settings, out=str(tmp_path / "whole"))
     train(whole)
@@ -65,7 +67,11 @@ def test_a_run_that_stopped_continues_as_if_it_had_not(settings: Settings, tmp_p
     stop = {"validation_loss": log_of(settings)[10]["validation_loss"]}  # the end of a call is validated, too
     lines = log_of(whole)
     assert log_of(settings) == [*lines[:10], lines[10] | stop, *lines[11:]]
+    assert not caplog.messages
+    kept = settings.log_path.read_bytes().splitlines(keepends=True)[:-4]
+    settings.log_path.write_bytes(b"".join(kept))  # as a power cut may leave it
     assert train(settings).loss is None  # nothing is left
+    assert "has no lines of steps 20 to 23, which the checkpoint has trained; loss ratios count" in caplog.text
 
 
 def test_validation_is_the_mean_over_all_held_out_targets(settings: Settings) -> None:

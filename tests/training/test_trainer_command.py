@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ pytest.importorskip("torch", reason="torch is not installed: pip install 'seqlen
 pytest.importorskip("transformers", reason="transformers is not installed: pip install 'seqlen-curriculum[train]'")
 import curriculum.training
 from curriculum.training import Settings
+from curriculum.training.checkpoint import Checkpoint
 from pipeline import progress
 from pipeline.cli import main
 from pipeline.train import train_model
@@ -30,6 +32,35 @@ def test_a_dataset_without_held_out_rows_is_not_validated_in_silence(corpus: Pat
     trained = CliRunner().invoke(main, command)
     assert trained.exit_code == 0
     assert f"{dataset}: no held-out rows, so nothing is validated; build with --validation-tokens" in trained.stderr
+
+
+def test_who_interrupts_a_run_is_told_whether_it_continues(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the first checkpoint is saved everything is lost, in the first step after it nothing but that step."""
+    measure = curriculum.training.loop.measure
+
+    def interrupted_in(step: int) -> str:
+        left = step
+
+        def signalled(*args: Any, **scalars: Any) -> dict[str, float]:
+            nonlocal left
+            if left == 0:
+                signal.raise_signal(signal.SIGTERM)
+            left -= 1
+            return measure(*args, **scalars)
+
+        monkeypatch.setattr(curriculum.training.loop, "measure", signalled)
+        flags = "--layers 1 --width 16 --heads 2 --lr-warmup-steps 1 --steps 7 --save-every 5 --validation-rows 4"
+        return CliRunner().invoke(main, ["train", settings.dataset, "--out", settings.out, *flags.split()]).stderr
+
+    anew = "interrupted by SIGTERM. Nothing is saved before step 5 (--save-every), so the same command begins anew."
+    assert anew in interrupted_in(4)
+    with monkeypatch.context() as until_saved:
+        until_saved.setattr(Checkpoint, "save", lambda *_: signal.raise_signal(signal.SIGTERM))
+        assert anew in interrupted_in(9)
+    again = interrupted_in(5)
+    assert "interrupted by SIGTERM. Run the same command again to continue." in again
+    assert "goes on" not in again
+    assert f"{settings.checkpoint_path}: goes on at step 5." in interrupted_in(9)
 
 
 def test_neither_loading_nor_earlier_steps_are_a_rate(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

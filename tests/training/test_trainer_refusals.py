@@ -23,6 +23,7 @@ from tiny_run import built
     ("change", "sentence"),
     [
         ({"layers": 0}, "layers is 0; give at least 1."),
+        ({"threads": 100_000}, "threads is 100000; give at most 1024, best the number of cores."),
         ({"heads": 3}, "width 16 is no multiple of the 3 heads; change one of them."),
         ({"lr": 0.0}, "lr is 0.0; give a number above 0."),
         ({"lr": math.nan}, "lr is nan; give a number above 0."),
@@ -57,19 +58,32 @@ def test_a_checkpoint_of_another_dataset_is_refused(settings: Settings, corpus: 
 
 
 def test_what_is_no_checkpoint_is_refused(settings: Settings) -> None:
-    """Neither half a file nor a pickle is loaded."""
+    """Neither half a file nor a pickle is loaded, nor weights of which a bit has changed: the run went on with them."""
     train(replace(settings, steps=1))
     content = settings.checkpoint_path.read_bytes()
     whole = torch.load(settings.checkpoint_path, weights_only=True)
     wrong = [{"settings": "x"}, {**whole, "optimizer": None}, {**whole, "optimizer": {"param_groups": [], "state": {}}}]
     wrong.append({**whole, "model": {name: value[:1] for name, value in whole["model"].items()}})
-    for damaged in (content[: len(content) // 2], b"", b"cos\nsystem\n(S'touch /tmp/owned'\ntR.", *wrong):
+    weight = content.index(whole["model"]["transformer.wte.weight"].numpy().tobytes())
+    flipped = content[:weight] + bytes([content[weight] ^ 4]) + content[weight + 1 :]
+    pickle = b"cos\nsystem\n(S'touch /tmp/owned'\ntR."
+    for damaged in (content[: len(content) // 2], b"", pickle, flipped, *wrong):
         if isinstance(damaged, bytes):
             settings.checkpoint_path.write_bytes(damaged)
         else:
             torch.save(damaged, settings.checkpoint_path)
         with pytest.raises(DataError, match=r"not a checkpoint of `curriculum train`, or damaged .* another --out\."):
             train(settings)
+    settings.checkpoint_path.write_bytes(content)
+    assert train(replace(settings, steps=1)).steps == 1
+
+
+def test_processes_that_cannot_share_a_step_are_no_fault_of_the_checkpoint(settings: Settings) -> None:
+    """Another --out, which was advised, does not help."""
+    train(replace(settings, steps=1))
+    for steps in (1, 2):
+        with pytest.raises(CursorError, match=r"data: micro_tokens is 1, less than one row .* give at least 32\.$"):
+            train(replace(settings, steps=steps, micro_tokens=1))
 
 
 def test_a_run_keeps_to_its_folder(settings: Settings, dataset: Path, tmp_path: Path) -> None:

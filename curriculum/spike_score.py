@@ -2,8 +2,8 @@
 
 In:  the values of a run's steps, in order; None where there is none.   Out: a `SpikeScore`.
 Guarantees: for finite values the numbers of OLMo-core's StabilityMonitorCallback (2.5.0, its "total"), except that
-nothing is said before a value could be judged. A value that is NaN or infinite is no spike but a divergence: it is
-counted apart, and is no part of the window, where it would hide spikes for 128 steps.
+nothing is said before a value could be judged. A value that is NaN or infinite is no spike: it is counted apart, and is
+no part of the window, where it would hide spikes for 128 steps.
 
     window 3, 2 standard deviations     1 2 3 | 2 9 2 2      9 > mean of (2 3 2) + 2 * 0.47: 1 of 7 values
 

@@ -49,5 +49,5 @@ def write_result(result: TuneResult, options: Options) -> TuneResult:
 
 def _comments(result: TuneResult) -> Iterator[str]:
     yield "Found by `curriculum tune`."
-    yield from result.sentence().split(": ", 1)
+    yield from result.sentence().replace(": ", ":\n", 1).split("\n")
     yield result.steady_with()

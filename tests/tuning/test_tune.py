@@ -58,7 +58,7 @@ def test_the_known_answer_is_found_and_what_it_cost_is_said(options: dict[str, A
     assert "<svg" in (tmp_path / "tune" / "tune.svg").read_text()
     assert (tmp_path / "tune" / "tuned.toml").read_text().splitlines()[:4] == [
         "# Found by `curriculum tune`.",
-        "# Start at 16 and warm up for 90 steps",
+        "# Start at 16 and warm up for 90 steps:",
         "# with 100 perplexity fluctuates, and between the two nothing was tried.",
         f"# {result.steady_with()}",
     ]

@@ -82,6 +82,8 @@ class StabilityCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self._dataset_plan = data.reader.plan if isinstance(data, MicroBatches) else None
         self._is_due, self._is_written, self._measured = False, False, {}
         if state.is_world_process_zero:
+            if self._log is not None:  # of a training that an error has ended
+                self._log.close()
             self._log = StabilityLog(self._path, start_step=state.global_step)
 
     def on_optimizer_step(

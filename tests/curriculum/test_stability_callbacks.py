@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -171,6 +173,19 @@ def test_one_of_several_evaluation_sets_is_logged(
     callback.on_train_end(args, state, control)
     assert [record.get("validation_loss") for record in read_log(tmp_path / "log")] == [validated] * 2
     assert caplog.text.count("found eval_a_loss, eval_b_loss") == (validated is None)
+
+
+def test_the_log_of_a_training_after_one_that_failed_is_its_own(tmp_path: Path) -> None:
+    """The lock on a file is lost when the process closes it, even if it is open a second time."""
+    callback = StabilityCallback(tmp_path / "log")
+    args: Any = SimpleNamespace(logging_strategy="steps", logging_steps=1, logging_nan_inf_filter=False)
+    state: Any = SimpleNamespace(is_world_process_zero=True, global_step=0)
+    for _ in range(2):
+        callback.on_train_begin(args, state, None)  # type: ignore[arg-type, unused-ignore]
+    script = "import sys; from curriculum.stability_log import StabilityLog; StabilityLog(sys.argv[1])"
+    other = subprocess.run([sys.executable, "-c", script, str(tmp_path / "log")], capture_output=True, check=False)
+    assert b"another run is writing there" in other.stderr
+    callback.on_train_end(args, state, None)  # type: ignore[arg-type, unused-ignore]
 
 
 class Decayed(Model):  # type: ignore[misc, unused-ignore]

@@ -36,11 +36,12 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from numbers import Integral
 from pathlib import Path
 from time import monotonic
 from typing import SupportsFloat
+from weakref import WeakValueDictionary
 
 from curriculum.errors import ConfigError, CurriculumError, DataError
 from curriculum.loss_ratio import LossRatio
@@ -51,6 +52,8 @@ from curriculum.stability_records import parse_records, read_log
 __all__ = ["Record", "StabilityLog", "read_log"]
 
 _BEGINNING = b'{"step": '
+_OPEN: WeakValueDictionary[tuple[int, int], StabilityLog] = WeakValueDictionary()
+"""Logs of this process that are not closed, by device and inode of their files."""
 
 
 class StabilityLog:
@@ -111,15 +114,21 @@ class StabilityLog:
         self._last: Record | None = None
 
     def _hold(self) -> None:
-        """The lock is the process's: a run that resumes in it is not refused, and workers it forks hold nothing."""
+        """Alone, until `close`; a log of this process on the same file is closed, as of a run that an error ended."""
+        found = os.fstat(self._file.fileno())
+        before = _OPEN.get((found.st_dev, found.st_ino))
+        if before is not None:
+            before.close()
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CurriculumError(
-                f"{self.path}: another run is writing there; wait until it ends, or give another file to the log."
+                f"{self.path}: another process has it open, a run or a notebook in which one failed; wait until it "
+                f"ends, or give another file to the log."
             ) from None
         except OSError:
             pass  # a file system without locks: two runs in one log are then not told apart
+        _OPEN[found.st_dev, found.st_ino] = self
 
     def write(self, step: int, **values: SupportsFloat | None) -> Record:
         """Append the line of a step; `loss_ratio` and `seconds` are added.
@@ -182,7 +191,10 @@ class StabilityLog:
     def close(self) -> None:
         """Close the file; every line is in it already."""
         with self._writing():
-            self._file.close()
+            if not self._file.closed:
+                with suppress(OSError):  # of a file system without locks
+                    fcntl.flock(self._file, fcntl.LOCK_UN)  # also for workers that were forked and have it open
+                self._file.close()
 
 
 def _require_cut_off(rest: bytes, path: Path) -> None:

@@ -82,8 +82,6 @@ class StabilityCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self._dataset_plan = data.reader.plan if isinstance(data, MicroBatches) else None
         self._is_due, self._is_written, self._measured = False, False, {}
         if state.is_world_process_zero:
-            if self._log is not None:  # of a training that an error has ended
-                self._log.close()
             self._log = StabilityLog(self._path, start_step=state.global_step)
 
     def on_optimizer_step(
@@ -167,6 +165,6 @@ def _require_each_step(args: TrainingArguments) -> None:
         )
     if args.logging_nan_inf_filter:
         raise ConfigError(
-            "logging_nan_inf_filter is on: Trainer reports the loss of earlier steps where it is NaN or infinite, and "
-            "no divergence would be seen. Set it to False."
+            "logging_nan_inf_filter is on: Trainer reports a loss of 0 where it is NaN or infinite, and no divergence "
+            "would be seen. Set it to False."
         )

@@ -134,7 +134,7 @@ def test_trainer_writes_what_a_plain_loop_measures(reader: Reader, tmp_path: Pat
 
 
 def test_a_divergence_of_trainer_is_in_the_log(reader: Reader, tmp_path: Path) -> None:
-    """By default Trainer reports the loss of earlier steps instead."""
+    """By default Trainer reports a loss of 0 instead."""
     trained(reader, tmp_path, learning_rate=math.inf, stop_after=4)
     assert [math.isfinite(record["loss"]) for record in read_log(tmp_path / "log.jsonl")] == [True] + [False] * 3
 
@@ -176,16 +176,16 @@ def test_one_of_several_evaluation_sets_is_logged(
 
 
 def test_the_log_of_a_training_after_one_that_failed_is_its_own(tmp_path: Path) -> None:
-    """The lock on a file is lost when the process closes it, even if it is open a second time."""
-    callback = StabilityCallback(tmp_path / "log")
+    """A cell of a notebook that is run again: what is left of the first training takes nothing from the second."""
     args: Any = SimpleNamespace(logging_strategy="steps", logging_steps=1, logging_nan_inf_filter=False)
     state: Any = SimpleNamespace(is_world_process_zero=True, global_step=0)
-    for _ in range(2):
+    callbacks = [StabilityCallback(tmp_path / "log") for _ in range(2)]
+    for callback in callbacks:
         callback.on_train_begin(args, state, None)  # type: ignore[arg-type, unused-ignore]
     script = "import sys; from curriculum.stability_log import StabilityLog; StabilityLog(sys.argv[1])"
     other = subprocess.run([sys.executable, "-c", script, str(tmp_path / "log")], capture_output=True, check=False)
-    assert b"another run is writing there" in other.stderr
-    callback.on_train_end(args, state, None)  # type: ignore[arg-type, unused-ignore]
+    assert b"another process has it open" in other.stderr
+    callbacks[1].on_train_end(args, state, None)  # type: ignore[arg-type, unused-ignore]
 
 
 class Decayed(Model):  # type: ignore[misc, unused-ignore]

@@ -319,7 +319,10 @@ def test_one_line_of_something_else_is_no_log_that_ended_early(tmp_path: Path, c
         read_log(tmp_path / "log")
 
 
-HOLDS = "import sys; from curriculum.stability_log import *; l = StabilityLog(sys.argv[1]); print(flush=True); input()"
+HOLDS = (
+    "import sys; from curriculum.stability_log import *; l = StabilityLog(sys.argv[1]); "
+    "l.write(0, loss=9.0); read_log(l.path); print(flush=True); input()"
+)
 
 
 def test_a_log_that_another_run_writes_is_left_alone(tmp_path: Path) -> None:
@@ -330,13 +333,13 @@ def test_a_log_that_another_run_writes_is_left_alone(tmp_path: Path) -> None:
     ) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        with pytest.raises(CurriculumError, match="log: another run is writing there; wait until it ends, or give"):
+        with pytest.raises(CurriculumError, match="log: another process has it open, a run or a notebook in"):
             StabilityLog(path)
         other.communicate(b"\n")
     left = StabilityLog(path)  # by a run that an error has ended, of which a notebook has the traceback
     left.write(0, loss=4.0)
     write(path, [3.0], start_step=1)
-    assert [line["step"] for line in lines(path)] == [0, 1]
+    assert [line["step"] for line in read_log(path)] == [0, 1]
     left.close()
 
 
@@ -344,6 +347,6 @@ def test_a_file_system_without_locks_is_written_to(tmp_path: Path, monkeypatch: 
     def refuse(file: Any, operation: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr("curriculum.stability_log.fcntl.lockf", refuse)
+    monkeypatch.setattr("curriculum.stability_log.fcntl.flock", refuse)
     write(tmp_path / "log", [4.0])
     assert len(lines(tmp_path / "log")) == 1

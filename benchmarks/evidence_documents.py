@@ -6,7 +6,7 @@
 In:  the folder of `evidence.py`: the datasets, their token store, and the models of the finished runs.
 Out: the loss of each run, and by how much each curriculum is lower than the baseline of its seed: a table (Markdown) on
 stdout, or one object.
-Guarantee: runs that diverged have no model; they are left out, and named. A document counts if it is in the stream of
+Guarantee: runs without a model, as those that diverged, are left out, and named. A document counts if it is in the stream of
 every dataset (so it is not held out) and begins behind the last row of each. Of each that was drawn one window is
 evaluated, at most 256 targets, at a place drawn once: the same for all models. The loss of a run is the mean over
 documents of the mean over the targets of a window. Errors are standard errors over documents, those of a gain of the
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def models_of(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of the finished runs that have a model, and of those that have none, as one that diverged."""
+    """The names of the finished runs that have a model, and of those that have none: one that diverged has none."""
     finished = sorted(path.parent.name for path in folder.glob("runs/*/cost.json"))
     names = [name for name in finished if (folder / "runs" / name / "model").is_dir()]
     return names, [name for name in finished if name not in names]
@@ -194,7 +194,7 @@ def markdown(found: dict[str, Any]) -> str:
             )
         )
     if found["left_out"]:
-        lines += ["", f"Left out, without a model as they diverged: {', '.join(found['left_out'])}."]
+        lines += ["", f"Left out, without a model (those that diverged have none): {', '.join(found['left_out'])}."]
     return "\n".join(lines)
 
 

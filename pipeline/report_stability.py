@@ -83,7 +83,7 @@ def _steps(found: Summary) -> str:
 def _zeros(run: Run) -> str:
     zeros = sum(map(stands_for_nan, run.records))
     return (
-        f"; in {zeros:,} of them the loss is a 0 beside such a gradient norm, as Trainer makes it of NaN"
+        f"; in {zeros:,} of them the loss is a 0 beside a gradient norm that is not finite, as Trainer makes it of NaN"
         if zeros
         else ""
     )

@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from curriculum.divergence import VARIANCES
 from curriculum.errors import DataError
 from pipeline.page.inline_svg import short, thousands
+from pipeline.stability_curves import places
 from pipeline.stability_logs import Run
 
 LABELS = {"step": "step", "tokens": "tokens trained"}
@@ -52,6 +53,8 @@ def _without_tokens(run: Run) -> int | None:
     most = -1
     for record in run.records:
         tokens = record.get("tokens")
+        if tokens is None and record.get("loss") is None:  # an evaluation between logged steps
+            continue
         if tokens is None or tokens <= most:
             step: int = record["step"]
             return step
@@ -64,8 +67,8 @@ def set_along(axes: Axes, runs: Sequence[Run], key: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.set_xlabel(LABELS[key])
-    first = min(run.records[0][key] for run in runs)
-    last = max(run.records[-1][key] for run in runs)
+    spans = [places(run, key) for run in runs]
+    first, last = min(span[0] for span in spans), max(span[-1] for span in spans)
     axes.set_xlim(first - 0.5, last + 0.5) if first == last else axes.set_xlim(first, last)
 
 

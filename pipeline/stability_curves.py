@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from pathlib import Path
 
 from curriculum.divergence import VARIANCES, diverged, loss_of
@@ -37,11 +37,16 @@ def points(run: Run, key: str, place: str = "step") -> Points:
     """The curve of a measure, over the key `place`; empty if there is nothing of it to draw."""
     values = loss_ratios(run.records) if key == "loss_ratio" else [_of(record, key) for record in run.records]
     curve = [
-        (record[place], value if _is_drawn(value, key) else math.nan)
-        for record, value in zip(run.records, values, strict=True)
+        (at, value if _is_drawn(value, key) else math.nan)
+        for at, value in zip(places(run, place), values, strict=True)
         if value is not None
     ]
     return curve if finite(curve) else []
+
+
+def places(run: Run, key: str) -> list[int]:
+    """Step or tokens of each record; an evaluation that has no tokens is where the step before it ended."""
+    return list(accumulate(run.records, lambda before, record: record.get(key, before), initial=0))[1:]
 
 
 def finite(curve: Points) -> list[float]:
@@ -77,7 +82,7 @@ def thinned(curve: Points, columns: int = COLUMNS) -> Points:
 
 def divergences(run: Run, place: str = "step") -> list[int]:
     """Steps that diverged, each by the key `place`."""
-    return [record[place] for record in run.records if diverged(record)]
+    return [at for at, record in zip(places(run, place), run.records, strict=True) if diverged(record)]
 
 
 def names(logs: Sequence[str]) -> list[str]:

@@ -86,8 +86,10 @@ def _validation(entries: Sequence[Record]) -> tuple[str, tuple[str, ...]]:
 
 
 def _caution(records: Sequence[Record]) -> str:
+    zeros = [record["step"] for record in records if record.get("loss") == 0]
+    hidden = f"{_HIDES_NAN}; a loss of 0 is in {len(zeros):,}, first in step {zeros[0]:,}" if zeros else _HIDES_NAN
     steps = [-1, *(record["step"] for record in records if record.get("loss") is not None)]
     most = max((step - before for before, step in pairwise(steps)), default=1)
     if most <= 1:
-        return _HIDES_NAN
-    return f"{_HIDES_NAN}; a loss here is the mean of up to {most:,} steps, in which a spike drowns (logging_steps)"
+        return hidden
+    return f"{hidden}; a loss here is the mean of up to {most:,} steps, in which a spike drowns (logging_steps)"

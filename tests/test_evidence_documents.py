@@ -111,4 +111,4 @@ def test_a_run_without_a_model_is_left_out_and_named(tmp_path: Path) -> None:
     found = measured.compare({name: np.array([4.5, 4.0, 2.5]) for name in names})
     lines = measured.markdown({**found, "targets": 1234, "left_out": left_out}).splitlines()
     assert "| aggressive, 0 |  | 3.667 ± 0.601 |  |" in lines
-    assert lines[-1] == "Left out, without a model as they diverged: aggressive-constant-seed0."
+    assert lines[-1] == "Left out, without a model (those that diverged have none): aggressive-constant-seed0."

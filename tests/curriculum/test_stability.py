@@ -187,6 +187,8 @@ def test_the_zeros_of_trainer_are_no_lowest_loss() -> None:
     assert found.lowest_loss == At(value=4.0, step=0, seq_len=None)
     assert (found.max_ratio, found.steps_above[1.1]) == (At(value=1.25, step=2, seq_len=None), 2)
     assert (found.divergences, found.first_grad_norm_not_finite, found.steps_without_ratio) == (2, 1, 0)
+    assert (found.last_loss, found.loss_spikes.num_not_finite) == (4.5, 2)
+    assert math.isnan(summarize(records([4.0, 0.0], grad_norm=[1.0, math.nan])).last_loss or 0)
     zeros = summarize(records(losses, grad_norm=[1.0] * 5))
     assert (zeros.divergences, zeros.first_grad_norm_not_finite, zeros.steps_without_ratio) == (0, None, 3)
 

@@ -118,6 +118,9 @@ def test_the_picture_has_the_panels_of_what_was_logged(tmp_path: Path) -> None:
     assert "square root of Adam's variance, largest element" not in text
     assert "a$_{&lt;b&gt;&amp;.jsonl" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a$_{<b>&.jsonl", "runs.svg", "whole.jsonl"]
+    assert "tokens trained" not in text
+    assert run(whole, "--plot", str(picture), "--over", "tokens").exit_code == 0
+    assert "tokens trained" in picture.read_text("utf-8")
 
 
 def test_equal_logs_are_equal_pictures(tmp_path: Path) -> None:
@@ -208,9 +211,14 @@ def test_the_history_of_a_hugging_face_trainer(tmp_path: Path) -> None:
     assert found.records[0]["validation_loss"] == 3.5
     assert (found.summary.divergences, found.summary.tokens) == (1, 640)
     said = " ".join(run(str(path)).output.split())
-    assert "infinite in 1 step, first in step 19; in 1 of them the loss is a 0 beside such a gradient norm" in said
-    assert "caution Trainer reports another loss in place of NaN unless logging_nan_inf_filter is off; a loss" in said
-    assert "is the mean of up to 10 steps" in said
+    assert (
+        "infinite in 1 step, first in step 19; in 1 of them the loss is a 0 beside a gradient norm that is not finite"
+        in said
+    )
+    assert (
+        "caution Trainer reports another loss in place of NaN unless logging_nan_inf_filter is off; a loss of 0" in said
+    )
+    assert "is in 1, first in step 19; a loss here is the mean of up to 10 steps" in said
     for step, said in ((1, "is off"), (7, "is off; a loss here is the mean of up to 7 steps, in which")):
         path.write_text(json.dumps({"log_history": [{"loss": 3.0, "step": step, "tokens_seen": 0.5}]}), "utf-8")
         found = read_run(str(path))

@@ -6,11 +6,11 @@
 In:  the folder of `evidence.py`: the datasets, their token store, and the models of the finished runs.
 Out: the loss of each run, and by how much each curriculum is lower than the baseline of its seed: a table (Markdown) on
 stdout, or one object.
-Guarantee: runs without a model, as those that diverged, are left out, and named. A document counts if it is in the stream of
-every dataset (so it is not held out) and begins behind the last row of each. Of each that was drawn one window is
-evaluated, at most 256 targets, at a place drawn once: the same for all models. The loss of a run is the mean over
-documents of the mean over the targets of a window. Errors are standard errors over documents, those of a gain of the
-differences document by document: they say nothing of other seeds.
+Guarantee: runs without a model, as those that diverged, are left out, and named. A document counts if it is in the
+stream of every dataset (so it is not held out) and begins behind the last row of each. Of each that was drawn one
+window is evaluated, at most 256 targets, at a place drawn once: the same for all models. The loss of a run is the mean
+over documents of the mean over the targets of a window. Errors are standard errors over documents, those of a gain of
+the differences document by document: they say nothing of other seeds.
 
     losses of three documents: baseline 5 4 3, curriculum 4.5 4 2.5      gain 0.333, standard error 0.167
 """

@@ -11,6 +11,7 @@ store does not hold it yet; each further plan takes 0.2 s.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -82,8 +83,9 @@ def _planned(options: Options, settings: TuneSettings, length: int, progress: Pr
     try:
         longest, tokenized = _with_longest(options, settings, progress)
     except PlanError as error:
-        full_plan(options, first, progress)  # refused, too, where it is not for the length of the warmup
-        raise _too_long(options, settings, error) from None
+        # refused, too, where it is not for the length of the warmup
+        shortest = full_plan(options, first, progress).plan
+        raise _too_long(options, settings, shortest, error, progress) from None
     start = Start(length=length, most_length_warmup_steps=int(longest.schedule["length_warmup_steps"]))
     _space(settings, start)  # refuses a start without a warmup
     shortest = full_plan(options, first, progress).plan
@@ -104,16 +106,30 @@ def _with_longest(options: Options, settings: TuneSettings, progress: Progress) 
         raise
 
 
-def _too_long(options: Options, settings: TuneSettings, error: PlanError) -> PlanError:
-    """Nobody has asked for the warmup that is refused; truncation reads the more text the longer it is."""
+def _too_long(
+    options: Options, settings: TuneSettings, shortest: Plan, error: PlanError, progress: Progress
+) -> PlanError:
+    """Says which can be planned: nobody has asked for this one, and truncation reads the more text the longer it is."""
     steps, longest = settings.most_length_warmup_steps, f"{MOST_FRAC} of all steps"
     with suppress(PlanError):
         steps = steps or int(compile_requested(replace(options, frac=MOST_FRAC), None).schedule["length_warmup_steps"])
     if steps is not None:
         longest = f"{steps:,} steps" + f", {MOST_FRAC} of all" * (settings.most_length_warmup_steps is None)
+
+    def is_refused(length_warmup_steps: int) -> bool:
+        try:
+            plan_and_corpus(replace(options, length_warmup_steps=length_warmup_steps), progress)
+        except PlanError:
+            return True
+        return False
+
+    longer = range(settings.least + 1, steps or shortest.total_steps)
+    fits = settings.least + bisect_left(longer, True, key=is_refused)
+    found = str(error).partition("; ")[0]  # what it advises are fewer steps of the training, which is no cure here
     return PlanError(
         f"The longest length warmup that the search may try from a start of {options.start_length} takes {longest}, "
-        f"and only shorter ones can be planned. Allow less with --most-length-warmup-steps; as it is, {error}"
+        f"and only shorter ones can be planned; with it, {found}. Give --most-length-warmup-steps {fits}, the largest "
+        f"that fits, or more text or --epochs."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -84,17 +85,25 @@ def test_a_longest_warmup_beyond_the_training_is_refused_with_one_that_fits(
     assert 10 < starts[2][1] < most
 
 
-def test_where_only_the_longest_warmup_lacks_the_text_the_refusal_names_it(with_budget: Callable[..., Options]) -> None:
-    """Nobody has asked for it, and truncation reads the more text the longer it is: "use fewer steps" led away."""
+def test_where_only_the_longest_warmup_lacks_the_text_the_largest_that_has_it_is_named(
+    with_budget: Callable[..., Options],
+) -> None:
+    """Nobody has asked for it: "use at most N steps" named steps of the training, and each next try was refused."""
     tokens = training(with_budget(), 8, 30).total_tokens * 8 // 10
     options = with_budget(mode="truncate", tokens=tokens)
     warmup = round(0.8 * training(replace(options, epochs=2), 8, 30).total_steps)
     longest = r"The longest length warmup that the search may try from a start of 8 takes {}, and only shorter ones"
-    cure = r" can be planned\. Allow less with --most-length-warmup-steps; as it is, the plan of [0-9,]+ steps consumes"
-    with pytest.raises(PlanError, match=longest.format(r"[0-9,]+ steps, 0\.8 of all") + cure):
+    cure = (
+        r" can be planned; with it, the plan of [0-9,]+ steps consumes [0-9,]+ tokens, but 1 epoch of [0-9,]+ corpus "
+        r"tokens offers [0-9,]+\. Give --most-length-warmup-steps ([0-9]+), the largest that fits, or more text or --epochs\.$"
+    )
+    with pytest.raises(PlanError, match=longest.format(r"[0-9,]+ steps, 0\.8 of all") + cure) as refused:
         searched(options)
-    with pytest.raises(PlanError, match=longest.format(f"{warmup:,} steps") + cure):
-        searched(options, most_length_warmup_steps=warmup)
-    assert searched(options, most_length_warmup_steps=30)[0][0] == (8, 30)
+    fits = int(re.findall(cure, str(refused.value))[0])
+    assert 30 < fits < warmup - 1
+    for more in (fits + 1, warmup):
+        with pytest.raises(PlanError, match=longest.format(f"{more:,} steps") + cure.replace("([0-9]+)", str(fits))):
+            searched(options, most_length_warmup_steps=more)
+    assert searched(options, most_length_warmup_steps=fits)[0][0] == (8, fits)
     with pytest.raises(PlanError, match=r"^the plan of"):  # nor is it the warmup where every one lacks the text
         searched(with_budget(mode="truncate", tokens=2 * tokens))

@@ -89,16 +89,17 @@ def train(
             is_stopped = _follow(process, followed, reader, limits, told, advance)
         except BuildError as error:
             raise BuildError(f"{error} {printed(output)}") from None
-        code = process.poll() or 0
+        code, num_trained = process.poll() or 0, reader.steps_trained
     if is_stopped:  # it has trained on until it ended, which it may take its time for
         with suppress(BuildError):  # of a line that nothing rests on
             reader.take(followed.look(at_end=True))
+        num_trained = max(num_trained, reader.steps_trained)  # who begins its log anew has trained the steps before
     if not (is_stopped or reader.is_beyond or told.has_diverged):
         require_whole(training.name, code if code >= 0 else 128 - code, reader, log, output)
     return Trained(
         evaluations=tuple(told.evaluations),
-        num_steps=reader.steps_trained,
-        stopped_early=is_stopped and reader.steps_trained < num_steps,
+        num_steps=num_trained,
+        stopped_early=is_stopped and num_trained < num_steps,
     )
 
 

@@ -55,13 +55,19 @@ for step in range(last + 1):
     log.write('{"step": %d, "validation_loss": %d}\\n' % (step, 4 + (step == 3)))
     while step == 3 and os.path.exists(sys.argv[3] + ".untold"):
         time.sleep(0.01)
-log.write(end)
 """
 
 
 @pytest.mark.parametrize(
     ("last", "end", "num_steps", "stopped_early"),
-    [(6, "", 7, True), (6, "no line of a log\n", 7, True), (9, "", 10, False), (12, "", 10, False)],
+    [
+        (6, "", 7, True),
+        (6, "log.write('no line of a log\\n')", 7, True),
+        (6, 'log.write(\'{"step": 7, "loss": 5}\')', 8, True),  # killed before the end of the line
+        (3, 'log.truncate(0); log.write(\'{"step": 0, "loss": 5}\\n\')', 4, True),  # begun anew by its supervisor
+        (9, "", 10, False),
+        (12, "", 10, False),
+    ],
 )
 def test_what_was_trained_after_the_stop_is_counted(
     probe: Callable[..., Trained], tmp_path: Path, last: int, end: str, num_steps: int, stopped_early: bool
@@ -75,7 +81,7 @@ def test_what_was_trained_after_the_stop_is_counted(
             untold.unlink()
         return evaluation.step == 3
 
-    trained = probe(fake(f"last, end = {last}, {end!r}\n{TRAINS_ON}"), spiked)
+    trained = probe(fake(f"last = {last}\n{TRAINS_ON}{end}"), spiked)
     assert [one.step for one in trained.evaluations] == [0, 1, 2, 3], "the verdict rests on these"
     assert (trained.num_steps, trained.stopped_early) == (num_steps, stopped_early)
 

@@ -52,8 +52,8 @@ from curriculum.stability_records import parse_records, read_log
 __all__ = ["Record", "StabilityLog", "read_log"]
 
 _BEGINNING = b'{"step": '
-_OPEN: WeakValueDictionary[tuple[int, int], StabilityLog] = WeakValueDictionary()
-"""Logs of this process that are not closed, by device and inode of their files."""
+_OPEN: WeakValueDictionary[tuple[int, int, int], StabilityLog] = WeakValueDictionary()
+"""Logs of a process that are not closed, by process id (of a fork the parent's are not its own), device and inode."""
 
 
 class StabilityLog:
@@ -115,8 +115,9 @@ class StabilityLog:
 
     def _hold(self) -> None:
         """Alone, until `close`; a log of this process on the same file is closed, as of a run that an error ended."""
-        found = os.fstat(self._file.fileno())
-        before = _OPEN.get((found.st_dev, found.st_ino))
+        status = os.fstat(self._file.fileno())
+        place = (os.getpid(), status.st_dev, status.st_ino)
+        before = _OPEN.get(place)
         if before is not None:
             before.close()
         try:
@@ -128,7 +129,7 @@ class StabilityLog:
             ) from None
         except OSError:
             pass  # a file system without locks: two runs in one log are then not told apart
-        _OPEN[found.st_dev, found.st_ino] = self
+        _OPEN[place] = self
 
     def write(self, step: int, **values: SupportsFloat | None) -> Record:
         """Append the line of a step; `loss_ratio` and `seconds` are added.
@@ -169,6 +170,8 @@ class StabilityLog:
             raise ConfigError(str(error)) from None
 
     def _put(self, record: Record) -> None:
+        if self._file.closed:
+            raise CurriculumError(f"{self.path}: this log is closed; write to the one that was opened after it.")
         line = json.dumps({key: _strict(value) for key, value in record.items()}, allow_nan=False)
         with self._writing():
             self._file.seek(self._start)

@@ -101,7 +101,8 @@ def processes(device: str) -> Iterator[Processes]:
         yield Processes(rank=0, world_size=1, device=chosen)
         return
     store, rank, world_size = next(rendezvous("env://"))  # type: ignore[no-untyped-call, unused-ignore]
-    of_run = PrefixStore(f"curriculum-{next(_JOINED)}", store)  # torchrun's keeps the addresses of earlier runs
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    of_run = PrefixStore(f"curriculum-{restarts}-{next(_JOINED)}", store)  # torchrun's keeps addresses of earlier runs
     backend, bound = ("nccl", chosen) if on_gpu else ("gloo", None)
     dist.init_process_group(backend, store=of_run, rank=rank, world_size=world_size, device_id=bound)
     try:

@@ -97,13 +97,21 @@ class _Held:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def renew(self) -> None:
-        """The caller has the lock. Once it failed it fails again, whatever the place would say then."""
+        """The caller has the lock. Once it failed it fails again, whatever the place would say then.
+
+        In doubt as who begins: write, wait until one who was about to take over has done so, look again.
+        """
         if self.failed is not None:
             raise self.failed
-        began = self.pace.clock()
+        began, in_doubt = self.pace.clock(), self.is_doubtful()
         self.count += 1
         try:
             renew(self.place, self.owner, self.count, self.pace)
+            if in_doubt:
+                self.pace.sleep(self.pace.settle)
+                now = _read(self.place, PATIENT)
+                if now is None or now.get("owner") != self.owner:
+                    raise _taken_by(self.place, now)
         except BuildError as error:
             self.failed = error
             raise
@@ -113,14 +121,10 @@ class _Held:
         return self.pace.clock() - self.renewed > self.pace.watch
 
     def make_sure(self) -> None:
-        """As who begins: write, wait until one who was about to take over has done so, look again."""
+        """Renew where that is in doubt; a thread that asks meanwhile waits for the answer."""
         with self.lock:
             if self.is_doubtful():
                 self.renew()
-                self.pace.sleep(self.pace.settle)
-                now = _read(self.place, PATIENT)
-                if now is None or now.get("owner") != self.owner:
-                    raise _taken_by(self.place, now)
 
 
 @contextmanager
@@ -151,8 +155,8 @@ def leased(place: Place) -> Iterator[None]:
     stop.set()
     _HELD.pop(place.where, None)
     renewing.join()
-    if place.where in _LOST:
-        raise _LOST.pop(place.where)
+    if _LOST.pop(place.where, None) is not None:
+        raise _overtaken(place, None)
     _release(held, PATIENT)
 
 
@@ -172,8 +176,9 @@ def acquire(place: Place, pace: Pace) -> str:
         raise _held_by(place, now)
     owner = secrets.token_hex(16)
     place.write_small(LEASE_NAME, _lease(owner, 0), FIRST_CONTACT)
-    if pace.clock() - looked > pace.settle:  # another may have come first: until it has found our name and stopped
-        pace.sleep(pace.renew)
+    took = pace.clock() - looked
+    if took > pace.settle:  # another may have come first: until it has found our name and stopped, however slow all is
+        pace.sleep(pace.renew if took <= pace.renew else pace.watch)
     pace.sleep(pace.settle)
     now = _read(place, PATIENT)
     if now is None or now.get("owner") != owner:
@@ -215,7 +220,7 @@ def _release(held: _Held, patience: Patience) -> None:
     """Remove the lease, unless another process has taken it."""
     now = _read(held.place, patience)
     if now is None or now.get("owner") != held.owner:
-        raise _taken_by(held.place, now)
+        raise _overtaken(held.place, now)
     if held.failed is None:  # else it may have replaced that of another, who has to find our name before it goes
         held.place.remove_object(LEASE_NAME, patience)
 
@@ -258,6 +263,13 @@ def _taken_by(place: Place, lease: dict[str, Any] | None) -> BuildError:
         f"{place.where}: another build or push has taken this place ({_name(lease)}), because for some time this one "
         f"could not show that it is alive. Nothing is committed. Let one of them finish, then run the same command "
         f"again."
+    )
+
+
+def _overtaken(place: Place, lease: dict[str, Any] | None) -> BuildError:
+    return BuildError(
+        f"{place.where}: another build or push has taken this place ({_name(lease)}) when this one had written all of "
+        f"it, and may replace it. Once that one has ended, run the same command again."
     )
 
 

@@ -340,7 +340,19 @@ def test_a_log_that_another_run_writes_is_left_alone(tmp_path: Path) -> None:
     left.write(0, loss=4.0)
     write(path, [3.0], start_step=1)
     assert [line["step"] for line in read_log(path)] == [0, 1]
+    with pytest.raises(CurriculumError, match="log: this log is closed; write to the one that was opened after it"):
+        left.write(1, loss=4.0)
     left.close()
+
+
+def test_a_fork_takes_no_log_from_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the parent's objects, and the parent's lock."""
+    parents = StabilityLog(tmp_path / "log")
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    with pytest.raises(CurriculumError, match="log: another process has it open"):
+        StabilityLog(tmp_path / "log")
+    parents.write(0, loss=4.0)
+    parents.close()
 
 
 def test_a_file_system_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,6 +141,12 @@ def test_a_dataset_of_ours_is_no_corpus(tiny: Path, argument: str) -> None:
         find_inputs([str(tiny if not argument else tiny.parent / argument)])
 
 
+def test_a_manifest_of_somebody_else_is_no_sign_of_a_dataset_of_ours(tmp_path: Path) -> None:
+    write(tmp_path, "x.txt")
+    (tmp_path / "manifest.json").write_text('{"format": "web", "name": "a site"}')
+    assert [file.relative for file in find_inputs([str(tmp_path)]).files] == ["x.txt"]
+
+
 @pytest.mark.parametrize("corpus", [[], [""]])
 def test_no_corpus_is_refused(corpus: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"No corpus was given|There is no file or folder ''"):

@@ -232,9 +232,12 @@ def test_who_committed_while_a_renewal_took_long_is_done(monkeypatch: pytest.Mon
         assert renewing.wait(10)
 
 
-@pytest.mark.parametrize(("seconds", "waited"), [(0.9, 1.0), (1.1, 6.0)])
+@pytest.mark.parametrize(("seconds", "waited"), [(0.9, 1.0), (1.1, 6.0), (5.1, 31.0)])
 def test_who_was_slow_to_begin_waits_until_another_would_have_stopped(seconds: float, waited: float) -> None:
-    """He may have replaced the lease of one who came between his look and his writing, and who renews every 5 s."""
+    """He may have replaced the lease of one who came between his look and his writing, and who renews every 5 s.
+
+    On a network on which a write takes longer than that, a renewal may too.
+    """
     time = StillClock()
     acquire(SlowToWrite(time, seconds), time.pace())
     assert sum(time.pauses) == waited
@@ -311,6 +314,21 @@ def test_who_slept_looks_before_he_writes(monkeypatch: pytest.MonkeyPatch) -> No
         assert place.objects.pop(LEASE_NAME) == OTHER
 
 
+@pytest.mark.parametrize("renew", [1_000, 0.01])
+def test_a_doubt_ends_with_the_second_look(monkeypatch: pytest.MonkeyPatch, renew: float) -> None:
+    """Whoever renews, a thread of its own or one that is about to write; the others that would write wait for it."""
+    place, doubts = Place(), []
+    time = StillClock(lambda: doubts.extend(held.is_doubtful() for held in lease._HELD.values()))
+    monkeypatch.setattr(lease, "PACE", time.pace(renew=renew))
+    with leased(place):
+        time.now += 31
+        if renew > 1:
+            require_held(place.where)
+        while lease._HELD[place.where].is_doubtful():
+            threading.Event().wait(0.001)
+    assert doubts == [True]
+
+
 def test_the_lease_of_another_is_not_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """He would find none, and stop; and who ends well did not, if another holds the place by then."""
     time = StillClock()
@@ -323,7 +341,7 @@ def test_the_lease_of_another_is_not_taken_away(monkeypatch: pytest.MonkeyPatch)
             if failure is not None:
                 raise failure
 
-    for failure, said in ((BuildError("the disk is full"), "the disk"), (None, "another build or push has taken this")):
+    for failure, said in ((BuildError("the disk is full"), "the disk"), (None, "when this one had written all")):
         with pytest.raises(BuildError, match=said):
             lose(failure)
         assert place.objects.pop(LEASE_NAME) == OTHER

@@ -95,7 +95,8 @@ def test_where_only_the_longest_warmup_lacks_the_text_the_largest_that_has_it_is
     longest = r"The longest length warmup that the search may try from a start of 8 takes {}, and only shorter ones"
     cure = (
         r" can be planned; with it, the plan of [0-9,]+ steps consumes [0-9,]+ tokens, but 1 epoch of [0-9,]+ corpus "
-        r"tokens offers [0-9,]+\. Give --most-length-warmup-steps ([0-9]+), the largest that fits, or more text or --epochs\.$"
+        r"tokens offers [0-9,]+\. Give --most-length-warmup-steps ([0-9]+), the largest that fits, or more text or "
+        r"--epochs\.$"
     )
     with pytest.raises(PlanError, match=longest.format(r"[0-9,]+ steps, 0\.8 of all") + cure) as refused:
         searched(options)

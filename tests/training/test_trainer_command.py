@@ -63,6 +63,24 @@ def test_who_interrupts_a_run_is_told_whether_it_continues(settings: Settings, m
     assert f"{settings.checkpoint_path}: goes on at step 5." in interrupted_in(9)
 
 
+@pytest.mark.parametrize(
+    ("rank", "sentence"),
+    [
+        (0, "Nothing is saved before step 3 (--save-every), so the same command begins anew."),
+        (1, "The first process says how it continues."),
+    ],
+)
+def test_the_end_of_a_run_saves_too_and_other_processes_know_nothing_of_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, rank: int, sentence: str
+) -> None:
+    """A run of 3 steps has no step 1,000; all processes of torchrun are interrupted, and one of them must be right."""
+    for name, value in {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(curriculum.training, "train", lambda *_: signal.raise_signal(signal.SIGTERM))
+    interrupted = CliRunner().invoke(main, ["train", settings.dataset, "--out", settings.out, "--steps", "3"])
+    assert f"interrupted by SIGTERM. {sentence}\n" in interrupted.stderr
+
+
 def test_neither_loading_nor_earlier_steps_are_a_rate(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Step 9,000 after 60 s of loading, then one step a second: 30 s later 969 s are left, not three."""
     now = 0.0

@@ -66,8 +66,10 @@ def test_what_is_no_checkpoint_is_refused(settings: Settings) -> None:
     wrong.append({**whole, "model": {name: value[:1] for name, value in whole["model"].items()}})
     weight = content.index(whole["model"]["transformer.wte.weight"].numpy().tobytes())
     flipped = content[:weight] + bytes([content[weight] ^ 4]) + content[weight + 1 :]
+    attributes = content.rindex(b"archive/data/0") - 8  # of the first weight in the zip's directory
+    folder = content[:attributes] + bytes([content[attributes] ^ 0x10]) + content[attributes + 1 :]  # torch reads zeros
     pickle = b"cos\nsystem\n(S'touch /tmp/owned'\ntR."
-    for damaged in (content[: len(content) // 2], b"", pickle, flipped, *wrong):
+    for damaged in (content[: len(content) // 2], b"", pickle, flipped, folder, *wrong):
         if isinstance(damaged, bytes):
             settings.checkpoint_path.write_bytes(damaged)
         else:

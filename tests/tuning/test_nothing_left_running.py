@@ -17,7 +17,7 @@ import pytest
 from fake_training import TEN_STEPS, ended, failure, fake, runs
 from pipeline.lock import HeldError, locked
 from pipeline.progress import Silent
-from pipeline.tuning import run_training
+from pipeline.tuning import guard, run_training
 from pipeline.tuning.probe_faults import Limits
 from pipeline.tuning.run_training import Trained, train
 
@@ -72,6 +72,22 @@ while not open({str(tmp_path / "output.txt")!r}).read():
     assert probe(fake(code)).num_steps == 10
     assert len((tmp_path / "output.txt").read_text().split()) > 1, "it has begun another one"
     ended(tmp_path / "output.txt")
+
+
+def test_what_cannot_be_killed_does_not_keep_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that waits for a broken disk would keep a tune waiting for ever."""
+    monkeypatch.setattr(guard, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(guard, "KILL_SECONDS", 0.01)
+    monkeypatch.setattr(guard, "_descendants", lambda pid: [os.getpid()])
+    tries: list[signal.Signals] = []
+
+    def in_vain(number: signal.Signals, family: dict[int, bytes]) -> None:
+        tries.append(number)
+        assert len(tries) < 1000
+
+    monkeypatch.setattr(guard, "_send", in_vain)
+    guard._end_rest({}, deadline=0)
+    assert tries[-1] is signal.SIGKILL
 
 
 def test_a_guard_that_is_killed_leaves_nothing_running(probe: Callable[..., Trained], tmp_path: Path) -> None:

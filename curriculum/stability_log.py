@@ -200,6 +200,19 @@ class StabilityLog:
                 self._file.close()
 
 
+def _let_go() -> None:
+    """In a fork: a worker that outlives its run must not hold the run's lock, which stands by the open file."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for log in list(_OPEN.values()):
+        if not log._file.closed:
+            os.dup2(null, log._file.fileno())  # what another thread was writing is written by the parent alone
+            log._file.close()
+    os.close(null)
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
 def _require_cut_off(rest: bytes, path: Path) -> None:
     """Refuse to cut what is no unfinished line of ours: a file of one line without an end may be anything."""
     if rest and not (rest.startswith(_BEGINNING) or _BEGINNING.startswith(rest)):

@@ -46,7 +46,9 @@ def points(run: Run, key: str, place: str = "step") -> Points:
 
 def places(run: Run, key: str) -> list[int]:
     """Step or tokens of each record; an evaluation that has no tokens is where the step before it ended."""
-    return list(accumulate(run.records, lambda before, record: record.get(key, before), initial=0))[1:]
+    return list(
+        accumulate(run.records, lambda before, record: before if record.get(key) is None else record[key], initial=0)
+    )[1:]
 
 
 def finite(curve: Points) -> list[float]:

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -353,6 +354,26 @@ def test_a_fork_takes_no_log_from_its_parent(tmp_path: Path, monkeypatch: pytest
         StabilityLog(tmp_path / "log")
     parents.write(0, loss=4.0)
     parents.close()
+
+
+LEAVES_A_WORKER = (
+    "import os, sys, time; from curriculum.stability_log import *; l = StabilityLog(sys.argv[1]); "
+    "l.write(0, loss=4.0); os.fork() and os._exit(9); print(os.getpid(), flush=True); time.sleep(60)"
+)
+
+
+def test_a_worker_that_outlives_its_run_does_not_hold_its_log(tmp_path: Path) -> None:
+    """As of a data loader: whoever restarts the run at once was told that another has its log."""
+    path = tmp_path / "log"
+    with subprocess.Popen([sys.executable, "-c", LEAVES_A_WORKER, str(path)], stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        worker = int(killed.stdout.readline())
+        try:
+            assert killed.wait(10) == 9
+            write(path, [3.0], start_step=1)
+        finally:
+            os.kill(worker, signal.SIGKILL)
+    assert [line["step"] for line in read_log(path)] == [0, 1]
 
 
 def test_a_file_system_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

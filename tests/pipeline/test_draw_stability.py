@@ -116,7 +116,10 @@ def test_several_runs_are_drawn_over_the_tokens_they_trained() -> None:
     assert marks(figure.axes[0]) == [("o", [24]), ("x", [24])]
     assert (figure.axes[-1].get_xlabel(), figure.axes[-1].get_xlim()) == ("tokens trained", (8, 32))
     assert figure.axes[-1].get_lines()[0].get_drawstyle() == "steps-pre", "a row's tokens are counted at its end"
-    evaluated = [{"step": 0, "tokens": 8, "loss": 4.0}, {"step": 3, "validation_loss": 3.0}]  # between logged steps
+    evaluated = [
+        {"step": 0, "tokens": 8, "loss": 4.0},
+        {"step": 3, "tokens": None, "validation_loss": 3.0},
+    ]  # between logged steps
     assert marks(stability_figure([run_of(evaluated), run_of(baseline)], "tokens").axes[0]) == [("o", [8])]
     of_the_step = [{**record, "tokens": 16} for record in baseline]
     for runs, over in (([warmup], None), ([warmup, baseline], "steps"), ([warmup, of_the_step], None)):
